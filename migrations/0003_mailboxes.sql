@@ -62,9 +62,10 @@ CREATE TABLE mailbox_log (
     uid_base   bigint NOT NULL DEFAULT 0,
     email_base bigint NOT NULL DEFAULT 0,
     at         timestamptz NOT NULL DEFAULT now(),
-    record     bytea STORAGE EXTERNAL NOT NULL,
+    record     bytea NOT NULL,
     PRIMARY KEY (tenant_id, mailbox_id, modseq)
 );
+ALTER TABLE mailbox_log ALTER COLUMN record SET STORAGE EXTERNAL;
 CALL protect('mailbox_log');
 
 CREATE TABLE mailbox_segment (
@@ -73,9 +74,10 @@ CREATE TABLE mailbox_segment (
     first_uid  bigint NOT NULL,
     last_uid   bigint NOT NULL,
     modseq     bigint NOT NULL,
-    data       bytea STORAGE EXTERNAL NOT NULL,
+    data       bytea NOT NULL,
     PRIMARY KEY (tenant_id, mailbox_id, first_uid)
 );
+ALTER TABLE mailbox_segment ALTER COLUMN data SET STORAGE EXTERNAL;
 CALL protect('mailbox_segment');
 
 -- Expunge records outlive folding: for VANISHED (RFC 7162) and undelete.
@@ -84,9 +86,10 @@ CREATE TABLE mailbox_expunged (
     mailbox_id bigint NOT NULL,
     modseq     bigint NOT NULL,
     at         timestamptz NOT NULL,
-    record     bytea STORAGE EXTERNAL NOT NULL,
+    record     bytea NOT NULL,
     PRIMARY KEY (tenant_id, mailbox_id, modseq)
 );
+ALTER TABLE mailbox_expunged ALTER COLUMN record SET STORAGE EXTERNAL;
 CALL protect('mailbox_expunged');
 
 -- The highest UIDVALIDITY that a name has had, for names that are free again.

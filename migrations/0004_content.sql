@@ -49,11 +49,12 @@ CREATE TABLE email (
     sent_at    timestamptz,     -- of the Date field
     emailid    text NOT NULL,   -- EMAILID (RFC 8474)
     threadid   text NOT NULL,
-    meta       bytea STORAGE EXTERNAL NOT NULL, -- of the content, without the prefix
+    meta       bytea NOT NULL, -- of the content, without the prefix
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant_id, account_id, email_id),
     FOREIGN KEY (tenant_id, digest) REFERENCES blob (tenant_id, digest)
 );
+ALTER TABLE email ALTER COLUMN meta SET STORAGE EXTERNAL;
 CREATE INDEX email_digest ON email (tenant_id, digest);
 CALL protect('email');
 
@@ -63,9 +64,10 @@ CREATE TABLE staged_0 (
     tenant_id bigint NOT NULL,
     digest    bytea NOT NULL,
     staged_at timestamptz NOT NULL DEFAULT now(),
-    data      bytea STORAGE EXTERNAL NOT NULL,
+    data      bytea NOT NULL,
     PRIMARY KEY (tenant_id, digest)
 );
+ALTER TABLE staged_0 ALTER COLUMN data SET STORAGE EXTERNAL;
 CREATE TABLE staged_1 (LIKE staged_0 INCLUDING ALL);
 CREATE TABLE staged_2 (LIKE staged_0 INCLUDING ALL);
 CREATE TABLE staged_3 (LIKE staged_0 INCLUDING ALL);

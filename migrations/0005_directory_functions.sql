@@ -1,0 +1,133 @@
+-- What serving processes may ask before they know the tenant. Each function
+-- runs as the owner, who sees all rows, and gives out no more than its columns
+-- for the names it is given. plpgsql keeps their plans with the connection.
+-- +goose Up
+
+-- +goose StatementBegin
+CREATE FUNCTION lookup_login(asked text)
+    RETURNS TABLE (tenant_id bigint, account_id bigint, login text, password text, disabled boolean)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$
+BEGIN
+    RETURN QUERY
+        SELECT a.tenant_id, a.account_id, a.login, a.password, a.disabled OR t.disabled
+        FROM account a
+        JOIN tenant t ON t.tenant_id = a.tenant_id
+        WHERE a.login = asked AND NOT a.deleting AND NOT t.deleting;
+END
+$$;
+-- +goose StatementEnd
+
+-- resolve_addresses tells what stands under each address: an account with its
+-- INBOX and, where the address asks for one, its folder; or an alias; or, for
+-- '@domain', that the domain exists and what catches its rest.
+-- +goose StatementBegin
+CREATE FUNCTION resolve_addresses(asked text[], folder text)
+    RETURNS TABLE (
+        address            text,
+        tenant_id          bigint,
+        account_id         bigint, -- NULL: an alias or a domain
+        disabled           boolean,
+        targets            text[], -- of an alias or a catch-all
+        inbox_id           bigint,
+        inbox_uidvalidity  bigint,
+        inbox_objectid     text,
+        folder_id          bigint, -- NULL: INBOX it is
+        folder_name        text,
+        folder_uidvalidity bigint,
+        folder_objectid    text
+    )
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$
+BEGIN
+    RETURN QUERY
+        SELECT a.login, a.tenant_id, a.account_id, a.disabled OR t.disabled, NULL::text[],
+               i.mailbox_id, i.uidvalidity, i.objectid,
+               f.mailbox_id, f.name::text, f.uidvalidity, f.objectid
+        FROM account a
+        JOIN tenant t ON t.tenant_id = a.tenant_id
+        LEFT JOIN mailbox i ON i.tenant_id = a.tenant_id AND i.account_id = a.account_id
+                           AND i.name = 'INBOX' AND i.deleted_at IS NULL
+        LEFT JOIN LATERAL (
+            SELECT m.mailbox_id, m.name, m.uidvalidity, m.objectid
+            FROM mailbox m
+            WHERE folder IS NOT NULL
+              AND m.tenant_id = a.tenant_id AND m.account_id = a.account_id
+              AND m.deleted_at IS NULL
+              AND lower(m.name COLLATE "default") = lower(folder COLLATE "default")
+            ORDER BY m.name <> folder, m.name
+            LIMIT 1
+        ) f ON true
+        WHERE a.login = ANY (asked) AND NOT a.deleting AND NOT t.deleting
+      UNION ALL
+        SELECT l.address, l.tenant_id, NULL, t.disabled, l.targets,
+               NULL, NULL, NULL, NULL, NULL, NULL, NULL
+        FROM alias l
+        JOIN tenant t ON t.tenant_id = l.tenant_id
+        WHERE l.address = ANY (asked) AND NOT t.deleting
+      UNION ALL
+        SELECT '@' || d.name, d.tenant_id, NULL, t.disabled, array_remove(ARRAY[d.catch_all]::text[], NULL),
+               NULL, NULL, NULL, NULL, NULL, NULL, NULL
+        FROM domain d
+        JOIN tenant t ON t.tenant_id = d.tenant_id
+        WHERE d.name = ANY (SELECT substr(name, 2) FROM unnest(asked) AS name WHERE name LIKE '@%') AND NOT t.deleting;
+END
+$$;
+-- +goose StatementEnd
+
+-- lookup_domain tells whose a domain is.
+-- +goose StatementBegin
+CREATE FUNCTION lookup_domain(asked text)
+    RETURNS TABLE (tenant_id bigint, domain_id bigint)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$
+BEGIN
+    RETURN QUERY SELECT d.tenant_id, d.domain_id FROM domain d WHERE d.name = asked;
+END
+$$;
+-- +goose StatementEnd
+
+-- lookup_account tells whose a login is, also while it is being deleted.
+-- +goose StatementBegin
+CREATE FUNCTION lookup_account(asked text)
+    RETURNS TABLE (tenant_id bigint, account_id bigint)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$
+BEGIN
+    RETURN QUERY SELECT a.tenant_id, a.account_id FROM account a WHERE a.login = asked;
+END
+$$;
+-- +goose StatementEnd
+
+-- list_tenants is for maintenance, which goes from tenant to tenant, and for operators.
+-- +goose StatementBegin
+CREATE FUNCTION list_tenants()
+    RETURNS TABLE (tenant_id bigint, name text, disabled boolean, deleting boolean, created_at timestamptz)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$
+BEGIN
+    RETURN QUERY SELECT t.tenant_id, t.name, t.disabled, t.deleting, t.created_at FROM tenant t ORDER BY t.name;
+END
+$$;
+-- +goose StatementEnd
+
+-- create_tenant is a function because a new tenant's number is not known
+-- before, so that row-level security could not let its row in.
+-- +goose StatementBegin
+CREATE FUNCTION create_tenant(wanted text)
+    RETURNS TABLE (tenant_id bigint, name text, disabled boolean, deleting boolean, created_at timestamptz)
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+        INSERT INTO tenant AS t (name) VALUES (wanted)
+        RETURNING t.tenant_id, t.name, t.disabled, t.deleting, t.created_at;
+END
+$$;
+-- +goose StatementEnd
+
+REVOKE EXECUTE ON FUNCTION lookup_login(text), resolve_addresses(text[], text), lookup_domain(text),
+    lookup_account(text), list_tenants(), create_tenant(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION lookup_login(text), resolve_addresses(text[], text), lookup_domain(text),
+    lookup_account(text), list_tenants(), create_tenant(text) TO mailstead_serving;
