@@ -1,0 +1,150 @@
+package view
+
+import (
+	"encoding/binary"
+
+	"mailstead.dev/store/id"
+)
+
+// Record is what one command changed, in order, at one MODSEQ.
+type Record []Op
+
+// Op is Append, SetFlags, Expunge or DefineKeyword.
+type Op interface{ op() }
+
+type (
+	// Append adds messages, whose UIDs ascend. Their ModSeq is ignored: it is
+	// that of the record.
+	Append struct{ Messages []Message }
+
+	// SetFlags changes the flags of those of UIDs that exist, of which there
+	// is at least one; all take the record's MODSEQ. A wide set, 1:1000, stays
+	// short whatever is missing in it.
+	SetFlags struct {
+		UIDs     UIDSet
+		Mode     Mode
+		Flags    Flags
+		Keywords Keywords
+	}
+
+	// Expunge removes messages, whose UIDs ascend, and keeps what they were
+	// for undelete.
+	Expunge struct{ Messages []Message }
+
+	// DefineKeyword gives the next bit of Keywords a name.
+	DefineKeyword struct{ Name string }
+)
+
+func (Append) op()        {}
+func (SetFlags) op()      {}
+func (Expunge) op()       {}
+func (DefineKeyword) op() {}
+
+// Mode says what SetFlags does with its flags.
+type Mode uint8
+
+// The modes of SetFlags: STORE's +FLAGS, -FLAGS and FLAGS.
+const (
+	Add Mode = iota
+	Remove
+	Replace
+)
+
+func (op *SetFlags) flags(old Flags) Flags {
+	switch op.Mode {
+	case Add:
+		return old | op.Flags
+	case Remove:
+		return old &^ op.Flags
+	}
+	return op.Flags
+}
+
+func (op *SetFlags) keywords(old Keywords) Keywords {
+	switch op.Mode {
+	case Add:
+		return old.Union(op.Keywords)
+	case Remove:
+		return old.Minus(op.Keywords)
+	}
+	return op.Keywords
+}
+
+// The codes of operations in the stored form. They are never given a new meaning.
+const (
+	opAppend        = 1
+	opSetFlags      = 2
+	opExpunge       = 3
+	opDefineKeyword = 4
+)
+
+// maxKeywordName is how long a keyword can be, in octets.
+const maxKeywordName = 1000
+
+// Encode returns the stored form of r. The UIDs and Emails of Append are
+// written relative to uidBase and emailBase, which DecodeRecord adds: so that
+// an APPEND can be written before the database gives out its numbers, its first
+// message has UID 1 and Email 1 and the bases are 0.
+func (r Record) Encode(uidBase id.UID, emailBase id.Email) []byte {
+	var b []byte
+	for _, op := range r {
+		switch op := op.(type) {
+		case Append:
+			b = append(b, opAppend)
+			b = appendMessages(b, op.Messages, uidBase, emailBase, false)
+		case SetFlags:
+			b = append(b, opSetFlags, byte(op.Mode), byte(op.Flags))
+			b = appendKeywords(b, op.Keywords)
+			b = appendUIDSet(b, op.UIDs)
+		case Expunge:
+			b = append(b, opExpunge)
+			b = appendMessages(b, op.Messages, 0, 0, true)
+		case DefineKeyword:
+			b = append(b, opDefineKeyword)
+			b = binary.AppendUvarint(b, uint64(len(op.Name)))
+			b = append(b, op.Name...)
+		}
+	}
+	return seal(recordVersion, b)
+}
+
+// DecodeRecord reads the stored form of a record. An error wraps ErrCorrupt.
+func DecodeRecord(data []byte, uidBase id.UID, emailBase id.Email) (Record, error) {
+	body, err := unseal(recordVersion, data)
+	if err != nil {
+		return nil, err
+	}
+	d := decoder{data: body}
+	var r Record
+	for d.err == nil && len(d.data) > 0 {
+		r = append(r, d.op(uidBase, emailBase))
+	}
+	if d.err != nil {
+		return nil, d.err
+	}
+	return r, nil
+}
+
+func (d *decoder) op(uidBase id.UID, emailBase id.Email) Op {
+	switch code := d.byte(); code {
+	case opAppend:
+		c := d.messages(uidBase, emailBase, false)
+		return Append{c.messages()}
+	case opSetFlags:
+		op := SetFlags{Mode: Mode(d.byte()), Flags: Flags(d.byte())}
+		if op.Mode > Replace || op.Flags&^allFlags != 0 {
+			d.fail("flags that there are not")
+		}
+		op.Keywords = d.keywords()
+		op.UIDs = d.uidSet()
+		return op
+	case opExpunge:
+		c := d.messages(0, 0, true)
+		return Expunge{c.messages()}
+	case opDefineKeyword:
+		return DefineKeyword{d.string(maxKeywordName)}
+	default:
+		d.fail("operation %d", code)
+		return nil
+	}
+}
