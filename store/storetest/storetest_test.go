@@ -1,0 +1,41 @@
+package storetest
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A serving role sees nothing before it has named a tenant, and only that tenant then.
+func TestClusterRoles(t *testing.T) {
+	c := Config(t)
+	ctx := t.Context()
+	if err := execute(ctx, c.OwnerDSN, `INSERT INTO tenant (name) VALUES ('one'), ('two')`); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(ctx, c.ServingDSN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	var n int
+	if err := conn.QueryRow(ctx, `SELECT count(*) FROM tenant`).Scan(&n); err == nil {
+		t.Errorf("without a tenant: %d rows, want an error", n)
+	}
+	if _, err := conn.Exec(ctx, `SELECT set_config('mailstead.tenant', '1', false)`); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.QueryRow(ctx, `SELECT count(*) FROM tenant`).Scan(&n); err != nil || n != 1 {
+		t.Errorf("with a tenant: %d rows, %v; want 1", n, err)
+	}
+	if _, err := conn.Exec(ctx, `DROP TABLE tenant`); err == nil {
+		t.Error("the serving role could drop a table")
+	}
+}
+
+func TestClustersAreApart(t *testing.T) {
+	a, b := Config(t), Config(t)
+	if a.Database == b.Database || a.Bucket == b.Bucket {
+		t.Errorf("two clusters share %s, %s", a.Database, a.Bucket)
+	}
+}
