@@ -5,7 +5,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"io"
 	"time"
 
@@ -15,37 +14,12 @@ import (
 	"mailstead.dev/store/view"
 )
 
-// Errors of names. A mailbox a user may not look up does not exist for them (RFC 4314 section 6).
-var (
-	ErrNotExist    = errors.New("no such mailbox")
-	ErrExists      = errors.New("mailbox exists")
-	ErrBadName     = errors.New("mailbox name not allowed")
-	ErrHasChildren = errors.New("mailbox has children")
-	ErrNoSelect    = errors.New("mailbox cannot be selected")
-)
-
-// Errors of state.
-var (
-	// ErrUnavailable wraps whatever trying later may mend: the database or the object store is away, staging is full.
-	ErrUnavailable = errors.New("temporarily unavailable")
-	// ErrOutcomeUnknown: the database went away during COMMIT; the change may have been made. Never told as NO: the connection is closed.
-	ErrOutcomeUnknown = errors.New("outcome unknown")
-	ErrExpunged       = errors.New("message expunged meanwhile")
-	ErrTooBig         = errors.New("message too big")
-	ErrKeywords       = errors.New("too many keywords")
-	ErrAuth           = errors.New("wrong login or password")
-	ErrDisabled       = errors.New("account disabled")
-)
-
 // User is who acts: the session's user, not necessarily the owner of what they act on.
 type User struct {
 	Tenant  id.Tenant
 	Account id.Account
 	Login   string // local@domain
 }
-
-// Store is a handle on one database and one bucket. It is safe for concurrent use.
-type Store struct{}
 
 // Mailboxes and names. Names are UTF-8, "/" separates, INBOX is case-insensitive.
 

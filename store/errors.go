@@ -1,0 +1,90 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Errors of names. A mailbox a user may not look up does not exist for them (RFC 4314 section 6).
+var (
+	ErrNotExist    = errors.New("no such mailbox")
+	ErrExists      = errors.New("mailbox exists")
+	ErrBadName     = errors.New("mailbox name not allowed")
+	ErrHasChildren = errors.New("mailbox has children")
+	ErrNoSelect    = errors.New("mailbox cannot be selected")
+)
+
+// Errors of state.
+var (
+	// ErrUnavailable wraps whatever trying later may mend: the database or the object store is away, staging is full.
+	ErrUnavailable = errors.New("temporarily unavailable")
+	// ErrOutcomeUnknown says that the database went away during COMMIT, so that the change may have been made.
+	// It is never told as NO: the connection is closed.
+	ErrOutcomeUnknown = errors.New("outcome unknown")
+	ErrExpunged       = errors.New("message expunged meanwhile")
+	ErrTooBig         = errors.New("message too big")
+	ErrKeywords       = errors.New("too many keywords")
+	ErrAuth           = errors.New("wrong login or password")
+	ErrDisabled       = errors.New("account disabled")
+)
+
+// SQLSTATEs that the store's own functions raise (migrations 0006 and 0007). Class MS is ours.
+const (
+	stateGone     = "MS001" // the mailbox is not there (any more)
+	stateMoved    = "MS002" // the mailbox has moved on from the state that a change was computed for
+	stateOver     = "MS003" // a quota; DETAIL holds resource, used, limit and wanted, separated by blanks
+	stateFull     = "MS004" // UIDs or MODSEQs are used up
+	stateIntent   = "MS005" // the intent of an object is gone: its collector was faster
+	stateStaging  = "MS006" // staging is full
+	stateNotFresh = "MS007" // content that the change relies on is gone: store it again
+)
+
+// isState reports whether err was raised by the database with that SQLSTATE.
+func isState(err error, state string) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && e.Code == state
+}
+
+// unavailable lists the SQLSTATEs, and whole classes of them, that say nothing
+// of the change but that the database cannot serve it now.
+func unavailable(state string) bool {
+	switch state {
+	case "57P01", "57P02", "57P03", // shutdown, crash of another process, not up yet
+		"57014",          // statement_timeout
+		"55P03",          // lock_timeout
+		"25006",          // read-only: a standby after a failover
+		"25P03", "25P04", // idle in transaction for too long
+		"58000", "58030": // system error, I/O error
+		return true
+	}
+	return len(state) == 5 && (state[:2] == "08" || state[:2] == "53") // connection, resources
+}
+
+// lost maps an error of a connection or statement to what it means for the
+// caller. committing says that the commit had been sent when it happened, so
+// that without the server's word on it the outcome is unknown.
+func lost(ctx context.Context, err error, committing bool) error {
+	if err == nil {
+		return nil
+	}
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		switch {
+		case !unavailable(e.Code):
+			return err
+		case committing && e.Severity == "FATAL":
+			return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+		}
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if committing && !pgconn.SafeToRetry(err) {
+		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}

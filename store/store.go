@@ -1,0 +1,169 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"mailstead.dev/store/blob"
+)
+
+// Options sets a store up. Zero fields mean the defaults that are given.
+type Options struct {
+	// DSN of the serving role: no superuser, no BYPASSRLS, no table of its own.
+	DSN string
+	// ListenDSN is for LISTEN, which needs a connection of its own that no pooler shares; default DSN.
+	ListenDSN string
+	// PgBouncer says that DSN leads to PgBouncer in transaction mode: no named prepared statements, no session settings.
+	PgBouncer bool
+	// MaxConns bounds the connections to the database; default 16.
+	MaxConns int32
+
+	Bucket blob.Bucket
+	// MaxMessage bounds one message, in octets; default 64 MiB.
+	MaxMessage int64
+	// NoStaging writes all content to the bucket at once.
+	NoStaging bool
+	// StagedMax bounds the compressed content of one message in staging, in octets; what is larger becomes an object at once; default 128 KiB.
+	StagedMax int
+	// StagingBound bounds staging as a whole, in octets; default 1 GiB.
+	StagingBound int64
+	// PackSize is how much staged content of a tenant makes a pack, in octets; default 4 MiB.
+	PackSize int64
+	// PackAge is after how long staged content is packed even where it is less; default 6 hours.
+	PackAge time.Duration
+
+	// FoldMin is how many octets of log a mailbox must have before it is folded; default 64 KiB.
+	FoldMin int64
+	// FoldRatio is which part of the segments that it touches the log must weigh to be folded; default 0.25.
+	FoldRatio float64
+
+	// ViewCacheBytes bounds the views kept in memory; default 256 MiB.
+	ViewCacheBytes int64
+	// BlobCacheBytes bounds the content kept in memory; default 64 MiB.
+	BlobCacheBytes int64
+	// BlobCacheDir is a folder for the content cache on disk; default none, BlobCacheDirBytes bounds it; default 1 GiB.
+	BlobCacheDir      string
+	BlobCacheDirBytes int64
+	// SpoolDir is where large messages wait while they come in; default the system's folder for temporary files.
+	SpoolDir string
+
+	Logger *slog.Logger // default slog.Default()
+}
+
+func (o Options) withDefaults() Options {
+	setDefault(&o.ListenDSN, o.DSN)
+	setDefault(&o.MaxConns, 16)
+	setDefault(&o.MaxMessage, 64<<20)
+	setDefault(&o.StagedMax, 128<<10)
+	setDefault(&o.StagingBound, 1<<30)
+	setDefault(&o.PackSize, 4<<20)
+	setDefault(&o.PackAge, 6*time.Hour)
+	setDefault(&o.FoldMin, 64<<10)
+	setDefault(&o.FoldRatio, 0.25)
+	setDefault(&o.ViewCacheBytes, 256<<20)
+	setDefault(&o.BlobCacheBytes, 64<<20)
+	setDefault(&o.BlobCacheDirBytes, 1<<30)
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Store is a handle on one database and one bucket. It is safe for concurrent use.
+type Store struct {
+	options Options
+	log     *slog.Logger
+	pool    *pgxpool.Pool
+}
+
+// Open connects to the database, which must have been migrated, and fails
+// where the role that it serves as could get past row-level security.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	o = o.withDefaults()
+	pool, err := newPool(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{options: o, log: o.Logger, pool: pool}
+	if err := s.checkRole(ctx); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close ends the store's work in the background and its connections.
+func (s *Store) Close() error {
+	s.pool.Close()
+	return nil
+}
+
+func newPool(ctx context.Context, o Options) (*pgxpool.Pool, error) {
+	c, err := pgxpool.ParseConfig(o.DSN)
+	if err != nil {
+		return nil, fmt.Errorf("database address: %w", err)
+	}
+	c.MaxConns = o.MaxConns
+	setDefault(&c.ConnConfig.ConnectTimeout, 5*time.Second)
+	if o.PgBouncer {
+		// A named statement lives in one server connection, a session setting too, and the pooler hands us another one each time.
+		c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+		c.ConnConfig.StatementCacheCapacity = 0
+	} else {
+		for name, value := range map[string]string{
+			"application_name":                    "mailstead",
+			"statement_timeout":                   "60s",
+			"lock_timeout":                        "30s",
+			"idle_in_transaction_session_timeout": "60s",
+		} {
+			setDefaultParam(c.ConnConfig.RuntimeParams, name, value)
+		}
+	}
+	return pgxpool.NewWithConfig(ctx, c)
+}
+
+func setDefaultParam(params map[string]string, name, value string) {
+	if _, ok := params[name]; !ok {
+		params[name] = value
+	}
+}
+
+// checkRole refuses to serve as a role that row-level security does not bind.
+func (s *Store) checkRole(ctx context.Context) error {
+	const query = `
+		SELECT r.rolsuper, r.rolbypassrls, EXISTS (
+			SELECT FROM pg_class c
+			JOIN pg_namespace n ON n.oid = c.relnamespace
+			WHERE c.relkind IN ('r', 'p')
+			  AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+			  AND pg_has_role(current_user, c.relowner, 'MEMBER'))
+		FROM pg_roles r
+		WHERE r.rolname = current_user`
+
+	var super, bypass, owner bool
+	if err := s.pool.QueryRow(ctx, query).Scan(&super, &bypass, &owner); err != nil {
+		return fmt.Errorf("check of the serving role: %w", lost(ctx, err, false))
+	}
+	switch {
+	case super:
+		return errors.New("the serving role is a superuser, whom row-level security does not bind: use a role that is only a member of mailstead_serving")
+	case bypass:
+		return errors.New("the serving role has BYPASSRLS: use a role that is only a member of mailstead_serving")
+	case owner:
+		return errors.New("the serving role owns tables: use another role than the one that migrates, a member of mailstead_serving")
+	}
+	return nil
+}

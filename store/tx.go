@@ -1,0 +1,165 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"mailstead.dev/store/id"
+)
+
+// setTenant binds a transaction to its tenant, for row-level security.
+const setTenant = `SELECT set_config('mailstead.tenant', $1, true)`
+
+// attempts bounds how often a transaction is run that others keep in the way of.
+const attempts = 8
+
+// batch runs the queued statements in one implicit transaction of one round
+// trip, which is committed as a whole or not at all. The callbacks of the
+// queued statements run before the commit is confirmed: their results count
+// only if batch returns nil. It is an error of theirs that undoes nothing.
+// Where the connection is lost the outcome is unknown, so what only reads uses read.
+func (s *Store) batch(ctx context.Context, t id.Tenant, queue func(b *pgx.Batch)) error {
+	return s.send(ctx, t, queue, true)
+}
+
+// read is batch for statements that only read: a lost connection is tried once more, and then ErrUnavailable.
+// The statements do not share a snapshot; queue may be called twice.
+func (s *Store) read(ctx context.Context, t id.Tenant, queue func(b *pgx.Batch)) error {
+	err := s.send(ctx, t, queue, false)
+	if errors.Is(err, ErrUnavailable) && ctx.Err() == nil {
+		err = s.send(ctx, t, queue, false)
+	}
+	return err
+}
+
+func (s *Store) send(ctx context.Context, t id.Tenant, queue func(b *pgx.Batch), writes bool) error {
+	for attempt := 1; ; attempt++ {
+		err := s.sendOnce(ctx, t, queue, writes)
+		if !inTheWay(err) || attempt == attempts || !pause(ctx, attempt) {
+			return err
+		}
+	}
+}
+
+func (s *Store) sendOnce(ctx context.Context, t id.Tenant, queue func(b *pgx.Batch), writes bool) error {
+	conn, err := s.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	b := &pgx.Batch{}
+	b.Queue(setTenant, tenantSetting(t))
+	queue(b)
+	return s.lost(ctx, conn, conn.SendBatch(ctx, b).Close(), writes)
+}
+
+// transact runs f in a READ COMMITTED transaction, and again where others were
+// in the way (serialization failure, deadlock): f touches nothing but the transaction.
+func (s *Store) transact(ctx context.Context, t id.Tenant, f func(tx pgx.Tx) error) error {
+	return s.retry(ctx, t, "BEGIN", true, f)
+}
+
+// snapshot runs f in a read-only transaction that sees one state of the database.
+func (s *Store) snapshot(ctx context.Context, t id.Tenant, f func(tx pgx.Tx) error) error {
+	return s.retry(ctx, t, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", false, f)
+}
+
+func (s *Store) retry(ctx context.Context, t id.Tenant, begin string, writes bool, f func(tx pgx.Tx) error) error {
+	for attempt := 1; ; attempt++ {
+		err := s.once(ctx, t, begin, writes, f)
+		if !inTheWay(err) || attempt == attempts || !pause(ctx, attempt) {
+			return err
+		}
+	}
+}
+
+func (s *Store) once(ctx context.Context, t id.Tenant, begin string, writes bool, f func(tx pgx.Tx) error) error {
+	conn, err := s.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{
+		BeginQuery: fmt.Sprintf("%s; SELECT set_config('mailstead.tenant', '%d', true)", begin, t),
+	})
+	if err != nil {
+		return s.lost(ctx, conn, err, false)
+	}
+	defer rollback(ctx, tx)
+	if err := f(tx); err != nil {
+		return s.failed(ctx, conn, err)
+	}
+	return s.lost(ctx, conn, tx.Commit(ctx), writes)
+}
+
+// rollback ends what was not committed, also where ctx has ended. An error of
+// it needs no care: the connection is then closed, and the server rolls back.
+func rollback(ctx context.Context, tx pgx.Tx) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	_ = tx.Rollback(ctx)
+}
+
+// acquire takes a connection from the pool.
+func (s *Store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return nil, lost(ctx, err, false)
+	}
+	return conn, nil
+}
+
+// failed maps an error that a function run inside a transaction returned: its
+// own errors stay, those of the connection become ErrUnavailable.
+func (s *Store) failed(ctx context.Context, conn *pgxpool.Conn, err error) error {
+	var e *pgconn.PgError
+	if errors.As(err, &e) || conn.Conn().IsClosed() {
+		return s.lost(ctx, conn, err, false)
+	}
+	return err
+}
+
+// lost is the function lost for a connection in use. Where one connection broke
+// the idle ones most likely did too, and are closed before they surprise others.
+func (s *Store) lost(ctx context.Context, conn *pgxpool.Conn, err error, committing bool) error {
+	if err == nil {
+		return nil
+	}
+	if !conn.Conn().IsClosed() {
+		committing = false // the server has answered
+		var e *pgconn.PgError
+		if !errors.As(err, &e) {
+			return err // not the database's: a callback's, or a value that does not fit
+		}
+	} else if ctx.Err() == nil {
+		s.pool.Reset()
+	}
+	return lost(ctx, err, committing)
+}
+
+// inTheWay reports whether err says that another transaction was in the way, and nothing was done.
+func inTheWay(err error) bool {
+	return isState(err, "40001") || isState(err, "40P01")
+}
+
+// pause waits before the next attempt, for longer each time, and reports whether ctx lasts.
+func pause(ctx context.Context, attempt int) bool {
+	timer := time.NewTimer(rand.N(time.Millisecond << attempt))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+func tenantSetting(t id.Tenant) string { return strconv.FormatInt(int64(t), 10) }
