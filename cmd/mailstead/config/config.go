@@ -1,0 +1,165 @@
+// Package config is Mailstead's configuration: one YAML file and environment
+// variables over it. What it holds is documented at its fields, from which
+// deploy/configuration.md is made.
+package config
+
+import (
+	"time"
+)
+
+// Config is the whole configuration. Each key can be set by the environment as
+// well: database.url as MAILSTEAD_DATABASE_URL; lists with commas between.
+type Config struct {
+	// What this process does: imap, lmtp, maintenance (folding, packs, garbage) and admin (health, metrics). In a
+	// cluster, roles run apart or together; several processes with maintenance take turns.
+	Roles []Role `yaml:"roles"`
+	Log   Log    `yaml:"log"`
+
+	Database Database `yaml:"database"`
+	Objects  Objects  `yaml:"objects"`
+	Store    Store    `yaml:"store"`
+	TLS      TLS      `yaml:"tls"`
+	IMAP     IMAP     `yaml:"imap"`
+	LMTP     LMTP     `yaml:"lmtp"`
+	HTTP     HTTP     `yaml:"http"`
+	Accounts Accounts `yaml:"accounts"`
+	Tracing  Tracing  `yaml:"tracing"`
+}
+
+// Log says what is logged, to standard error.
+type Log struct {
+	// The least level that is logged: debug, info, warn or error.
+	Level Level `yaml:"level"`
+	// text for people, json for machines.
+	Format LogFormat `yaml:"format"`
+}
+
+// Database is PostgreSQL, 15 or newer.
+type Database struct {
+	// Connection string of the login that serves, a member of the role mailstead_serving that owns nothing:
+	// postgres://mailstead_serve:PASSWORD@db.example.org/mailstead?sslmode=verify-full. It may lead to PgBouncer.
+	URL Secret `yaml:"url"`
+	// Connection string of the owner of the tables, for `mailstead migrate` alone. A serving process neither needs nor uses it.
+	OwnerURL Secret `yaml:"owner_url"`
+	// Connection string for LISTEN, which needs a server of its own behind PgBouncer in transaction mode. Empty: that of url.
+	ListenURL Secret `yaml:"listen_url"`
+	// Whether url leads to PgBouncer in transaction mode: no named prepared statements are used then.
+	PgBouncer bool `yaml:"pgbouncer"`
+	// The most connections of this process to url. 0: 4 for each CPU, at least 16.
+	MaxConnections int `yaml:"max_connections"`
+}
+
+// Objects is the S3 bucket that keeps packs and large messages.
+type Objects struct {
+	// URL of the S3 service, http or https: https://s3.eu-central-1.amazonaws.com
+	Endpoint URL `yaml:"endpoint"`
+	// Region that requests are signed for.
+	Region string `yaml:"region"`
+	// Name of the bucket. It must exist and be Mailstead's alone.
+	Bucket string `yaml:"bucket"`
+	// Access key id.
+	AccessKey string `yaml:"access_key"`
+	// Secret access key.
+	SecretKey Secret `yaml:"secret_key"`
+	// Whether the bucket is named in the path instead of the host name, as most servers other than Amazon's want it.
+	PathStyle bool `yaml:"path_style"`
+	// PEM file with the certificates of the authorities that the service's certificate is checked against. Empty: the system's.
+	CAFile string `yaml:"ca_file"`
+}
+
+// Store is how mail is kept. All processes on one database should agree on it.
+type Store struct {
+	// The largest message taken, announced as APPENDLIMIT and SIZE.
+	MaxMessage Size `yaml:"max_message"`
+	// Whether small messages are committed in the database first and move to the bucket in packs. Without it every
+	// message is an object of its own from the start, for those whose database is the scarce part.
+	Staging bool `yaml:"staging"`
+	// The most bytes of staged content in the database. While the bucket is away, mail is taken until they are reached.
+	StagingBound Size `yaml:"staging_bound"`
+	// Content that is larger than this, compressed, is not staged but goes to the bucket at once.
+	StagedMax Size `yaml:"staged_max"`
+	// A pack is written when this much content of a tenant is staged.
+	PackSize Size `yaml:"pack_size"`
+	// Content staged for longer is packed even if there is less than pack_size of it.
+	PackAge time.Duration `yaml:"pack_age"`
+	// Bytes of memory for views of mailboxes, shared by all sessions.
+	ViewCache Size `yaml:"view_cache"`
+	// Bytes of memory for content that was read from the bucket.
+	BlobCache Size `yaml:"blob_cache"`
+	// Folder for more of such content, on a disk that is faster than the bucket. Empty: memory only.
+	BlobCacheDir string `yaml:"blob_cache_dir"`
+	// The most bytes in blob_cache_dir.
+	BlobCacheDirSize Size `yaml:"blob_cache_dir_size"`
+	// Folder for large messages while they arrive. Empty: the system's folder for temporary files.
+	SpoolDir string `yaml:"spool_dir"`
+}
+
+// TLS is the certificate of the IMAP and LMTP services. SIGHUP reads it again.
+type TLS struct {
+	// PEM file with the certificate and its chain.
+	CertFile string `yaml:"cert_file"`
+	// PEM file with its key.
+	KeyFile string `yaml:"key_file"`
+}
+
+// IMAP is the service for mail clients.
+type IMAP struct {
+	// Address of IMAP with STARTTLS; off: none.
+	Listen Listen `yaml:"listen"`
+	// Address of IMAP over TLS; off: none.
+	ListenTLS Listen `yaml:"listen_tls"`
+	// Whether clients on this machine itself may log in without TLS, for tests.
+	PlaintextLogin bool `yaml:"plaintext_login"`
+	// The most connections at once.
+	MaxConnections int `yaml:"max_connections"`
+}
+
+// LMTP is the service for the mail server in front (Postfix, Exim). It has no
+// authentication of its own: whoever may connect may deliver.
+type LMTP struct {
+	// Address, or unix:/path/of/socket; off: none.
+	Listen Listen `yaml:"listen"`
+	// Networks and addresses that may connect over TCP; others get a 421.
+	Allow []Network `yaml:"allow"`
+	// Permissions of a Unix socket, in octal.
+	SocketMode Mode `yaml:"socket_mode"`
+	// The host name in greetings and Received lines. Empty: the machine's.
+	Hostname string `yaml:"hostname"`
+}
+
+// HTTP is the service for operators: /livez, /readyz, /metrics. It has no
+// authentication: keep it on loopback or a network of its own.
+type HTTP struct {
+	// Address; off: none.
+	Listen Listen `yaml:"listen"`
+}
+
+// Accounts is what new accounts get.
+type Accounts struct {
+	// Whether new accounts get Drafts, Sent, Junk, Trash and Archive, subscribed, with their special uses (RFC 6154).
+	DefaultMailboxes bool `yaml:"default_mailboxes"`
+}
+
+// Tracing is where OpenTelemetry traces go.
+type Tracing struct {
+	// URL of an OTLP receiver over HTTP: http://127.0.0.1:4318. Empty: no traces.
+	Endpoint URL `yaml:"endpoint"`
+}
+
+// Default returns the configuration of an empty file.
+func Default() *Config {
+	return &Config{
+		Roles:    []Role{RoleIMAP, RoleLMTP, RoleMaintenance, RoleAdmin},
+		Log:      Log{Level: "info", Format: "text"},
+		Database: Database{},
+		Objects:  Objects{Region: "us-east-1"},
+		Store: Store{
+			MaxMessage: 64 << 20, Staging: true, StagingBound: 4 << 30, StagedMax: 128 << 10,
+			PackSize: 4 << 20, PackAge: 6 * time.Hour, ViewCache: 256 << 20, BlobCache: 128 << 20, BlobCacheDirSize: 4 << 30,
+		},
+		IMAP:     IMAP{Listen: ":143", ListenTLS: ":993", MaxConnections: 20000},
+		LMTP:     LMTP{Listen: ":24", Allow: loopback(), SocketMode: 0o660},
+		HTTP:     HTTP{Listen: "127.0.0.1:8143"},
+		Accounts: Accounts{DefaultMailboxes: true},
+	}
+}

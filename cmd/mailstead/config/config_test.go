@@ -1,0 +1,152 @@
+package config
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write the reference anew")
+
+func load(t *testing.T, text string, environ ...string) (*Config, error) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "m.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(file, environ)
+	if err != nil {
+		err = fmt.Errorf("%s", strings.ReplaceAll(err.Error(), file, "m.yaml"))
+	}
+	return c, err
+}
+
+func TestLoad(t *testing.T) {
+	c, err := load(t, `
+# of a front end
+roles: [imap, lmtp]
+database:
+  url: "postgres://serve:hush@db/mailstead"
+  pgbouncer: true
+imap:
+  listen: 127.0.0.1:1143
+  listen_tls: off
+lmtp:
+  listen: unix:/run/mailstead/lmtp
+  allow:
+    - 192.0.2.7
+    - 2001:db8::/32
+  socket_mode: 0666
+store:
+  max_message: 25MiB
+  pack_age: 90m
+`, "MAILSTEAD_IMAP_LISTEN=:2143", "MAILSTEAD_LMTP_ALLOW=10.0.0.0/8,10.1.1.1", "MAILSTEAD_CONFIG=x", "PATH=/bin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ what, got, want string }{
+		{"roles", fmt.Sprint(c.Roles), "[imap lmtp]"},
+		{"secret", c.Database.URL.Reveal(), "postgres://serve:hush@db/mailstead"},
+		{"pgbouncer", fmt.Sprint(c.Database.PgBouncer), "true"},
+		{"listen", string(c.IMAP.Listen), ":2143"},
+		{"listen_tls", c.IMAP.ListenTLS.String(), "off"},
+		{"lmtp", string(c.LMTP.Listen), "unix:/run/mailstead/lmtp"},
+		{"allow", fmt.Sprint(c.LMTP.Allow), "[10.0.0.0/8 10.1.1.1/32]"},
+		{"mode", c.LMTP.SocketMode.String(), "0666"},
+		{"size", c.Store.MaxMessage.String(), "25MiB"},
+		{"duration", c.Store.PackAge.String(), (90 * time.Minute).String()},
+	} {
+		if test.got != test.want {
+			t.Errorf("%s = %q, want %q", test.what, test.got, test.want)
+		}
+	}
+}
+
+func TestProblems(t *testing.T) {
+	tests := []struct{ name, text, environ, want string }{
+		{"unknown key", "imap:\n  lissten: :143\n", "", `m.yaml:2: unknown key "lissten" in imap (did you mean listen?); its keys are listen, listen_tls, plaintext_login, max_connections`},
+		{"unknown section", "\nimapd:\n  listen: :143\n", "", `m.yaml:2: unknown key "imapd" in the file (did you mean imap?)`},
+		{"wrong port", "imap:\n  listen: 127.0.0.1:99999\n", "", `m.yaml:2: imap.listen: "127.0.0.1:99999": want host:port, :port for all addresses, or off`},
+		{"wrong size", "store:\n  staging: true\n  max_message: 10 MB\n", "", `m.yaml:3: store.max_message: "10 MB": want a number of bytes such as 4096, 64KiB, 25MiB or 4GiB`},
+		{"wrong bool", "store:\n  staging: yes please\n", "", `m.yaml:2: store.staging: "yes please": want true or false`},
+		{"wrong duration", "store:\n  pack_age: 6\n", "", `m.yaml:2: store.pack_age: "6": want a time such as 30s, 5m or 6h`},
+		{"wrong role", "roles: [imap, smtp]\n", "", `m.yaml:1: roles: "smtp": "smtp": want one of imap, lmtp, maintenance, admin`},
+		{"list for value", "objects:\n  bucket: [a, b]\n", "", `m.yaml:2: objects.bucket: want one value, not a list`},
+		{"value for section", "objects: mail\n", "", `m.yaml:1: objects is a section: want its keys on the lines below, indented: endpoint, region`},
+		{"no value", "objects:\n  bucket:\n", "", `m.yaml:2: objects.bucket: has no value`},
+		{"twice", "log:\n  level: info\nlog:\n  level: warn\n", "", `m.yaml:3: `},
+		{"not YAML", "imap:\n  listen: [\n", "", `m.yaml:2: not YAML`},
+		{"second document", "log:\n  level: info\n---\nlog:\n  level: warn\n", "", `a second YAML document`},
+		{"environment name", "", "MAILSTEAD_IMAP_LISTN=:143", `environment MAILSTEAD_IMAP_LISTN: unknown setting (did you mean MAILSTEAD_IMAP_LISTEN?)`},
+		{"environment value", "", "MAILSTEAD_LOG_LEVEL=loud", `environment MAILSTEAD_LOG_LEVEL: "loud": want one of debug, info, warn, error`},
+		{"too small", "store:\n  max_message: 5\n", "", `m.yaml:2: 5 is too little: want at least 64KiB`},
+		{"half a certificate", "tls:\n  cert_file: /x\n", "", `m.yaml:1: cert_file and key_file belong together`},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := load(t, test.text, test.environ)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("Load(%q, %q) = %v\nwant %s", test.text, test.environ, err, test.want)
+			}
+		})
+	}
+}
+
+func TestAllProblemsAtOnce(t *testing.T) {
+	_, err := load(t, "log:\n  level: loud\nimap:\n  port: 143\n")
+	if err == nil || !strings.Contains(err.Error(), "m.yaml:2:") || !strings.Contains(err.Error(), "m.yaml:4:") {
+		t.Errorf("got %v, want lines 2 and 4 named", err)
+	}
+}
+
+func TestSecretsStaySecret(t *testing.T) {
+	c := Default()
+	c.Database.URL, c.Objects.SecretKey = "postgres://u:hush@db/m", "hush"
+	var b strings.Builder
+	Walk(c, func(o Option) { b.WriteString(o.Value) })
+	for _, text := range []string{fmt.Sprintf("%v %+v %#v %s", c, *c, c.Database, c.Objects.SecretKey), b.String()} {
+		if strings.Contains(text, "hush") {
+			t.Errorf("a secret in %s", text)
+		}
+	}
+}
+
+// The reference in deploy is what the comments say, and every option has one.
+func TestReference(t *testing.T) {
+	const path = "../../../deploy/configuration.md"
+	want, err := Reference()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(path)
+	if err != nil || string(got) != want {
+		t.Errorf("%s is not current (%v): run `make docs`", path, err)
+	}
+	texts, _, err := comments()
+	if err != nil {
+		t.Fatal(err)
+	}
+	Walk(Default(), func(o Option) {
+		if texts[o.section+"."+o.field] == "" {
+			t.Errorf("%s has no description", o.Key)
+		}
+	})
+}
+
+func FuzzLoad(f *testing.F) {
+	f.Add("imap:\n  listen: :143\n")
+	f.Add("a: &a [*a]\n<<: {x: |\n y}\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		l := &loader{where: map[string]string{}}
+		l.file(Default(), "m.yaml", []byte(text))
+	})
+}
