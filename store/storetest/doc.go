@@ -1,5 +1,3 @@
-// Package storetest gives tests real servers: for each test a fresh PostgreSQL
-// database of the newest schema, with the roles of production, and an empty S3
-// bucket. `make test` starts the servers once for all packages; a bare `go test`
-// starts its own, which end with the test process.
+// Package storetest opens stores for tests: on a fresh database and bucket each,
+// from store/storetest/testdb, serving as in production.
 package storetest

@@ -154,7 +154,7 @@ func Default() *Config {
 		Database: Database{},
 		Objects:  Objects{Region: "us-east-1"},
 		Store: Store{
-			MaxMessage: 64 << 20, Staging: true, StagingBound: 4 << 30, StagedMax: 128 << 10,
+			MaxMessage: 64 << 20, Staging: true, StagingBound: 1 << 30, StagedMax: 128 << 10,
 			PackSize: 4 << 20, PackAge: 6 * time.Hour, ViewCache: 256 << 20, BlobCache: 128 << 20, BlobCacheDirSize: 4 << 30,
 		},
 		IMAP:     IMAP{Listen: ":143", ListenTLS: ":993", MaxConnections: 20000},

@@ -1,4 +1,4 @@
-package storetest
+package testdb
 
 import (
 	"testing"
@@ -8,7 +8,7 @@ import (
 
 // A serving role sees nothing before it has named a tenant, and only that tenant then.
 func TestClusterRoles(t *testing.T) {
-	c := Config(t)
+	c := New(t)
 	ctx := t.Context()
 	if err := execute(ctx, c.OwnerDSN, `INSERT INTO tenant (name) VALUES ('one'), ('two')`); err != nil {
 		t.Fatal(err)
@@ -34,7 +34,7 @@ func TestClusterRoles(t *testing.T) {
 }
 
 func TestClustersAreApart(t *testing.T) {
-	a, b := Config(t), Config(t)
+	a, b := New(t), New(t)
 	if a.Database == b.Database || a.Bucket == b.Bucket {
 		t.Errorf("two clusters share %s, %s", a.Database, a.Bucket)
 	}

@@ -1,5 +1,5 @@
-// Servers runs a command, such as `go test ./...`, with a PostgreSQL and an S3
-// server for storetest, which end when the command does.
+// Withservers runs a command, such as `go test ./...`, with a PostgreSQL and an S3
+// server for the tests, which end when the command does.
 package main
 
 import (
@@ -11,12 +11,12 @@ import (
 	"os/signal"
 	"syscall"
 
-	"mailstead.dev/store/storetest"
+	"mailstead.dev/store/storetest/testdb"
 )
 
 func main() {
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: servers COMMAND [ARGUMENT...]")
+		fmt.Fprintln(os.Stderr, "usage: withservers COMMAND [ARGUMENT...]")
 		os.Exit(2)
 	}
 	if err := run(os.Args[1:]); err != nil {
@@ -24,7 +24,7 @@ func main() {
 		if errors.As(err, &exit) {
 			os.Exit(max(exit.ExitCode(), 1))
 		}
-		fmt.Fprintln(os.Stderr, "servers:", err)
+		fmt.Fprintln(os.Stderr, "withservers:", err)
 		os.Exit(1)
 	}
 }
@@ -32,7 +32,7 @@ func main() {
 func run(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	s, err := storetest.Start(ctx)
+	s, err := testdb.Start(ctx)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package storetest
+package testdb
 
 import (
 	"context"
@@ -30,9 +30,9 @@ type Cluster struct {
 	Status         string // host:port of devs3's counters
 }
 
-// Config makes a database, of the newest schema, and a bucket for one test. It
+// New makes a database, of the newest schema, and a bucket for one test. It
 // fails the test where the servers cannot be started.
-func Config(t testing.TB) *Cluster {
+func New(t testing.TB) *Cluster {
 	t.Helper()
 	s, err := servers()
 	if err != nil {

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"runtime"
+
+	"mailstead.dev/cmd/mailstead/config"
+	"mailstead.dev/store"
+)
+
+// logger makes the process's logger, as the configuration says.
+func (a *app) logger(c *config.Config) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.Log.Level.Slog()}
+	if c.Log.Format == "json" {
+		return slog.New(slog.NewJSONHandler(a.err, options))
+	}
+	return slog.New(slog.NewTextHandler(a.err, options))
+}
+
+// open loads the configuration and opens the store that it names, for a
+// subcommand, which closes it.
+func (a *app) open(ctx context.Context) (*store.Store, *config.Config, error) {
+	c, err := a.serving()
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := openStore(ctx, c, a.logger(c))
+	return s, c, err
+}
+
+func openStore(ctx context.Context, c *config.Config, log *slog.Logger) (*store.Store, error) {
+	return store.Open(ctx, storeOptions(c, log))
+}
+
+func storeOptions(c *config.Config, log *slog.Logger) store.Options {
+	connections := c.Database.MaxConnections
+	if connections == 0 {
+		connections = max(16, 4*runtime.NumCPU())
+	}
+	return store.Options{
+		DSN: c.Database.URL.Reveal(), ListenDSN: c.Database.ListenURL.Reveal(), PgBouncer: c.Database.PgBouncer,
+		MaxConns:   int32(connections),
+		MaxMessage: int64(c.Store.MaxMessage),
+		NoStaging:  !c.Store.Staging, StagedMax: int(c.Store.StagedMax), StagingBound: int64(c.Store.StagingBound),
+		PackSize: int64(c.Store.PackSize), PackAge: c.Store.PackAge,
+		ViewCacheBytes: int64(c.Store.ViewCache), BlobCacheBytes: int64(c.Store.BlobCache),
+		BlobCacheDir: c.Store.BlobCacheDir, BlobCacheDirBytes: int64(c.Store.BlobCacheDirSize),
+		SpoolDir: c.Store.SpoolDir,
+		Logger:   log,
+	}
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"mailstead.dev/cmd/mailstead/config"
+)
+
+// app is what all subcommands share: where output goes and the options of the root command.
+type app struct {
+	out, err io.Writer
+	environ  []string
+
+	configFile string
+	json       bool
+}
+
+// usageError is a command line that makes no sense; the exit status is 2.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// root builds the command tree. A subcommand is a file with a function that
+// returns it, and a line here.
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "mailstead",
+		Short:         "A multi-tenant mail store: IMAP and LMTP on PostgreSQL and S3",
+		Version:       version(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
+	})
+	flags := root.PersistentFlags()
+	flags.StringVarP(&a.configFile, "config", "c", os.Getenv("MAILSTEAD_CONFIG"), "configuration file (or MAILSTEAD_CONFIG)")
+	flags.BoolVar(&a.json, "json", false, "print JSON instead of tables")
+	root.AddCommand(
+		a.configCommand(),
+		a.migrateCommand(),
+	)
+	return root
+}
+
+// load reads the configuration that the options name.
+func (a *app) load() (*config.Config, error) { return config.Load(a.configFile, a.environ) }
+
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+// exactArgs wants these arguments, and says their names where they are not there.
+func exactArgs(names ...string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		switch {
+		case len(args) < len(names):
+			return usageError{fmt.Errorf("%s: %s is missing (see %s --help)", c.CommandPath(), names[len(args)], c.CommandPath())}
+		case len(args) > len(names):
+			return usageError{fmt.Errorf("%s: what is %q? (see %s --help)", c.CommandPath(), args[len(names)], c.CommandPath())}
+		}
+		return nil
+	}
+}
+
+// group is a command that only has subcommands: without one it is used wrongly.
+func group(use, short string, subcommands ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, RunE: func(c *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usageError{fmt.Errorf("%s has no command %q (see %s --help)", c.CommandPath(), args[0], c.CommandPath())}
+		}
+		return usageError{fmt.Errorf("%s: which command? (see %s --help)", c.CommandPath(), c.CommandPath())}
+	}}
+	c.AddCommand(subcommands...)
+	return c
+}
