@@ -1,0 +1,289 @@
+package wire
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+// decode runs read over a command line and returns its error.
+func decode(input string, read func(d *Decoder)) error {
+	d := NewDecoder(bufio.NewReader(strings.NewReader(input)), DecoderOptions{})
+	read(d)
+	return d.End()
+}
+
+func TestTokens(t *testing.T) {
+	day := time.Date(2006, 2, 1, 0, 0, 0, 0, time.UTC)
+	tests := []struct {
+		input string
+		read  func(d *Decoder) any
+		want  any // nil: a syntax error
+	}{
+		{"abc\r\n", func(d *Decoder) any { return d.Atom() }, "abc"},
+		{"abc\n", func(d *Decoder) any { return d.Atom() }, "abc"},
+		{"abc\rd\r\n", func(d *Decoder) any { return d.Atom() }, nil},
+		{"a]\r\n", func(d *Decoder) any { return d.Atom() }, nil},
+		{"\r\n", func(d *Decoder) any { return d.Atom() }, nil},
+		{"a\x00\r\n", func(d *Decoder) any { return d.Atom() }, nil},
+		{"a\x80\r\n", func(d *Decoder) any { return d.Atom() }, nil},
+		{"noop\r\n", func(d *Decoder) any { return d.Keyword() }, "NOOP"},
+		{"a]\r\n", func(d *Decoder) any { return d.AString() }, "a]"},
+		{`"a \" \\"` + "\r\n", func(d *Decoder) any { return d.AString() }, `a " \`},
+		{`"a \b"` + "\r\n", func(d *Decoder) any { return d.AString() }, nil},
+		{`"a` + "\r\n", func(d *Decoder) any { return d.AString() }, nil},
+		{"{3}\r\na b\r\n", func(d *Decoder) any { return d.AString() }, "a b"},
+		{"{3+}\r\na b\r\n", func(d *Decoder) any { return d.AString() }, "a b"},
+		{"{0}\r\n\r\n", func(d *Decoder) any { return d.AString() }, ""},
+		{"{3+}\r\na\x00b\r\n", func(d *Decoder) any { return d.AString() }, nil},
+		{"{}\r\n", func(d *Decoder) any { return d.AString() }, nil},
+		{"{3-}\r\nabc\r\n", func(d *Decoder) any { return d.AString() }, nil},
+		{"{3} \r\nabc\r\n", func(d *Decoder) any { return d.AString() }, nil},
+		{"{99999999999999999999}\r\n", func(d *Decoder) any { return d.AString() }, nil},
+		{"nil\r\n", func(d *Decoder) any { _, ok := d.NString(); return ok }, false},
+		{`""` + "\r\n", func(d *Decoder) any { _, ok := d.NString(); return ok }, true},
+		{"nile\r\n", func(d *Decoder) any { _, ok := d.NString(); return ok }, nil},
+		{"inBox\r\n", func(d *Decoder) any { return d.Mailbox() }, "INBOX"},
+		{"inBox/a/b\r\n", func(d *Decoder) any { return d.Mailbox() }, "INBOX/a/b"},
+		{"inBox/\r\n", func(d *Decoder) any { return d.Mailbox() }, "INBOX/"},
+		{"inBoxes\r\n", func(d *Decoder) any { return d.Mailbox() }, "inBoxes"},
+		{"Entw&APw-rfe\r\n", func(d *Decoder) any { return d.Mailbox() }, "Entwürfe"},
+		{"Entw&APw\r\n", func(d *Decoder) any { return d.Mailbox() }, nil},
+		{"&AAA-\r\n", func(d *Decoder) any { return d.Mailbox() }, nil},
+		{"%/*\r\n", func(d *Decoder) any { return d.ListMailbox() }, "%/*"},
+		{`""` + "\r\n", func(d *Decoder) any { return d.ListMailbox() }, ""},
+		{"4294967295\r\n", func(d *Decoder) any { return d.Number() }, uint32(4294967295)},
+		{"4294967296\r\n", func(d *Decoder) any { return d.Number() }, nil},
+		{"-1\r\n", func(d *Decoder) any { return d.Number() }, nil},
+		{"0\r\n", func(d *Decoder) any { return d.NZNumber() }, nil},
+		{"9223372036854775807\r\n", func(d *Decoder) any { return d.Number64() }, uint64(9223372036854775807)},
+		{"9223372036854775808\r\n", func(d *Decoder) any { return d.Number64() }, nil},
+		{"99999999999999999999999\r\n", func(d *Decoder) any { return d.Number64() }, nil},
+		{"5,3:1,9:*,2:4,*\r\n", func(d *Decoder) any { s := d.SequenceSet(); return s.String() }, "1:5,9:*"},
+		{"*:4\r\n", func(d *Decoder) any { s := d.UIDSet(); return s.String() }, "4:*"},
+		{"*\r\n", func(d *Decoder) any { s := d.UIDSet(); return s.String() }, "*"},
+		{"1:*,5:4294967295,*\r\n", func(d *Decoder) any { s := d.UIDSet(); return s.String() }, "1:*"},
+		{"4294967295,*\r\n", func(d *Decoder) any { s := d.UIDSet(); return s.String() }, "4294967295,*"},
+		{"0\r\n", func(d *Decoder) any { return len(d.UIDSet()) }, nil},
+		{"1,\r\n", func(d *Decoder) any { return len(d.UIDSet()) }, nil},
+		{"1:4294967296\r\n", func(d *Decoder) any { return len(d.UIDSet()) }, nil},
+		{`(\seen $Forwarded \Recent)` + "\r\n", func(d *Decoder) any { return fmt.Sprint(d.FlagList()) }, `[\Seen $Forwarded \Recent]`},
+		{"()\r\n", func(d *Decoder) any { return len(d.FlagList()) }, 0},
+		{"(a  b)\r\n", func(d *Decoder) any { return len(d.FlagList()) }, nil},
+		{`(\)` + "\r\n", func(d *Decoder) any { return len(d.FlagList()) }, nil},
+		{`(\*)` + "\r\n", func(d *Decoder) any { return len(d.FlagList()) }, nil},
+		{"1-feb-2006\r\n", func(d *Decoder) any { return d.Date() }, day},
+		{`"01-Feb-2006"` + "\r\n", func(d *Decoder) any { return d.Date() }, day},
+		{"30-Feb-2006\r\n", func(d *Decoder) any { return d.Date() }, nil},
+		{`" 1-Feb-2006 00:00:00 +0000"` + "\r\n", func(d *Decoder) any { return d.DateTime().UTC() }, day},
+		{`"01-Feb-2006 01:00:00 +0100"` + "\r\n", func(d *Decoder) any { return d.DateTime().UTC() }, day},
+		{`"01-Feb-2006"` + "\r\n", func(d *Decoder) any { return d.DateTime() }, nil},
+	}
+	for _, test := range tests {
+		var got any
+		err := decode(test.input, func(d *Decoder) { got = test.read(d) })
+		if test.want == nil {
+			if _, ok := errors.AsType[*SyntaxError](err); !ok {
+				t.Errorf("%q: got %v and error %v, want a syntax error", test.input, got, err)
+			}
+			continue
+		}
+		if err != nil || !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%q: got %#v, %v, want %#v", test.input, got, err, test.want)
+		}
+	}
+}
+
+// The next command is found behind whatever was wrong with one, and nothing
+// that was sent as a literal is taken for a command.
+func TestResynchronize(t *testing.T) {
+	tests := []struct {
+		name, wrong string
+		read        func(d *Decoder)
+	}{
+		{"rest of the line", "a ( b c\r\n", func(d *Decoder) { d.Atom(); d.SP(); d.Number() }},
+		{"literal behind the error", "a x {4+}\r\nx y\n {5+}\r\n12345 z\r\n", func(d *Decoder) { d.Atom(); d.SP(); d.Number() }},
+		{"synchronizing literal behind the error", "a x {400}\r\n", func(d *Decoder) { d.Atom(); d.SP(); d.Number() }},
+		{"literal that is too big", "{70000+}\r\n" + strings.Repeat("x LOGOUT\n\r\n\r", 7000)[:70000] + " rest\r\n", func(d *Decoder) { d.AString() }},
+		{"literal that the client waits to send", "{70000}\r\n", func(d *Decoder) { d.AString() }},
+		{"literal in quotes", "\"abc {3+}\r\nx\r\n\r\n", func(d *Decoder) { d.AString() }},
+		{"literal where an atom was wanted", "{3+}\r\nx\r\n\r\n", func(d *Decoder) { d.Atom() }},
+		{"literal8", "~{3+}\r\nx\r\n\r\n", func(d *Decoder) { d.Number() }},
+		{"literal with NUL", "{3+}\r\n\x00\r\n\r\n", func(d *Decoder) { d.AString() }},
+		{"NUL first", "\x00 {3+}\r\nx\r\n\r\n", func(d *Decoder) { d.AString() }},
+		{"refused streaming literal", "{3+}\r\nx\r\n rest\r\n", func(d *Decoder) { d.Literal(func(int64) error { return errors.New("no") }) }},
+		{"streaming literal that nobody read", "{3+}\r\nx\r\n rest\r\n", func(d *Decoder) { d.Literal(func(int64) error { return nil }) }},
+		{"streaming literal read in part", "{3+}\r\nx\r\n rest\r\n", func(d *Decoder) {
+			r, _ := d.Literal(func(int64) error { return nil })
+			r.Read(make([]byte, 1))
+		}},
+		{"long line", strings.Repeat("x ", 40000) + "{3+}\r\nx\r\n\r\n", func(d *Decoder) {
+			for d.Err() == nil {
+				d.Atom()
+				d.SP()
+			}
+		}},
+		{"nested too deeply", strings.Repeat("(", 101) + "\r\n", func(d *Decoder) {
+			var item func()
+			item = func() { d.List(item) }
+			d.List(item)
+		}},
+		{"open list", "(a\r\n", func(d *Decoder) { d.List(func() { d.Atom() }) }},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			d := NewDecoder(bufio.NewReaderSize(strings.NewReader(test.wrong+"next\r\n"), 16), DecoderOptions{})
+			test.read(d)
+			if err := d.End(); err == nil {
+				t.Error("the wrong command was accepted")
+			}
+			if got, err := d.Atom(), d.End(); got != "next" || err != nil {
+				t.Errorf("the next command is %q, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestContinue(t *testing.T) {
+	asked := 0
+	input := "{3}\r\nabc {3+}\r\ndef {5}\r\n12345\r\n"
+	d := NewDecoder(bufio.NewReader(strings.NewReader(input)), DecoderOptions{Continue: func() error { asked++; return nil }})
+	a := d.AString()
+	d.SP()
+	b := d.AString()
+	d.SP()
+	r, size := d.Literal(func(int64) error { return nil })
+	c, err := io.ReadAll(r)
+	if got := a + b + string(c); got != "abcdef12345" || size != 5 || err != nil || asked != 2 {
+		t.Errorf("got %q, size %d, %v, asked %d times", got, size, err, asked)
+	}
+	if err := d.End(); err != nil {
+		t.Error(err)
+	}
+	if d.Atom(); d.End() != io.EOF {
+		t.Error("no io.EOF at the end")
+	}
+}
+
+func TestCutShort(t *testing.T) {
+	for _, input := range []string{"a", "a {5+}\r\nab", "a {5+}", "a \"b"} {
+		err := decode(input, func(d *Decoder) { d.Atom(); d.SP(); d.AString() })
+		if !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("%q: %v", input, err)
+		}
+	}
+}
+
+func TestFlood(t *testing.T) {
+	for _, input := range []string{
+		"a " + strings.Repeat("x", 5000),
+		"a {5000+}\r\n",
+		"a {99999999999999999999+}\r\n",
+		"a {2000+}\r\n" + strings.Repeat("x", 2000) + " {2000+}\r\n",
+	} {
+		d := NewDecoder(bufio.NewReader(strings.NewReader(input)), DecoderOptions{MaxLine: 1000, MaxLiteral: 1000, MaxSkip: 3000})
+		d.Atom()
+		d.SP()
+		d.AString()
+		if err := d.End(); !errors.Is(err, ErrFlood) {
+			t.Errorf("%.30q: %v", input, err)
+		}
+		if err := d.End(); !errors.Is(err, ErrFlood) {
+			t.Errorf("%.30q: then %v", input, err)
+		}
+	}
+}
+
+// FuzzDecoder reads any input as commands that are mostly wrong: none may
+// take forever, and each octet belongs to one command.
+func FuzzDecoder(f *testing.F) {
+	f.Add("a LOGIN {3+}\r\nabc \"d\"\r\nb FETCH 1:* (FLAGS)\r\n")
+	f.Add("a x {4}\r\n(\\Seen a) 1:3,*:4 \"01-Feb-2006 15:04:05 +0000\"\r\n")
+	f.Add("\x00{3+}\r\n\"\r\n")
+	f.Fuzz(func(t *testing.T, input string) {
+		d := NewDecoder(bufio.NewReader(strings.NewReader(input)), DecoderOptions{MaxSkip: 1 << 16})
+		reads := []func(){
+			func() { d.Tag() }, func() { d.AString() }, func() { d.SequenceSet() }, func() { d.FlagList() },
+			func() { d.Mailbox() }, func() { d.ListMailbox() }, func() { d.DateTime() }, func() { d.Date() },
+			func() { d.NString() }, func() { d.Number64() },
+			func() { r, _ := d.Literal(func(int64) error { return nil }); r.Read(make([]byte, 3)) },
+		}
+		for commands := 0; ; commands++ {
+			if commands > len(input)+1 {
+				t.Fatal("more commands than octets")
+			}
+			for i := range reads {
+				reads[(i+commands)%len(reads)]()
+				d.TrySP()
+			}
+			err := d.End()
+			if err == nil {
+				continue
+			}
+			if _, ok := errors.AsType[*SyntaxError](err); !ok {
+				return
+			}
+		}
+	})
+}
+
+func FuzzUTF7(f *testing.F) {
+	for _, s := range []string{"INBOX", "Entwürfe & mehr", "日本語/😀", "&-", "&AAA-", "&Jjo-!", "&U,BTFw-&ZeVnLIqe-"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if name, err := DecodeUTF7(s); err == nil && EncodeUTF7(name) != s {
+			t.Errorf("%q decodes to %q, which encodes to %q", s, name, EncodeUTF7(name))
+		}
+		s = strings.ReplaceAll(strings.ToValidUTF8(s, "x"), "\x00", "x")
+		if name, err := DecodeUTF7(EncodeUTF7(s)); err != nil || name != s {
+			t.Errorf("%q encodes to %q, which decodes to %q, %v", s, EncodeUTF7(s), name, err)
+		}
+	})
+}
+
+func TestUTF7(t *testing.T) {
+	for _, pair := range [][2]string{
+		{"", ""},
+		{"a&b", "a&-b"},
+		{"~peter/mail/台北/日本語", "~peter/mail/&U,BTFw-/&ZeVnLIqe-"}, // RFC 3501 section 5.1.3
+		{"😀\t", "&2D3eAAAJ-"},
+	} {
+		if got := EncodeUTF7(pair[0]); got != pair[1] {
+			t.Errorf("EncodeUTF7(%q) = %q, want %q", pair[0], got, pair[1])
+		}
+		if got, err := DecodeUTF7(pair[1]); got != pair[0] || err != nil {
+			t.Errorf("DecodeUTF7(%q) = %q, %v, want %q", pair[1], got, err, pair[0])
+		}
+	}
+	for _, wrong := range []string{
+		"&", "&AOQ", "&Jjo!", "&U,BTFw-&ZeVnLIqe-", "&AGE-", "&AAA-", "a\x7f", "ä", "&AOR-", "&A-", "&2D0-", "&2D0AYQ-", "&3gA-", "&AO/-", "&AOQ=-",
+	} {
+		if got, err := DecodeUTF7(wrong); err == nil {
+			t.Errorf("DecodeUTF7(%q) = %q, want an error", wrong, got)
+		}
+	}
+}
+
+func TestEncoder(t *testing.T) {
+	var out strings.Builder
+	e := NewEncoder(bufio.NewWriterSize(&out, 16))
+	e.Raw("* ").Atom("X").SP().Number(7).SP().String(`a"\b`).SP().NString("").SP().String("ä").SP().Mailbox("ä&").SP().Literal(3, strings.NewReader("abcd")).CRLF()
+	if err := e.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if want := "* X 7 \"a\\\"\\\\b\" NIL {2}\r\nä \"&AOQ-&-\" {3}\r\nabc\r\n"; out.String() != want {
+		t.Errorf("got  %q\nwant %q", out.String(), want)
+	}
+	if err := e.Literal(5, strings.NewReader("abc")).Flush(); !errors.Is(err, io.EOF) {
+		t.Errorf("a literal cut short: %v", err)
+	}
+	if err := e.Raw("x").Flush(); err == nil {
+		t.Error("the error of a literal cut short does not stick")
+	}
+}

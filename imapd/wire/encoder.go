@@ -1,0 +1,117 @@
+package wire
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// Encoder writes responses. Errors stick; Flush returns them. It never holds
+// more than its buffer.
+type Encoder struct {
+	w       *bufio.Writer
+	err     error
+	scratch [24]byte
+}
+
+// NewEncoder returns an encoder that writes to w.
+func NewEncoder(w *bufio.Writer) *Encoder { return &Encoder{w: w} }
+
+// Raw writes s as it is.
+func (e *Encoder) Raw(s string) *Encoder {
+	if e.err == nil {
+		_, e.err = e.w.WriteString(s)
+	}
+	return e
+}
+
+// Bytes writes b as it is.
+func (e *Encoder) Bytes(b []byte) *Encoder {
+	if e.err == nil {
+		_, e.err = e.w.Write(b)
+	}
+	return e
+}
+
+// SP writes a space.
+func (e *Encoder) SP() *Encoder { return e.Raw(" ") }
+
+// CRLF ends a response.
+func (e *Encoder) CRLF() *Encoder { return e.Raw("\r\n") }
+
+// Atom writes s, which must be an atom or a flag.
+func (e *Encoder) Atom(s string) *Encoder { return e.Raw(s) }
+
+// Number writes n.
+func (e *Encoder) Number(n uint64) *Encoder {
+	return e.Bytes(strconv.AppendUint(e.scratch[:0], n, 10))
+}
+
+// maxQuoted is the longest string that is written in quotes: some clients have
+// small buffers for a line.
+const maxQuoted = 4096
+
+// String writes s in quotes where it can be, else as a literal.
+func (e *Encoder) String(s string) *Encoder {
+	if !quotable(s) {
+		return e.Raw("{").Number(uint64(len(s))).Raw("}\r\n").Raw(s)
+	}
+	e.Raw(`"`)
+	for {
+		n := strings.IndexAny(s, `"\`)
+		if n < 0 {
+			return e.Raw(s).Raw(`"`)
+		}
+		e.Raw(s[:n]).Raw(`\`).Raw(s[n : n+1])
+		s = s[n+1:]
+	}
+}
+
+// quotable tells whether s can be in quotes: TEXT-CHAR only (RFC 3501 section 9).
+func quotable(s string) bool {
+	if len(s) > maxQuoted {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; c == 0 || c == '\r' || c == '\n' || c >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
+
+// NString writes s as String does, or NIL for "".
+func (e *Encoder) NString(s string) *Encoder {
+	if s == "" {
+		return e.Raw("NIL")
+	}
+	return e.String(s)
+}
+
+// Mailbox writes the name of a mailbox in modified UTF-7, in quotes.
+func (e *Encoder) Mailbox(name string) *Encoder { return e.String(EncodeUTF7(name)) }
+
+// Literal writes {size} CRLF and exactly size octets of r, as they come. When r
+// has fewer, the stream cannot be continued: the error sticks.
+func (e *Encoder) Literal(size int64, r io.Reader) *Encoder {
+	e.Raw("{").Number(uint64(size)).Raw("}\r\n")
+	if e.err == nil {
+		if _, err := io.CopyN(e.w, r, size); err != nil {
+			e.err = fmt.Errorf("literal of %d octets cut short: %w", size, err)
+		}
+	}
+	return e
+}
+
+// Err returns the first error.
+func (e *Encoder) Err() error { return e.err }
+
+// Flush sends what is in the buffer and returns the first error.
+func (e *Encoder) Flush() error {
+	if e.err == nil {
+		e.err = e.w.Flush()
+	}
+	return e.err
+}

@@ -1,0 +1,231 @@
+package wire
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+)
+
+// Number reads a number of 32 bits.
+func (d *Decoder) Number() uint32 { return uint32(d.number(1<<32 - 1)) }
+
+// NZNumber reads a number of 32 bits that is not 0.
+func (d *Decoder) NZNumber() uint32 {
+	n := d.Number()
+	if d.err == nil && n == 0 {
+		d.Fail("The number must not be 0")
+	}
+	return n
+}
+
+// Number64 reads a number of at most 63 bits.
+func (d *Decoder) Number64() uint64 { return d.number(maxInt64) }
+
+func (d *Decoder) number(limit uint64) uint64 {
+	if c := d.Peek(); c < '0' || c > '9' {
+		d.expected("a number")
+		return 0
+	}
+	n := uint64(0)
+	for c := d.Peek(); c >= '0' && c <= '9'; c = d.Peek() {
+		digit := uint64(c - '0')
+		if n > (limit-digit)/10 {
+			d.Fail("The number is larger than %d", limit)
+			return 0
+		}
+		n = n*10 + digit
+		d.advance()
+	}
+	if d.err != nil {
+		return 0
+	}
+	return n
+}
+
+// Mailbox reads the name of a mailbox: decoded from modified UTF-7, with INBOX
+// in upper case, also as the first level of a longer name.
+func (d *Decoder) Mailbox() string {
+	name := d.decodeName(d.AString())
+	if d.err != nil {
+		return ""
+	}
+	if first, rest, _ := strings.Cut(name, "/"); strings.EqualFold(first, "INBOX") {
+		return "INBOX" + name[len(name)-len(rest)-min(len(name)-len(first), 1):]
+	}
+	return name
+}
+
+// ListMailbox reads a mailbox pattern of LIST, decoded from modified UTF-7.
+func (d *Decoder) ListMailbox() string {
+	if c := d.Peek(); c == '"' || c == '{' {
+		return d.decodeName(d.String())
+	}
+	return d.decodeName(d.word(listChars, "a mailbox pattern"))
+}
+
+func (d *Decoder) decodeName(s string) string {
+	if d.err != nil {
+		return ""
+	}
+	name, err := DecodeUTF7(s)
+	if err != nil {
+		d.Fail("Mailbox name is not in modified UTF-7: %v", err)
+	}
+	return name
+}
+
+// SequenceSet reads a set of message numbers, in which 0 stands for "*".
+func (d *Decoder) SequenceSet() imap.SeqSet {
+	var set imap.SeqSet
+	for _, r := range d.ranges() {
+		set = append(set, imap.SeqRange{Start: r.first, Stop: r.last})
+	}
+	return set
+}
+
+// UIDSet reads a set of UIDs, in which 0 stands for "*".
+func (d *Decoder) UIDSet() imap.UIDSet {
+	var set imap.UIDSet
+	for _, r := range d.ranges() {
+		set = append(set, imap.UIDRange{Start: imap.UID(r.first), Stop: imap.UID(r.last)})
+	}
+	return set
+}
+
+// span is a range of numbers; last is 0 for "*", and both are for "*" alone.
+type span struct{ first, last uint32 }
+
+// ranges reads a sequence-set in the form that go-imap keeps: ascending and
+// disjoint. It does not add one range after the other with go-imap's AddRange, for
+// whom a set in descending order takes quadratic time.
+//
+// sequence-set = (seq-number / seq-range) ["," sequence-set]
+func (d *Decoder) ranges() []span {
+	var spans []span
+	for {
+		first := d.seqNumber()
+		last := first
+		if d.TrySpecial(':') {
+			last = d.seqNumber()
+		}
+		if d.err != nil {
+			return nil
+		}
+		if first == 0 || last != 0 && last < first {
+			first, last = last, first
+		}
+		spans = append(spans, span{first, last})
+		if !d.TrySpecial(',') {
+			break
+		}
+	}
+	if d.err != nil {
+		return nil
+	}
+	return merge(spans)
+}
+
+// seqNumber = nz-number / "*"
+func (d *Decoder) seqNumber() uint32 {
+	if d.TrySpecial('*') {
+		return 0
+	}
+	if c := d.Peek(); c < '0' || c > '9' {
+		d.expected(`a number or "*"`)
+		return 0
+	}
+	return d.NZNumber()
+}
+
+func merge(spans []span) []span {
+	// "*" sorts last, for it is what no number exceeds; 0-1 is the largest uint32.
+	slices.SortFunc(spans, func(a, b span) int {
+		return cmp.Or(cmp.Compare(a.first-1, b.first-1), cmp.Compare(a.last-1, b.last-1))
+	})
+	merged := spans[:1]
+	for _, s := range spans[1:] {
+		last := &merged[len(merged)-1]
+		switch {
+		case last.last == 0: // n:* holds all that can follow
+		case s.first != 0 && uint64(s.first) <= uint64(last.last)+1:
+			if s.last == 0 || s.last > last.last {
+				last.last = s.last
+			}
+		default:
+			merged = append(merged, s)
+		}
+	}
+	return merged
+}
+
+// FlagList reads "(" [flag *(SP flag)] ")".
+func (d *Decoder) FlagList() []imap.Flag {
+	var flags []imap.Flag
+	d.List(func() { flags = append(flags, d.Flag()) })
+	if d.err != nil {
+		return nil
+	}
+	return flags
+}
+
+// flagNames are the system flags as RFC 9051 section 2.3.2 spells them.
+var flagNames = []imap.Flag{imap.FlagSeen, imap.FlagAnswered, imap.FlagFlagged, imap.FlagDeleted, imap.FlagDraft, `\Recent`}
+
+// Flag reads a flag. System flags are returned as the RFC spells them,
+// keywords as the client does.
+func (d *Decoder) Flag() imap.Flag {
+	prefix := ""
+	if d.TrySpecial('\\') {
+		prefix = `\`
+	}
+	name := imap.Flag(prefix + d.word(atomChars, "a flag"))
+	if d.err != nil {
+		return ""
+	}
+	for _, known := range flagNames {
+		if strings.EqualFold(string(name), string(known)) {
+			return known
+		}
+	}
+	return name
+}
+
+// Date reads the date of a SEARCH key.
+//
+// date = date-text / DQUOTE date-text DQUOTE
+func (d *Decoder) Date() time.Time {
+	quoted := d.TrySpecial('"')
+	text := d.word(atomChars, "a date such as 1-Feb-2006")
+	if quoted {
+		d.Special('"')
+	}
+	return d.parseTime(text, "2-Jan-2006", "a date such as 1-Feb-2006")
+}
+
+// DateTime reads the date-time of APPEND.
+//
+// date-time = DQUOTE date-day-fixed "-" date-month "-" date-year SP time SP zone DQUOTE
+func (d *Decoder) DateTime() time.Time {
+	const example = `a date such as "01-Feb-2006 15:04:05 +0000"`
+	if d.Peek() != '"' {
+		d.expected(example)
+		return time.Time{}
+	}
+	// A day before the 10th has a space or, with many clients, a 0 before it.
+	return d.parseTime(strings.TrimLeft(d.quoted(), " "), "2-Jan-2006 15:04:05 -0700", example)
+}
+
+func (d *Decoder) parseTime(text, layout, example string) time.Time {
+	if d.err != nil {
+		return time.Time{}
+	}
+	t, err := time.Parse(layout, text)
+	if err != nil {
+		d.Fail("Expected %s", example)
+		return time.Time{}
+	}
+	return t
+}
