@@ -195,8 +195,9 @@ func (s *Store) LookupLogin(ctx context.Context, login string) (Login, error) { 
 
 // Recipient is where an address delivers to.
 type Recipient struct {
-	User   User
-	Detail string // of user+detail@domain
+	User    User
+	Detail  string   // of user+detail@domain
+	Mailbox *Mailbox // the folder that Detail names, if there is one, else INBOX
 }
 
 // ResolveRecipient maps an address (aliases, sub-addressing, catch-all) to accounts: ErrNotExist when nobody, ErrDisabled when nobody who may get mail.

@@ -1,0 +1,169 @@
+package lmtpd
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+
+	"mailstead.dev/quota"
+	"mailstead.dev/store"
+	"mailstead.dev/store/id"
+)
+
+// delivery is one message on its way to its recipients.
+type delivery struct {
+	*session
+	body    io.Reader
+	content map[id.Tenant]*store.Content
+	done    map[place]error
+}
+
+// place is where a message goes once.
+type place struct {
+	tenant  id.Tenant
+	account id.Account
+	mailbox id.Mailbox
+}
+
+func newDelivery(s *session, body io.Reader) *delivery {
+	return &delivery{session: s, body: body, content: make(map[id.Tenant]*store.Content), done: make(map[place]error)}
+}
+
+func (d *delivery) close() {
+	for _, c := range d.content {
+		if err := c.Close(); err != nil {
+			d.server.o.Logger.Warn("lmtp: content left behind", "error", err)
+		}
+	}
+}
+
+// tenants are those of the recipients, most often one.
+func (d *delivery) tenants() []id.Tenant {
+	var tenants []id.Tenant
+	for _, r := range d.rcpts {
+		for _, to := range r.to {
+			if !slices.Contains(tenants, to.User.Tenant) {
+				tenants = append(tenants, to.User.Tenant)
+			}
+		}
+	}
+	return tenants
+}
+
+// receive stores the content once for each tenant: tenants share nothing.
+func (d *delivery) receive() error {
+	tenants := d.tenants()
+	if len(tenants) == 1 {
+		c, err := d.server.store.Receive(d.server.ctx, tenants[0], d.body)
+		if err == nil {
+			d.content[tenants[0]] = c
+		}
+		return err
+	}
+	return d.receiveForEach(tenants)
+}
+
+// receiveForEach gives each tenant's reader the octets as they come.
+func (d *delivery) receiveForEach(tenants []id.Tenant) error {
+	type result struct {
+		content *store.Content
+		err     error
+	}
+	results := make([]chan result, len(tenants))
+	pipes := make([]*io.PipeWriter, len(tenants))
+	for i, tenant := range tenants {
+		reader, writer := io.Pipe()
+		results[i], pipes[i] = make(chan result, 1), writer
+		go func() {
+			c, err := d.server.store.Receive(d.server.ctx, tenant, reader)
+			reader.CloseWithError(err) // one that gives up does not hold up the others
+			results[i] <- result{c, err}
+		}()
+	}
+	_, readErr := io.Copy(fan(pipes), d.body)
+	var errs []error
+	for i, tenant := range tenants {
+		pipes[i].CloseWithError(readErr) // nil: the end of the message
+		r := <-results[i]
+		if r.err == nil {
+			d.content[tenant] = r.content
+		}
+		errs = append(errs, r.err)
+	}
+	return errors.Join(append(errs, readErr)...)
+}
+
+// fan writes to all pipes that still take something.
+type fan []*io.PipeWriter
+
+func (f fan) Write(p []byte) (int, error) {
+	for _, pipe := range f {
+		pipe.Write(p) // its reader's error is told by its result
+	}
+	return len(p), nil
+}
+
+// deliver brings the message to all that one recipient stands for, and returns
+// what to reply: see the package comment.
+func (d *delivery) deliver(r rcpt) error {
+	var delivered bool
+	var hopeless, open error
+	for _, to := range r.to {
+		err := d.deliverTo(r.address, to)
+		switch {
+		case err == nil:
+			delivered = true
+		case isHopeless(err):
+			hopeless = err
+		default:
+			open = err
+		}
+	}
+	switch {
+	case open != nil:
+		return replyTo(open, d.server.o.RejectOverQuota)
+	case delivered:
+		return nil
+	default:
+		return replyTo(hopeless, d.server.o.RejectOverQuota)
+	}
+}
+
+// isHopeless reports whether trying again soon would most likely fail again.
+func isHopeless(err error) bool {
+	var over *quota.OverError
+	return errors.As(err, &over) || errors.Is(err, store.ErrTooBig)
+}
+
+// deliverTo brings the message to a mailbox, once.
+func (d *delivery) deliverTo(address string, to store.Recipient) error {
+	at := place{to.User.Tenant, to.User.Account, to.Mailbox.ID}
+	if err, ok := d.done[at]; ok {
+		return err
+	}
+	err := d.append(address, to)
+	d.done[at] = err
+	log := d.server.o.Logger.With("tenant", to.User.Tenant, "account", to.User.Account, "mailbox", to.Mailbox.ID,
+		"from", d.from, "recipient", address)
+	if err != nil {
+		log.Warn("lmtp: not delivered", "error", err)
+	} else {
+		log.Info("lmtp: delivered", "size", d.content[to.User.Tenant].Size)
+	}
+	return err
+}
+
+func (d *delivery) append(address string, to store.Recipient) error {
+	ctx, cancel := context.WithTimeout(d.server.ctx, d.server.o.DeliveryTimeout)
+	defer cancel()
+	_, err := to.Mailbox.Append(ctx, store.Incoming{
+		Content: d.content[to.User.Tenant],
+		Prefix:  []byte("Return-Path: <" + path(d.from) + ">\r\nDelivered-To: " + path(address) + "\r\n"),
+	})
+	if errors.Is(err, store.ErrNotExist) {
+		// The mailbox was there a moment ago: the next try will see what has become of it.
+		return errors.Join(store.ErrUnavailable, errors.New(err.Error()))
+	}
+	return err
+}
