@@ -19,20 +19,21 @@ $$;
 -- +goose StatementEnd
 
 -- resolve_addresses tells what stands under each address: an account with its
--- INBOX and, where the address asks for one, its folder; or an alias; or, for
--- '@domain', that the domain exists and what catches its rest.
+-- INBOX and, where one is asked for with the address, its folder; or an alias;
+-- or, for '@domain', what catches that domain's rest.
 -- +goose StatementBegin
-CREATE FUNCTION resolve_addresses(asked text[], folder text)
+CREATE FUNCTION resolve_addresses(asked text[], folders text[])
     RETURNS TABLE (
-        address            text,
+        asked_at           bigint,  -- which of asked, from 1
         tenant_id          bigint,
-        account_id         bigint, -- NULL: an alias or a domain
+        account_id         bigint,  -- NULL: an alias or a domain
+        login              text,
         disabled           boolean,
-        targets            text[], -- of an alias or a catch-all
+        targets            text[],  -- of an alias or a catch-all
         inbox_id           bigint,
         inbox_uidvalidity  bigint,
         inbox_objectid     text,
-        folder_id          bigint, -- NULL: INBOX it is
+        folder_id          bigint,  -- NULL: INBOX it is
         folder_name        text,
         folder_uidvalidity bigint,
         folder_objectid    text
@@ -41,36 +42,39 @@ CREATE FUNCTION resolve_addresses(asked text[], folder text)
     AS $$
 BEGIN
     RETURN QUERY
-        SELECT a.login, a.tenant_id, a.account_id, a.disabled OR t.disabled, NULL::text[],
+        SELECT q.at, a.tenant_id, a.account_id, a.login, a.disabled OR t.disabled, NULL::text[],
                i.mailbox_id, i.uidvalidity, i.objectid,
                f.mailbox_id, f.name::text, f.uidvalidity, f.objectid
-        FROM account a
+        FROM unnest(asked, folders) WITH ORDINALITY AS q (address, folder, at)
+        JOIN account a ON a.login = q.address
         JOIN tenant t ON t.tenant_id = a.tenant_id
         LEFT JOIN mailbox i ON i.tenant_id = a.tenant_id AND i.account_id = a.account_id
                            AND i.name = 'INBOX' AND i.deleted_at IS NULL
         LEFT JOIN LATERAL (
             SELECT m.mailbox_id, m.name, m.uidvalidity, m.objectid
             FROM mailbox m
-            WHERE folder IS NOT NULL
+            WHERE q.folder IS NOT NULL
               AND m.tenant_id = a.tenant_id AND m.account_id = a.account_id
               AND m.deleted_at IS NULL
-              AND lower(m.name COLLATE "default") = lower(folder COLLATE "default")
-            ORDER BY m.name <> folder, m.name
+              AND lower(m.name COLLATE "default") = lower(q.folder COLLATE "default")
+            ORDER BY m.name <> q.folder, m.name
             LIMIT 1
         ) f ON true
-        WHERE a.login = ANY (asked) AND NOT a.deleting AND NOT t.deleting
+        WHERE NOT a.deleting AND NOT t.deleting
       UNION ALL
-        SELECT l.address, l.tenant_id, NULL, t.disabled, l.targets,
+        SELECT q.at, l.tenant_id, NULL, NULL, t.disabled, l.targets,
                NULL, NULL, NULL, NULL, NULL, NULL, NULL
-        FROM alias l
+        FROM unnest(asked) WITH ORDINALITY AS q (address, at)
+        JOIN alias l ON l.address = q.address
         JOIN tenant t ON t.tenant_id = l.tenant_id
-        WHERE l.address = ANY (asked) AND NOT t.deleting
+        WHERE NOT t.deleting
       UNION ALL
-        SELECT '@' || d.name, d.tenant_id, NULL, t.disabled, array_remove(ARRAY[d.catch_all]::text[], NULL),
+        SELECT q.at, d.tenant_id, NULL, NULL, t.disabled, ARRAY[d.catch_all]::text[],
                NULL, NULL, NULL, NULL, NULL, NULL, NULL
-        FROM domain d
+        FROM unnest(asked) WITH ORDINALITY AS q (address, at)
+        JOIN domain d ON d.name = substr(q.address, 2)
         JOIN tenant t ON t.tenant_id = d.tenant_id
-        WHERE d.name = ANY (SELECT substr(name, 2) FROM unnest(asked) AS name WHERE name LIKE '@%') AND NOT t.deleting;
+        WHERE q.address LIKE '@%' AND d.catch_all IS NOT NULL AND NOT t.deleting;
 END
 $$;
 -- +goose StatementEnd
@@ -127,7 +131,7 @@ END
 $$;
 -- +goose StatementEnd
 
-REVOKE EXECUTE ON FUNCTION lookup_login(text), resolve_addresses(text[], text), lookup_domain(text),
+REVOKE EXECUTE ON FUNCTION lookup_login(text), resolve_addresses(text[], text[]), lookup_domain(text),
     lookup_account(text), list_tenants(), create_tenant(text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION lookup_login(text), resolve_addresses(text[], text), lookup_domain(text),
+GRANT EXECUTE ON FUNCTION lookup_login(text), resolve_addresses(text[], text[]), lookup_domain(text),
     lookup_account(text), list_tenants(), create_tenant(text) TO mailstead_serving;

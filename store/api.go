@@ -180,27 +180,3 @@ func (m *Mailbox) Emails(ctx context.Context, ids []id.Email, yield func(Email) 
 func (m *Mailbox) Content(ctx context.Context, email id.Email) (message.Reader, error) {
 	panic("skeleton")
 }
-
-// Directory.
-
-// Account is what a login needs.
-type Login struct {
-	User     User
-	Password string // PHC string of the hash
-	Disabled bool
-}
-
-// LookupLogin finds an account by its login, whatever its tenant; ErrNotExist.
-func (s *Store) LookupLogin(ctx context.Context, login string) (Login, error) { panic("skeleton") }
-
-// Recipient is where an address delivers to.
-type Recipient struct {
-	User    User
-	Detail  string   // of user+detail@domain
-	Mailbox *Mailbox // the folder that Detail names, if there is one, else INBOX
-}
-
-// ResolveRecipient maps an address (aliases, sub-addressing, catch-all) to accounts: ErrNotExist when nobody, ErrDisabled when nobody who may get mail.
-func (s *Store) ResolveRecipient(ctx context.Context, address string) ([]Recipient, error) {
-	panic("skeleton")
-}

@@ -1,0 +1,197 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"mailstead.dev/store/id"
+)
+
+// deleteStep is how many rows one transaction of a deletion removes.
+const deleteStep = 2000
+
+// DeleteAccount removes an account and all of its mail, for good, in bounded
+// steps; when it was interrupted, it goes on where it was. From the first step
+// on nobody can log in, and no mail is taken.
+//
+// Content stays until the collector finds that no email refers to it: it may
+// be another account's as well.
+func (s *Store) DeleteAccount(ctx context.Context, u User) error {
+	if err := s.closeAccount(ctx, u); err != nil {
+		return err
+	}
+	for _, step := range []string{
+		// The log first in age, the mailbox row last: it says what is left to do.
+		deleteOfMailboxes("mailbox_log"),
+		deleteOfMailboxes("mailbox_segment"),
+		deleteOfMailboxes("mailbox_expunged"),
+		deleteOfAccount("mailbox"),
+		deleteOfAccount("mailbox_tombstone"),
+		deleteOfAccount("subscription"),
+		deleteOfAccount("email"),
+		deleteOfAccount("account_state"),
+		deleteOfAccount("account"),
+	} {
+		if err := s.deleteInSteps(ctx, u.Tenant, step, u.Tenant, u.Account); err != nil {
+			return fmt.Errorf("delete account %s: %w", u.Login, err)
+		}
+	}
+	return nil
+}
+
+// closeAccount makes the account one that is being deleted. Without its name
+// tree no mailbox is made any more, and deleted mailboxes take no change: each
+// is locked in turn, so that changes under way are done before.
+func (s *Store) closeAccount(ctx context.Context, u User) error {
+	const (
+		tree      = `DELETE FROM name_tree WHERE tenant_id = $1 AND account_id = $2`
+		lock      = `SELECT FROM mailbox WHERE tenant_id = $1 AND account_id = $2 ORDER BY mailbox_id FOR UPDATE`
+		mailboxes = `UPDATE mailbox SET deleted_at = now() WHERE tenant_id = $1 AND account_id = $2 AND deleted_at IS NULL`
+		account   = `UPDATE account SET deleting = true, password = '' WHERE tenant_id = $1 AND account_id = $2`
+	)
+	return s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
+		for _, query := range []string{tree, lock, mailboxes} {
+			if _, err := tx.Exec(ctx, query, u.Tenant, u.Account); err != nil {
+				return err
+			}
+		}
+		tag, err := tx.Exec(ctx, account, u.Tenant, u.Account)
+		return affected(tag, err, ErrNoAccount)
+	})
+}
+
+// deleteOfMailboxes removes some rows of a table that belong to an account's mailboxes.
+func deleteOfMailboxes(table string) string {
+	return fmt.Sprintf(`
+		DELETE FROM %[1]s WHERE tenant_id = $1 AND ctid = ANY (ARRAY(
+			SELECT r.ctid FROM mailbox m
+			JOIN %[1]s r ON r.tenant_id = m.tenant_id AND r.mailbox_id = m.mailbox_id
+			WHERE m.tenant_id = $1 AND m.account_id = $2
+			LIMIT $3))`, table)
+}
+
+// deleteOfAccount removes some rows of a table that belong to an account.
+func deleteOfAccount(table string) string {
+	return fmt.Sprintf(`
+		DELETE FROM %[1]s WHERE tenant_id = $1 AND ctid = ANY (ARRAY(
+			SELECT ctid FROM %[1]s WHERE tenant_id = $1 AND account_id = $2 LIMIT $3))`, table)
+}
+
+// deleteOfTenant removes some rows of a table that belong to a tenant.
+func deleteOfTenant(table string) string {
+	return fmt.Sprintf(`
+		DELETE FROM %[1]s WHERE tenant_id = $1 AND ctid = ANY (ARRAY(
+			SELECT ctid FROM %[1]s WHERE tenant_id = $1 LIMIT $2))`, table)
+}
+
+// deleteInSteps runs a DELETE whose last parameter is a LIMIT until it finds nothing.
+func (s *Store) deleteInSteps(ctx context.Context, t id.Tenant, query string, args ...any) error {
+	for {
+		var n int64
+		err := s.transact(ctx, t, func(tx pgx.Tx) error {
+			tag, err := tx.Exec(ctx, query, append(args, deleteStep)...)
+			n = tag.RowsAffected()
+			return err
+		})
+		if err != nil || n < deleteStep {
+			return err
+		}
+	}
+}
+
+// DeleteTenant removes a tenant with all of its accounts and content, objects
+// in object storage included, for good, in bounded steps; when it was
+// interrupted, it goes on where it was.
+//
+// An object whose PUT is under way in another process while its intent goes
+// here is left in the bucket without a row; nothing refers to it.
+func (s *Store) DeleteTenant(ctx context.Context, t id.Tenant) error {
+	const closing = `UPDATE tenant SET deleting = true, disabled = true WHERE tenant_id = $1`
+
+	err := s.transact(ctx, t, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, closing, t)
+		return affected(tag, err, ErrNoTenant)
+	})
+	if err != nil {
+		return err
+	}
+	for a, err := range s.Accounts(ctx, t) {
+		if err != nil {
+			return err
+		}
+		if err := s.DeleteAccount(ctx, a.User()); err != nil {
+			return err
+		}
+	}
+	if err := s.deleteContent(ctx, t); err != nil {
+		return err
+	}
+	return s.transact(ctx, t, func(tx pgx.Tx) error {
+		for _, query := range []string{
+			`DELETE FROM alias WHERE tenant_id = $1`,
+			`DELETE FROM domain WHERE tenant_id = $1`,
+			`DELETE FROM tenant WHERE tenant_id = $1`,
+		} {
+			if _, err := tx.Exec(ctx, query, t); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// deleteContent removes the content of a tenant that has no emails any more.
+func (s *Store) deleteContent(ctx context.Context, t id.Tenant) error {
+	for _, table := range []string{"blob", "staged_0", "staged_1", "staged_2", "staged_3"} {
+		if err := s.deleteInSteps(ctx, t, deleteOfTenant(table), t); err != nil {
+			return err
+		}
+	}
+	// What no blob lies in any more counts no more, and is found by its intent
+	// until it is gone from the bucket.
+	const uncount = `
+		WITH gone AS (
+			DELETE FROM object WHERE tenant_id = $1 AND ctid = ANY (ARRAY(
+				SELECT ctid FROM object WHERE tenant_id = $1 LIMIT $2))
+			RETURNING object_key
+		)
+		INSERT INTO object_intent (tenant_id, object_key)
+		SELECT $1, object_key FROM gone`
+
+	if err := s.deleteInSteps(ctx, t, uncount, t); err != nil {
+		return err
+	}
+	for {
+		n, err := s.deleteObjects(ctx, t)
+		if err != nil || n == 0 {
+			return err
+		}
+	}
+}
+
+// deleteObjects removes some of the objects that only intents name. Here the
+// object goes first: nothing of the tenant is left that could make it count.
+func (s *Store) deleteObjects(ctx context.Context, t id.Tenant) (int, error) {
+	const (
+		list   = `SELECT object_key FROM object_intent WHERE tenant_id = $1 LIMIT $2`
+		forget = `DELETE FROM object_intent WHERE tenant_id = $1 AND object_key = ANY ($2)`
+	)
+	var keys []string
+	err := s.snapshot(ctx, t, func(tx pgx.Tx) (err error) {
+		rows, _ := tx.Query(ctx, list, t, deleteStep) // CollectRows reports the error
+		keys, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
+	if err != nil || len(keys) == 0 {
+		return 0, err
+	}
+	if err := s.options.Bucket.Delete(ctx, keys...); err != nil {
+		return 0, fmt.Errorf("%w: delete objects: %w", ErrUnavailable, err)
+	}
+	return len(keys), s.transact(ctx, t, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, forget, t, keys)
+		return err
+	})
+}
