@@ -33,7 +33,7 @@ func normalizeDomain(domain string) (string, error) {
 // case, for the folder that it may name.
 func normalizeAddress(address string) (local, domain string, err error) {
 	at := strings.LastIndexByte(address, '@')
-	if at <= 0 || at > maxLocalPart*2 || !utf8.ValidString(address) {
+	if at <= 0 || !utf8.ValidString(address) || strings.ContainsFunc(address, unicode.IsControl) {
 		return "", "", &InvalidError{"address", address, "want local@domain"}
 	}
 	domain, err = normalizeDomain(address[at+1:])
