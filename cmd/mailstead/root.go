@@ -53,7 +53,13 @@ func (a *app) root() *cobra.Command {
 // load reads the configuration that the options name.
 func (a *app) load() (*config.Config, error) { return config.Load(a.configFile, a.environ) }
 
+// release is set by the Makefile.
+var release string
+
 func version() string {
+	if release != "" {
+		return release
+	}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version
 	}

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -94,13 +95,14 @@ func StartPostgres(ctx context.Context, o PostgresOptions) (_ *Postgres, err err
 		return nil, err
 	}
 
-	cmd := exec.Command(filepath.Join(bin, "postgres"), "-D", data,
-		"-c", "listen_addresses=", "-c", "unix_socket_directories="+socket, "-c", "port="+strconv.Itoa(socketPort),
-		"-c", "unix_socket_permissions=0700",
-		"-c", "fsync=on", "-c", "synchronous_commit=on", "-c", "full_page_writes=on",
-		"-c", "shared_buffers="+o.SharedBuffers, "-c", "max_connections="+strconv.Itoa(o.MaxConnections),
-		"-c", "max_wal_size=4GB", "-c", "wal_compression=lz4", "-c", "jit=off",
-		"-c", "log_line_prefix=%m [%p] %q%u@%d ", "-c", "timezone=UTC", "-c", "log_timezone=UTC")
+	conf := filepath.Join(o.Dir, "postgresql.conf")
+	if err := os.WriteFile(conf, settings(o, socket), 0o600); err != nil {
+		return nil, err
+	}
+	if err := as.own(conf); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(filepath.Join(bin, "postgres"), "-D", data, "-c", "config_file="+conf)
 	p := &Postgres{socket: socket, unlock: unlock}
 	// A fast shutdown when the parent dies, or one that saves nothing; what is still
 	// there at the next start ends before it.
@@ -130,6 +132,27 @@ func StartPostgres(ctx context.Context, o PostgresOptions) (_ *Postgres, err err
 		return nil, err
 	}
 	return p, p.provision(ctx)
+}
+
+// settings is the server's configuration file. What makes commits durable is on, always.
+func settings(o PostgresOptions, socket string) []byte {
+	return fmt.Appendf(nil, `# Written by mailstead at every start.
+listen_addresses = ''
+unix_socket_directories = '%s'
+unix_socket_permissions = 0700
+port = %d
+fsync = on
+synchronous_commit = on
+full_page_writes = on
+shared_buffers = %s
+max_connections = %d
+max_wal_size = 4GB
+wal_compression = lz4
+jit = off
+timezone = UTC
+log_timezone = UTC
+log_line_prefix = '%%m [%%p] %%q%%u@%%d '
+`, strings.ReplaceAll(socket, "'", "''"), socketPort, o.SharedBuffers, o.MaxConnections)
 }
 
 // DSN returns a connection string for a role and a database.

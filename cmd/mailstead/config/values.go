@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -87,7 +88,6 @@ var units = []struct {
 }{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}, {"", 1}}
 
 func (s *Size) UnmarshalText(text []byte) error {
-	const want = "want a number of bytes such as 4096, 64KiB, 25MiB or 4GiB"
 	for _, unit := range units {
 		number, found := strings.CutSuffix(string(text), unit.name)
 		if !found {
@@ -100,7 +100,7 @@ func (s *Size) UnmarshalText(text []byte) error {
 		*s = Size(n * unit.bytes)
 		return nil
 	}
-	return fmt.Errorf(want)
+	return errors.New("want a number of bytes such as 4096, 64KiB, 25MiB or 4GiB")
 }
 
 func (s Size) String() string {
@@ -123,10 +123,10 @@ func (l *Listen) UnmarshalText(text []byte) error {
 	}
 	if path, unix := strings.CutPrefix(s, "unix:"); unix {
 		if !strings.HasPrefix(path, "/") || len(path) > 107 {
-			return fmt.Errorf("want an absolute path of at most 107 characters after unix:")
+			return errors.New("want an absolute path of at most 107 characters after unix:")
 		}
 	} else if _, port, err := net.SplitHostPort(s); err != nil || !isPort(port) {
-		return fmt.Errorf("want host:port, :port for all addresses, or off")
+		return errors.New("want host:port, :port for all addresses, or off")
 	}
 	*l = Listen(s)
 	return nil
@@ -162,7 +162,7 @@ func (n *Network) UnmarshalText(text []byte) error {
 	}
 	prefix, err := netip.ParsePrefix(string(text))
 	if err != nil {
-		return fmt.Errorf("want an address or a network such as 192.0.2.7 or 192.0.2.0/24")
+		return errors.New("want an address or a network such as 192.0.2.7 or 192.0.2.0/24")
 	}
 	n.Prefix = prefix.Masked()
 	return nil
@@ -178,7 +178,7 @@ type URL string
 func (u *URL) UnmarshalText(text []byte) error {
 	parsed, err := url.Parse(string(text))
 	if len(text) > 0 && (err != nil || parsed.Host == "" || parsed.Scheme != "http" && parsed.Scheme != "https") {
-		return fmt.Errorf("want a URL such as https://s3.example.org")
+		return errors.New("want a URL such as https://s3.example.org")
 	}
 	*u = URL(text)
 	return nil
@@ -190,7 +190,7 @@ type Mode os.FileMode
 func (m *Mode) UnmarshalText(text []byte) error {
 	n, err := strconv.ParseUint(strings.TrimPrefix(string(text), "0o"), 8, 9)
 	if err != nil {
-		return fmt.Errorf("want permissions in octal such as 0660")
+		return errors.New("want permissions in octal such as 0660")
 	}
 	*m = Mode(n)
 	return nil

@@ -1,0 +1,55 @@
+# The targets are explained in CONTRIBUTING.md.
+SHELL := /bin/bash
+GO ?= go
+DATA ?= $(CURDIR)/data
+PORT ?= 14300
+FUZZTIME ?= 30s
+export GOFLAGS += -buildvcs=false
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
+
+# Where `mailstead dev` and the tests find the S3 server, wherever their own binary lies.
+LIBRARY := $(if $(filter 0,$(shell id -u)),/usr/local/lib/mailstead,$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mailstead)
+
+.PHONY: run build dev-deps test-deps test test-nested lint docs fuzz long property crash e2e e2e-serve bench clean
+
+run: dev-deps build
+	bin/mailstead dev --data $(DATA) --port-base $(PORT)
+
+build:
+	$(GO) build -ldflags "-X main.release=$(VERSION)" -o bin/ ./cmd/...
+
+dev-deps:
+	deploy/install.sh dev
+	cd deploy/devs3 && $(GO) build -o $(LIBRARY)/devs3 .
+
+test-deps: dev-deps
+	deploy/install.sh test
+
+# One PostgreSQL and one S3 server for the tests of all packages.
+test: test-deps test-nested
+	$(GO) run ./store/storetest/withservers $(GO) test -race -timeout 15m ./...
+
+test-nested:
+	cd deploy/devs3 && $(GO) vet ./... && $(GO) test -race ./...
+	cd bench/imapload && $(GO) vet ./... && $(GO) test -race ./...
+
+lint:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt -w $$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+docs:
+	$(GO) test ./cmd/mailstead/config -run TestReference -update
+
+# Every fuzz target of every package in turn, FUZZTIME each.
+fuzz:
+	@set -e; for package in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$package | grep ^Fuzz || true); do \
+	    echo "$$package $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
+	  done; done
+
+bench: build dev-deps
+	bench/run
+
+clean:
+	rm -rf bin

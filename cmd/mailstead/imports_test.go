@@ -1,0 +1,153 @@
+package main
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "mailstead.dev/"
+
+// layers says for each package which of ours it may import: what is listed and
+// what lies below the listed ("store/..."). A new package adds its row. Tests
+// may use testing packages besides; see inTests.
+var layers = map[string][]string{
+	"cmd/...":             {"..."},
+	"imapd":               {"imapd/wire", "imapd/imapurl", "store", "store/view", "store/message", "store/id", "index", "auth", "acl", "quota"},
+	"imapd/wire":          {},
+	"imapd/imapurl":       {},
+	"lmtpd":               {"store", "quota"},
+	"auth":                {"store"},
+	"admin":               {"store", "index", "auth"},
+	"index":               {"store", "store/id", "store/message", "store/blob"},
+	"store":               {"acl", "quota", "store/id", "store/view", "store/message", "store/blob"},
+	"store/id":            {},
+	"store/view":          {"store/id"},
+	"store/message":       {"store/id"},
+	"store/blob":          {"store/id"},
+	"store/storetest/...": {"store", "store/...", "deploy/local", "migrations", "auth"},
+	"acl":                 {},
+	"quota":               {},
+	"migrations":          {},
+	"deploy/local":        {},
+}
+
+// inTests is what tests of any package may import besides.
+var inTests = []string{"store/...", "migrations", "deploy/local", "auth", "lmtpd", "imapd"}
+
+// homes says which packages alone may import a library.
+var homes = map[string][]string{
+	"github.com/jackc/pgx/v5":             {"store", "store/storetest/...", "migrations", "deploy/local"},
+	"github.com/pressly/goose/v3":         {"migrations"},
+	"github.com/minio/minio-go/v7":        {"store/blob"},
+	"github.com/klauspost/compress":       {"store/blob", "store/view", "store/message"},
+	"github.com/blevesearch/bleve/v2":     {"index"},
+	"github.com/emersion/go-smtp":         {"lmtpd"},
+	"github.com/emersion/go-message":      {"store/message", "imapd", "index"},
+	"github.com/emersion/go-imap/v2":      {"imapd", "imapd/wire", "cmd/..."},
+	"github.com/spf13/cobra":              {"cmd/..."},
+	"github.com/goccy/go-yaml":            {"cmd/..."},
+	"github.com/prometheus/client_golang": {"admin", "cmd/..."},
+	"go.opentelemetry.io/otel/sdk":        {"cmd/..."},
+	"github.com/versity/versitygw":        {},
+}
+
+// Who may import whom (ARCHITECTURE.md). The files are read here, not asked of
+// `go list`, so that go test's cache sees a change of them.
+func TestImports(t *testing.T) {
+	seen := map[string]bool{}
+	root := filepath.Join("..", "..")
+	err := filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			// A nested module has rules of its own.
+			_, err := os.Stat(filepath.Join(file, "go.mod"))
+			if file != root && err == nil || entry.Name() == "testdata" || len(entry.Name()) > 2 && entry.Name()[0] == '.' {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(file, ".go") {
+			return nil
+		}
+		relative, err := filepath.Rel(root, file)
+		if err != nil {
+			return err
+		}
+		pkg := path.Dir(filepath.ToSlash(relative))
+		row, found := rowOf(pkg)
+		if !found {
+			if !seen[pkg] {
+				t.Errorf("%s has no row in layers", pkg)
+			}
+			seen[pkg] = true
+			return nil
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		test := strings.HasSuffix(file, "_test.go")
+		for _, spec := range parsed.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			if ours, ok := strings.CutPrefix(imported, module); ok {
+				if ours != pkg && !matches(row, ours) && !(test && matches(inTests, ours)) {
+					t.Errorf("%s imports %s, which %s may not", relative, ours, pkg)
+				}
+				continue
+			}
+			if home, library := homeOf(imported); library != "" && !test && !matches(home, pkg) {
+				t.Errorf("%s imports %s, whose home is %s", relative, library, strings.Join(home, ", "))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func rowOf(pkg string) ([]string, bool) {
+	for _, pattern := range slices.Sorted(maps.Keys(layers)) {
+		if match(pattern, pkg) {
+			return layers[pattern], true
+		}
+	}
+	return nil, false
+}
+
+// homeOf finds the most particular library that an import path lies in.
+func homeOf(imported string) (home []string, library string) {
+	for candidate, packages := range homes {
+		if (imported == candidate || strings.HasPrefix(imported, candidate+"/")) && len(candidate) > len(library) {
+			home, library = packages, candidate
+		}
+	}
+	return home, library
+}
+
+func matches(patterns []string, pkg string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool { return match(pattern, pkg) })
+}
+
+// match reports whether pkg is what pattern names: "a/..." is a and all below it.
+func match(pattern, pkg string) bool {
+	prefix, all := strings.CutSuffix(pattern, "...")
+	if !all {
+		return pattern == pkg
+	}
+	return strings.HasPrefix(pkg+"/", prefix)
+}

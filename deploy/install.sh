@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that are missing, for the purposes named:
+#
+#   deploy/install.sh dev|test|e2e|bench...
+#
+# dev: `mailstead dev`; test: `make test`; e2e: the mail clients of `make e2e`; bench: the server to compare with.
+set -euo pipefail
+
+packages=()
+need() { # need PACKAGE TEST...: the package is missing where the test fails
+  local package=$1
+  shift
+  "$@" >/dev/null 2>&1 || packages+=("$package")
+}
+has() { command -v "$1" || [ -x "/usr/sbin/$1" ]; }
+
+for purpose in "$@"; do
+  case $purpose in
+    dev)
+      [ -n "${MAILSTEAD_POSTGRES_BIN:-}" ] || need postgresql compgen -G '/usr/lib/postgresql/*/bin/postgres'
+      ;;
+    test)
+      need gcc has gcc # for the race detector
+      need libc6-dev test -e /usr/include/stdio.h
+      need pgbouncer has pgbouncer
+      need openssl has openssl
+      ;;
+    e2e)
+      need isync has mbsync
+      need curl has curl
+      need mutt has mutt
+      need python3 has python3
+      need perl has perl
+      need libnet-imap-simple-perl perl -MNet::IMAP::Simple -e 1
+      ;;
+    bench)
+      need dovecot-imapd test -e /usr/lib/dovecot/imap
+      need dovecot-lmtpd test -e /usr/lib/dovecot/lmtp
+      ;;
+    *)
+      echo "install.sh: unknown purpose $purpose" >&2
+      exit 2
+      ;;
+  esac
+done
+[ ${#packages[@]} -gt 0 ] || exit 0
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+  command -v sudo >/dev/null || { echo "missing packages; as root: apt-get install ${packages[*]}" >&2; exit 1; }
+  as_root=(sudo)
+fi
+echo "installing ${packages[*]}"
+"${as_root[@]}" apt-get update -qq
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
