@@ -1,0 +1,107 @@
+package index
+
+import (
+	"strings"
+
+	"mailstead.dev/store/message"
+)
+
+// Scope says where a query looks.
+type Scope uint8
+
+const (
+	Header   Scope = iota // in fields of the message's header (HEADER, SUBJECT, FROM, TO, CC, BCC)
+	Body                  // in the body (BODY)
+	Anywhere              // in header or body (TEXT)
+)
+
+// Query asks for a string. Case is ignored, as i;unicode-casemap does (RFC
+// 5051). The empty string is in every text, so that a Header query for it asks
+// whether there is such a field at all.
+type Query struct {
+	In    Scope
+	Field string // of Header: the field's name
+	Text  string // UTF-8
+}
+
+// Matcher answers a list of queries, one email at a time. It is safe for concurrent use.
+type Matcher struct{ queries []query }
+
+// query is a Query made ready to compare.
+type query struct {
+	in      Scope
+	field   string // lower case
+	pattern string // normalised
+}
+
+// NewMatcher returns a matcher of queries, whose answers come in the same order.
+func NewMatcher(queries []Query) *Matcher {
+	m := &Matcher{make([]query, len(queries))}
+	for i, q := range queries {
+		m.queries[i] = query{q.In, strings.ToLower(q.Field), message.Normalize(q.Text)}
+	}
+	return m
+}
+
+// answers is what is known of one email: per query, whether it is settled and how.
+type answers struct {
+	queries []query
+	found   []bool
+	settled []bool
+	open    int // not settled
+}
+
+func (m *Matcher) answer(found []bool) *answers {
+	return &answers{queries: m.queries, found: found, settled: make([]bool, len(m.queries)), open: len(m.queries)}
+}
+
+func (a *answers) settle(i int, found bool) {
+	if !a.settled[i] {
+		a.settled[i], a.found[i] = true, found
+		a.open--
+	}
+}
+
+// take compares a text with the queries that are not settled.
+func (a *answers) take(t message.Text) {
+	normalised, done := "", false
+	for i, q := range a.queries {
+		if a.settled[i] || !q.looksAt(t) {
+			continue
+		}
+		if !done {
+			normalised, done = message.Normalize(t.Value), true
+		}
+		if strings.Contains(normalised, q.pattern) {
+			a.settle(i, true)
+		}
+	}
+}
+
+func (q query) looksAt(t message.Text) bool {
+	switch q.in {
+	case Header:
+		return !t.Part && !t.Body && t.Header != "" && t.Header == q.field
+	case Body:
+		return t.Body
+	}
+	return true
+}
+
+// fromMeta settles what can be without content.
+func (a *answers) fromMeta(meta *message.Meta) {
+	if !meta.HeaderCut {
+		meta.HeaderTexts(func(t message.Text) bool {
+			a.take(t)
+			return a.open > 0
+		})
+	}
+	for i, q := range a.queries {
+		switch {
+		case q.in == Header && meta.Cached(q.field):
+			a.settle(i, false) // or found above
+		case q.in != Header && q.pattern == "":
+			a.settle(i, true)
+		}
+	}
+}
