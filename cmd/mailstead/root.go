@@ -13,6 +13,7 @@ import (
 
 // app is what all subcommands share: where output goes and the options of the root command.
 type app struct {
+	in       io.Reader
 	out, err io.Writer
 	environ  []string
 
@@ -44,8 +45,12 @@ func (a *app) root() *cobra.Command {
 	flags.StringVarP(&a.configFile, "config", "c", os.Getenv("MAILSTEAD_CONFIG"), "configuration file (or MAILSTEAD_CONFIG)")
 	flags.BoolVar(&a.json, "json", false, "print JSON instead of tables")
 	root.AddCommand(
+		a.accountCommand(),
+		a.aliasCommand(),
 		a.configCommand(),
+		a.domainCommand(),
 		a.migrateCommand(),
+		a.tenantCommand(),
 	)
 	return root
 }

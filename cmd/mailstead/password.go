@@ -1,0 +1,86 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"mailstead.dev/auth"
+)
+
+// passwordOptions say where a new password comes from: one of them, else it is
+// asked for where there is a terminal, else made.
+type passwordOptions struct {
+	stdin, generate, none bool
+}
+
+func (o *passwordOptions) register(c *cobra.Command) {
+	c.Flags().BoolVar(&o.stdin, "password-stdin", false, "read the password from standard input, up to the end of its first line")
+	c.Flags().BoolVar(&o.generate, "generate", false, "make a password and print it")
+	c.Flags().BoolVar(&o.none, "no-password", false, "let nobody log in")
+	c.MarkFlagsMutuallyExclusive("password-stdin", "generate", "no-password")
+}
+
+// choose returns the hash of the chosen password, and the password itself if
+// it was made here and must be shown.
+func (o passwordOptions) choose(a *app) (phc, generated string, err error) {
+	switch {
+	case o.none:
+		return "", "", nil
+	case o.stdin:
+		password, err := firstLine(a.in)
+		if err != nil {
+			return "", "", fmt.Errorf("password from standard input: %w", err)
+		}
+		phc, err = auth.Hash(password)
+		return phc, "", err
+	case !o.generate && isTerminal(a.in):
+		password, err := a.askPassword()
+		if err != nil {
+			return "", "", err
+		}
+		phc, err = auth.Hash(password)
+		return phc, "", err
+	}
+	generated = auth.Generate()
+	phc, err = auth.Hash(generated)
+	return phc, generated, err
+}
+
+func firstLine(r io.Reader) (string, error) {
+	const longest = 4096
+	line, err := bufio.NewReader(io.LimitReader(r, longest)).ReadString('\n')
+	if err != nil && err != io.EOF {
+		return "", err
+	}
+	return strings.TrimRight(line, "\r\n"), nil
+}
+
+func isTerminal(r io.Reader) bool {
+	f, ok := r.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// askPassword asks twice, without an echo.
+func (a *app) askPassword() (string, error) {
+	var typed [2]string
+	for i, prompt := range []string{"Password: ", "Again: "} {
+		fmt.Fprint(a.err, prompt)
+		text, err := term.ReadPassword(int(a.in.(*os.File).Fd()))
+		fmt.Fprintln(a.err)
+		if err != nil {
+			return "", fmt.Errorf("password: %w", err)
+		}
+		typed[i] = string(text)
+	}
+	if typed[0] != typed[1] {
+		return "", errors.New("the two passwords are not the same")
+	}
+	return typed[0], nil
+}
