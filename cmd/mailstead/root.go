@@ -48,8 +48,10 @@ func (a *app) root() *cobra.Command {
 		a.accountCommand(),
 		a.aliasCommand(),
 		a.configCommand(),
+		a.devCommand(),
 		a.domainCommand(),
 		a.migrateCommand(),
+		a.serveCommand(),
 		a.tenantCommand(),
 	)
 	return root

@@ -25,7 +25,6 @@ type addressParser struct {
 	words   []string        // of the phrase before "<", or of the address
 	spec    strings.Builder // the same without spaces, an addr-spec if it has an "@" outside of quotes
 	at      int             // where the last such "@" stands in spec, or -1
-	dot     bool            // the last token was a "." by itself
 	comment string          // the last one
 	done    bool            // an angle-addr has come, the rest up to "," is rubbish
 }
@@ -63,7 +62,7 @@ func (p *addressParser) next() {
 	case c == '<' && !p.done:
 		p.i++
 		p.angle()
-	case c == ':' && !p.group && !p.done && p.at < 0 && p.phrase() != "":
+	case c == ':' && !p.group && !p.done && p.at < 0 && len(p.words) > 0:
 		p.i++
 		p.list = append(p.list, Address{Mailbox: p.phrase()})
 		p.group = true
@@ -96,12 +95,12 @@ func addressSpecial(c byte) bool {
 // word adds a word to the phrase. Words that touch are one: a.b@example.org.
 func (p *addressParser) word(w string) {
 	p.spec.WriteString(w)
-	if n := len(p.words); n > 0 && p.touches(w) {
+	if n := len(p.words); n > 0 && p.touches() {
 		p.words[n-1] += w
 	} else {
 		p.words = append(p.words, w)
 	}
-	p.last, p.dot = p.i, w == "."
+	p.last = p.i
 }
 
 // glue adds what belongs to the word before it.
@@ -116,10 +115,10 @@ func (p *addressParser) glue(s string) {
 }
 
 // touches reports whether the word that has just been read follows the one
-// before it without a space, or stands at its "@" or at a "." with spaces around
-// it (RFC 5322 section 4.4, obs-local-part and obs-domain).
-func (p *addressParser) touches(w string) bool {
-	if p.dot || strings.HasPrefix(w, ".") || strings.HasSuffix(p.words[len(p.words)-1], "@") {
+// before it without a space, or behind its "@" or ".".
+func (p *addressParser) touches() bool {
+	before := p.words[len(p.words)-1]
+	if strings.HasSuffix(before, "@") {
 		return true
 	}
 	return p.last == p.start && p.s[p.start] != '"' && p.s[p.last-1] != '"'
@@ -202,6 +201,6 @@ func (p *addressParser) flush() {
 }
 
 func (p *addressParser) reset() {
-	p.words, p.dot, p.comment, p.done, p.at = p.words[:0], false, "", false, -1
+	p.words, p.comment, p.done, p.at = p.words[:0], "", false, -1
 	p.spec.Reset()
 }

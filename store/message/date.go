@@ -28,7 +28,7 @@ type dateParts struct {
 // and ISO 8601. It goes by what each token looks like, not by its place.
 func parseDate(value string) (time.Time, bool) {
 	p := dateParts{year: -1, month: -1, day: -1, hour: -1}
-	l := lexer{s: tidyDate(value)}
+	l := lexer{s: value}
 	for n := 0; n < 16; n++ {
 		l.skipCFWS()
 		if l.end() {
@@ -43,31 +43,6 @@ func parseDate(value string) (time.Time, bool) {
 		}
 	}
 	return p.time()
-}
-
-// tidyDate takes out comments, and the white space that obsolete syntax
-// allows around the colons of a time (RFC 5322 section 4.3).
-func tidyDate(value string) string {
-	if strings.IndexByte(value, '(') < 0 && !strings.Contains(value, " :") && !strings.Contains(value, ": ") {
-		return value
-	}
-	var out strings.Builder
-	l := lexer{s: value}
-	for space := false; !l.end(); {
-		from := l.i
-		if l.skipCFWS(); l.i > from {
-			space = true
-			continue
-		}
-		c := l.peek()
-		l.i++
-		if space && c != ':' && !strings.HasSuffix(out.String(), ":") {
-			out.WriteByte(' ')
-		}
-		space = false
-		out.WriteByte(c)
-	}
-	return out.String()
 }
 
 // token takes one token of a date; it reports false where none such can stand.

@@ -22,7 +22,7 @@ var metaEncoders = sync.Pool{New: func() any {
 
 // The encoder and the decoder serve several goroutines at once.
 var sharedEncoder = sync.OnceValue(func() *zstd.Encoder {
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderDict(dictionary1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(0))
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderDict(dictionary1), zstd.WithEncoderLevel(zstd.SpeedDefault))
 	if err != nil {
 		panic(err) // the embedded dictionary is not one
 	}

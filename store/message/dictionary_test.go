@@ -27,7 +27,7 @@ func TestTrain(t *testing.T) {
 		e.meta(m)
 		samples = append(samples, e.out)
 	}
-	d, err := dict.BuildZstdDict(samples, dict.Options{MaxDictSize: 16 << 10, HashBytes: 6, ZstdDictID: metaVersion, ZstdDictCompat: true, ZstdLevel: zstd.SpeedFastest})
+	d, err := dict.BuildZstdDict(samples, dict.Options{MaxDictSize: 16 << 10, HashBytes: 6, ZstdDictID: metaVersion, ZstdDictCompat: true, ZstdLevel: zstd.SpeedDefault})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -119,15 +119,14 @@ func (q *quotedReader) Read(p []byte) (int, error) {
 		piece, err := q.r.ReadSlice('\n')
 		q.line = append(append(q.line[:0], q.carry...), piece...)
 		q.carry = q.carry[:0]
-		whole := !errors.Is(err, bufio.ErrBufferFull)
-		if !whole {
+		if errors.Is(err, bufio.ErrBufferFull) {
 			n := wholeEscapes(q.line)
 			q.carry = append(q.carry, q.line[n:]...)
 			q.line = q.line[:n]
 		} else {
 			q.err = err
 		}
-		q.buf = decodeQuotedLine(q.buf[:0], q.line, whole)
+		q.buf = decodeQuotedLine(q.buf[:0], q.line)
 		q.out = q.buf
 	}
 	n := copy(p, q.out)
@@ -151,8 +150,7 @@ func wholeEscapes(line []byte) int {
 	return n
 }
 
-// decodeQuotedLine decodes a line, or a piece of one.
-func decodeQuotedLine(out, line []byte, whole bool) []byte {
+func decodeQuotedLine(out, line []byte) []byte {
 	text := bytes.TrimRight(line, "\r\n")
 	eol := line[len(text):]
 	if len(eol) > 0 {
@@ -166,7 +164,7 @@ func decodeQuotedLine(out, line []byte, whole bool) []byte {
 		case i+2 < len(text) && unhex(text[i+1]) >= 0 && unhex(text[i+2]) >= 0:
 			out = append(out, byte(unhex(text[i+1])<<4|unhex(text[i+2])))
 			i += 2
-		case i == len(text)-1 && whole: // a soft line break
+		case i == len(text)-1: // a soft line break
 			return out
 		default:
 			out = append(out, c)

@@ -82,6 +82,11 @@ type Store struct {
 	PackSize Size `yaml:"pack_size"`
 	// Content staged for longer is packed even if there is less than pack_size of it.
 	PackAge time.Duration `yaml:"pack_age"`
+	// A mailbox is folded, its log of changes becoming part of its segments, when the log has more bytes than this
+	// and weighs more than fold_ratio says.
+	FoldMin Size `yaml:"fold_min"`
+	// The part of the segments that a log touches which it must weigh for its mailbox to be folded.
+	FoldRatio float64 `yaml:"fold_ratio"`
 	// Bytes of memory for views of mailboxes, shared by all sessions.
 	ViewCache Size `yaml:"view_cache"`
 	// Bytes of memory for content that was read from the bucket.
@@ -155,7 +160,7 @@ func Default() *Config {
 		Objects:  Objects{Region: "us-east-1"},
 		Store: Store{
 			MaxMessage: 64 << 20, Staging: true, StagingBound: 1 << 30, StagedMax: 128 << 10,
-			PackSize: 4 << 20, PackAge: 6 * time.Hour, ViewCache: 256 << 20, BlobCache: 128 << 20, BlobCacheDirSize: 4 << 30,
+			PackSize: 4 << 20, PackAge: 6 * time.Hour, FoldMin: 64 << 10, FoldRatio: 0.25, ViewCache: 256 << 20, BlobCache: 128 << 20, BlobCacheDirSize: 4 << 30,
 		},
 		IMAP:     IMAP{Listen: ":143", ListenTLS: ":993", MaxConnections: 20000},
 		LMTP:     LMTP{Listen: ":24", Allow: loopback(), SocketMode: 0o660},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +101,18 @@ func TestAllProblemsAtOnce(t *testing.T) {
 	_, err := load(t, "log:\n  level: loud\nimap:\n  port: 143\n")
 	if err == nil || !strings.Contains(err.Error(), "m.yaml:2:") || !strings.Contains(err.Error(), "m.yaml:4:") {
 		t.Errorf("got %v, want lines 2 and 4 named", err)
+	}
+}
+
+func TestMarshal(t *testing.T) {
+	want := Default()
+	want.Database.URL, want.IMAP.ListenTLS, want.LMTP.Hostname = `postgres:///m?host=%2Frun&password="x\y"`, "", "mail: #1"
+	got, err := load(t, string(Marshal(want)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("Load(Marshal(c)) = %+v, want %+v", got, want)
 	}
 }
 

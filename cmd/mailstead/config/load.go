@@ -230,6 +230,13 @@ func set(field reflect.Value, texts []string) error {
 		}
 		*to = text == "true"
 		return nil
+	case *float64:
+		n, err := strconv.ParseFloat(text, 64)
+		if err != nil || !(n >= 0 && n <= 1e9) {
+			return fmt.Errorf("%q: want a number such as 0.25", text)
+		}
+		*to = n
+		return nil
 	case *int:
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 0 {

@@ -1,0 +1,271 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mailstead.dev/cmd/mailstead/config"
+	"mailstead.dev/deploy/local"
+	"mailstead.dev/migrations"
+)
+
+// devOptions are those of `mailstead dev`.
+type devOptions struct {
+	data           string
+	portBase       int
+	accounts       int
+	frontEnds      int
+	plaintextLogin bool
+}
+
+// Ports of `mailstead dev`, counted from the base. Further front ends have the
+// first four of them again, frontEndPorts higher each.
+const (
+	portIMAP = iota
+	portIMAPS
+	portLMTP
+	portHTTP
+	portS3
+	portS3Status
+	frontEndPorts = 10
+)
+
+func (a *app) devCommand() *cobra.Command {
+	var o devOptions
+	c := &cobra.Command{
+		Use:   "dev",
+		Short: "Run everything on this machine: a private PostgreSQL and S3 server, all roles, a demo tenant",
+		Long: `Run everything on this machine, until Ctrl-C: a private PostgreSQL and an S3 server as
+child processes, all roles, and a tenant "demo" with users. All services listen on 127.0.0.1:
+N IMAP with STARTTLS, N+1 IMAP over TLS, N+2 LMTP, N+3 HTTP, N+4 S3, N+5 counters of the S3 server.
+Everything is kept in the data folder; a second start goes on with it.
+
+Settings of the sections log and store are taken from the configuration file and the environment as usual.`,
+		Args: exactArgs(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := o.check(); err != nil {
+				return usageError{err}
+			}
+			return a.dev(c.Context(), o)
+		},
+	}
+	flags := c.Flags()
+	flags.StringVar(&o.data, "data", "data", "folder for everything")
+	flags.IntVar(&o.portBase, "port-base", 14300, "first port, N")
+	flags.IntVar(&o.accounts, "accounts", 0, `make user0001@demo.test and so on, this many, with the password "pass"; the last tenth in a second tenant, from user0001@other.test`)
+	flags.BoolVar(&o.plaintextLogin, "plaintext-login", false, "allow logging in without TLS from this machine")
+	flags.IntVar(&o.frontEnds, "front-ends", 1, "front ends; more than one run as a process each, at N, N+10, N+20 and so on")
+	return c
+}
+
+func (o devOptions) check() error {
+	switch {
+	case o.portBase < 1 || o.portBase+frontEndPorts*o.frontEnds > 65535:
+		return fmt.Errorf("--port-base %d: want a port between 1 and %d", o.portBase, 65535-frontEndPorts*o.frontEnds)
+	case o.frontEnds < 1 || o.frontEnds > 100:
+		return fmt.Errorf("--front-ends %d: want 1 to 100", o.frontEnds)
+	case o.accounts < 0 || o.accounts > 1000000:
+		return fmt.Errorf("--accounts %d: want 0 to 1000000", o.accounts)
+	}
+	return nil
+}
+
+func (o devOptions) address(port int) string { return fmt.Sprintf("127.0.0.1:%d", o.portBase+port) }
+
+func (o devOptions) path(elements ...string) string {
+	return filepath.Join(append([]string{o.data}, elements...)...)
+}
+
+func (a *app) dev(ctx context.Context, o devOptions) (err error) {
+	base, err := a.load()
+	if err != nil {
+		return err
+	}
+	if o.data, err = filepath.Abs(o.data); err != nil {
+		return err
+	}
+	// Others may pass, for PostgreSQL's own user when root runs this; what is inside is closed to them.
+	if err := os.MkdirAll(o.data, 0o711); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(o.path("log"), 0o700); err != nil {
+		return err
+	}
+	unlock, err := local.Lock(o.data)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	state, err := loadDevState(o.path("dev.json"))
+	if err != nil {
+		return err
+	}
+	if err := makeCertificates(o.path("tls")); err != nil {
+		return fmt.Errorf("certificates: %w", err)
+	}
+
+	// Children are stopped in the reverse order, and outlive ctx for that.
+	var children family
+	defer func() { children.stop() }()
+	out := &lines{w: a.out}
+	postgres := &postgresChild{o: local.PostgresOptions{Dir: o.path("postgres"), Log: o.path("log", "postgres.log")}}
+	if err := children.add(ctx, out, "postgres", postgres.start); err != nil {
+		return err
+	}
+	if _, err := migrations.Up(ctx, postgres.dsn(local.OwnerRole)); err != nil {
+		return err
+	}
+	s3 := local.S3Options{
+		Dir: o.path("s3"), Log: o.path("log", "s3.log"), Listen: o.address(portS3), Status: o.address(portS3Status),
+		Buckets: []string{devBucket}, Access: state.S3Access, Secret: state.S3Secret,
+	}
+	err = children.add(ctx, out, "s3", func(ctx context.Context) (child, error) {
+		s, err := local.StartS3(ctx, s3)
+		if err != nil {
+			return nil, err
+		}
+		return s, nil
+	})
+	if err != nil {
+		return err
+	}
+	state.psql = postgres.dsn(local.OwnerRole)
+	if err := provision(ctx, frontEnd(base, o, state, postgres, 0), o.accounts, state); err != nil {
+		return err
+	}
+
+	failed := make(chan error, 1)
+	for i := range o.frontEnds {
+		c := frontEnd(base, o, state, postgres, i)
+		if o.frontEnds == 1 {
+			log, err := openLog(o.path("log", "mailstead.log"))
+			if err != nil {
+				return err
+			}
+			defer log.Close()
+			serveCtx, stop := context.WithCancel(ctx)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				failed <- serve(serveCtx, c, (&app{err: log}).logger(c))
+			}()
+			defer func() { stop(); <-done }()
+			break
+		}
+		if err := children.add(ctx, out, fmt.Sprintf("front-%d", i+1), frontEndChild(o, i, c)); err != nil {
+			return err
+		}
+	}
+	if err := o.await(ctx, failed); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if o.frontEnds == 1 {
+			err = fmt.Errorf("%w\n%s", err, local.Tail(o.path("log", "mailstead.log")))
+		}
+		return err
+	}
+	tour(out, o, state)
+
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-failed:
+		return err
+	}
+}
+
+const devBucket = "mail"
+
+// frontEnd is the configuration of the front end i.
+func frontEnd(base *config.Config, o devOptions, state *devState, postgres *postgresChild, i int) *config.Config {
+	c := *base
+	at := func(port int) config.Listen { return config.Listen(o.address(port + frontEndPorts*i)) }
+	c.Roles = []config.Role{config.RoleIMAP, config.RoleLMTP, config.RoleMaintenance, config.RoleAdmin}
+	c.Database = config.Database{URL: config.Secret(postgres.dsn(local.ServingRole)), MaxConnections: base.Database.MaxConnections}
+	c.Objects = config.Objects{
+		Endpoint: config.URL("http://" + o.address(portS3)), Region: local.Region, Bucket: devBucket, PathStyle: true,
+		AccessKey: state.S3Access, SecretKey: config.Secret(state.S3Secret),
+	}
+	c.TLS = config.TLS{CertFile: o.path("tls", certFile), KeyFile: o.path("tls", keyFile)}
+	c.IMAP.Listen, c.IMAP.ListenTLS, c.IMAP.PlaintextLogin = at(portIMAP), at(portIMAPS), o.plaintextLogin
+	c.LMTP.Listen, c.LMTP.Allow = at(portLMTP), config.Default().LMTP.Allow
+	c.HTTP.Listen = at(portHTTP)
+	return &c
+}
+
+func openLog(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+}
+
+// startTime is how long everything may take to answer.
+const startTime = time.Minute
+
+// await returns when every port of every front end answers.
+func (o devOptions) await(ctx context.Context, failed <-chan error) error {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	for i := range o.frontEnds {
+		for _, probe := range []struct {
+			port int
+			ask  func(ctx context.Context, address string) error
+		}{
+			{portIMAP, greets("* OK")}, {portIMAPS, handshakes(o.path("tls", caFile))}, {portLMTP, greets("220 ")}, {portHTTP, isReady},
+		} {
+			address := o.address(probe.port + frontEndPorts*i)
+			for {
+				err := probe.ask(ctx, address)
+				if err == nil {
+					break
+				}
+				select {
+				case err := <-failed:
+					return err
+				case <-ctx.Done():
+					return fmt.Errorf("%s does not answer: %w", address, err)
+				case <-time.After(50 * time.Millisecond):
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// tour prints where everything is and what to try, and last the line that begins with ready.
+func tour(out io.Writer, o devOptions, state *devState) {
+	ca := o.path("tls", caFile)
+	login, password := "demo1@demo.test", state.Passwords["demo1@demo.test"]
+	fmt.Fprintf(out, `
+Mailstead runs in %s; logs are in %s.
+
+  IMAP, STARTTLS  %s    IMAP over TLS  %s    LMTP  %s
+  health, metrics http://%s/metrics
+  S3              http://%s    its counters  http://%s/metrics
+  PostgreSQL      psql '%s'
+
+  demo1@demo.test, also demo1@second.test  password %s
+  demo2@demo.test, also demo2@second.test  password %s
+`, o.data, o.path("log"), o.address(portIMAP), o.address(portIMAPS), o.address(portLMTP),
+		o.address(portHTTP), o.address(portS3), o.address(portS3Status), state.psql,
+		state.Passwords["demo1@demo.test"], state.Passwords["demo2@demo.test"])
+	if o.accounts > 0 {
+		fmt.Fprintf(out, "  user0001@demo.test and so on, %d in all, password pass\n", o.accounts)
+	}
+	imaps := fmt.Sprintf("imaps://localhost:%d", o.portBase+portIMAPS)
+	fmt.Fprintf(out, `
+Put a message in, read it back, open it in mutt:
+
+  printf 'From: me@demo.test\r\nTo: %[1]s\r\nSubject: Hello\r\n\r\nIt works.\r\n' | curl --cacert '%[2]s' --user '%[1]s:%[3]s' -T - %[4]s/INBOX
+  curl --cacert '%[2]s' --user '%[1]s:%[3]s' '%[4]s/INBOX;MAILINDEX=1'
+  mutt -e 'set ssl_ca_certificates_file="%[2]s" imap_user="%[1]s" imap_pass="%[3]s"' -f %[4]s/INBOX
+
+`, login, ca, password, imaps)
+	fmt.Fprintf(out, "ready imap=%s imaps=%s lmtp=%s http=%s s3=%s\n",
+		o.address(portIMAP), o.address(portIMAPS), o.address(portLMTP), o.address(portHTTP), o.address(portS3))
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"mailstead.dev/auth"
+	"mailstead.dev/cmd/mailstead/config"
+	"mailstead.dev/store"
+	"mailstead.dev/store/id"
+)
+
+// devState is what `mailstead dev` must remember between its starts.
+type devState struct {
+	S3Access  string
+	S3Secret  string
+	Passwords map[string]string // of the demo users
+
+	psql string // DSN for people; not kept
+}
+
+var demoUsers = []string{"demo1@demo.test", "demo2@demo.test"}
+
+// demoAliases lead from the tenant's second domain to its users.
+var demoAliases = map[string]string{"demo1@second.test": "demo1@demo.test", "demo2@second.test": "demo2@demo.test"}
+
+// loadDevState reads the state, or makes a new one.
+func loadDevState(path string) (*devState, error) {
+	state := &devState{}
+	text, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(text, state)
+		if err != nil {
+			err = fmt.Errorf("%s: %w", path, err)
+		}
+		return state, err
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	state.S3Access, state.S3Secret, state.Passwords = "mailstead", rand.Text(), map[string]string{}
+	for _, login := range demoUsers {
+		state.Passwords[login] = auth.Generate()
+	}
+	if text, err = json.MarshalIndent(state, "", "  "); err != nil {
+		return nil, err
+	}
+	return state, writeWhole(path, text)
+}
+
+// writeWhole writes a file so that it is there whole or not at all.
+func writeWhole(path string, text []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // an error says that it has been renamed
+	if _, err := f.Write(text); err != nil {
+		f.Close()
+		return err
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// provision makes the tenants, domains and accounts of `mailstead dev` that are missing.
+func provision(ctx context.Context, c *config.Config, accounts int, state *devState) (err error) {
+	s, err := openStore(ctx, c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	demo, err := provisionTenant(ctx, s, "demo", "demo.test", "second.test")
+	if err != nil {
+		return err
+	}
+	for _, login := range demoUsers {
+		if err := provisionAccounts(ctx, s, demo, []string{login}, state.Passwords[login]); err != nil {
+			return err
+		}
+	}
+	for address, target := range demoAliases {
+		if _, err := s.CreateAlias(ctx, address, target); err != nil && !errors.Is(err, store.ErrExists) {
+			return err
+		}
+	}
+	if accounts == 0 {
+		return nil
+	}
+	others := accounts / 10
+	if err := provisionAccounts(ctx, s, demo, numbered("demo.test", accounts-others), accountPassword); err != nil || others == 0 {
+		return err
+	}
+	other, err := provisionTenant(ctx, s, "other", "other.test")
+	if err != nil {
+		return err
+	}
+	return provisionAccounts(ctx, s, other, numbered("other.test", others), accountPassword)
+}
+
+// accountPassword is that of all accounts of --accounts, for load generators.
+const accountPassword = "pass"
+
+func numbered(domain string, n int) []string {
+	logins := make([]string, n)
+	for i := range logins {
+		logins[i] = fmt.Sprintf("user%04d@%s", i+1, domain)
+	}
+	return logins
+}
+
+func provisionTenant(ctx context.Context, s *store.Store, name string, domains ...string) (id.Tenant, error) {
+	tenant, err := s.Tenant(ctx, name)
+	if errors.Is(err, store.ErrNoTenant) {
+		tenant, err = s.CreateTenant(ctx, name)
+	}
+	if err != nil {
+		return 0, err
+	}
+	have := map[string]bool{}
+	list, err := s.Domains(ctx, tenant.ID)
+	if err != nil {
+		return 0, err
+	}
+	for _, d := range list {
+		have[d.Name] = true
+	}
+	for _, d := range domains {
+		if !have[d] {
+			if _, err := s.CreateDomain(ctx, tenant.ID, d); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return tenant.ID, nil
+}
+
+// provisionAccounts makes those of the logins, all of one domain, that are missing.
+// They share a hash: this is for data that anybody may see.
+func provisionAccounts(ctx context.Context, s *store.Store, t id.Tenant, logins []string, password string) error {
+	have := map[string]bool{}
+	for account, err := range s.Accounts(ctx, t) {
+		if err != nil {
+			return err
+		}
+		have[account.Login] = true
+	}
+	hash := ""
+	var missing []store.NewAccount
+	for _, login := range logins {
+		if have[login] {
+			continue
+		}
+		if hash == "" {
+			var err error
+			if hash, err = auth.Hash(password); err != nil {
+				return err
+			}
+		}
+		missing = append(missing, store.NewAccount{Login: login, Password: hash})
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return s.CreateAccounts(ctx, missing)
+}
