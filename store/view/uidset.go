@@ -78,15 +78,17 @@ func (b *rangeBuilder) add(r Range) {
 // set returns what was collected; the builder is not used after it.
 func (b *rangeBuilder) set() UIDSet {
 	s := UIDSet{ranges: b.ranges}
-	if len(s.ranges) > few {
-		s.before = make([]uint32, len(s.ranges))
+	if len(s.ranges) <= few {
+		s.n = s.count(len(s.ranges))
+		return s
 	}
+	s.before = make([]uint32, len(s.ranges))
+	n := uint32(0)
 	for i, r := range s.ranges {
-		if s.before != nil {
-			s.before[i] = uint32(s.n)
-		}
-		s.n += r.len()
+		s.before[i] = n
+		n += uint32(r.Last-r.First) + 1
 	}
+	s.n = int(n)
 	return s
 }
 
@@ -199,6 +201,10 @@ func (s UIDSet) Union(o UIDSet) UIDSet {
 	}
 	b := rangeBuilder{make([]Range, 0, len(s.ranges)+len(o.ranges))}
 	i, j := 0, 0
+	if s.ranges[len(s.ranges)-1].First <= o.ranges[0].First {
+		b.ranges = append(b.ranges, s.ranges...) // new mail, as a rule
+		i = len(s.ranges)
+	}
 	for i < len(s.ranges) || j < len(o.ranges) {
 		if j == len(o.ranges) || i < len(s.ranges) && s.ranges[i].First <= o.ranges[j].First {
 			b.add(s.ranges[i])
@@ -245,27 +251,54 @@ func (s UIDSet) Minus(o UIDSet) UIDSet {
 	case s.same(o):
 		return UIDSet{}
 	}
-	var b rangeBuilder
-	j := 0
-	for _, x := range s.ranges {
-		j = seek(o.ranges, j, x.First)
-		covered := false
-		for ; j < len(o.ranges) && o.ranges[j].First <= x.Last; j++ {
-			y := o.ranges[j]
-			if y.First > x.First {
-				b.add(Range{x.First, y.First - 1})
-			}
-			if y.Last >= x.Last {
-				covered = true // and y may cover what follows, too
-				break
-			}
-			x.First = y.Last + 1
-		}
-		if !covered {
-			b.add(x)
+	left, right := trim(s.ranges, o.ranges)
+	var kept []Range
+	if len(left) > len(right) {
+		kept = make([]Range, 0, len(left)+len(right)) // each range of o splits one of s
+	}
+	i, j := 0, 0
+	from := id.UID(0) // the UIDs of s below it are dealt with
+	keep := func(to int) {
+		if i < to {
+			kept = append(kept, Range{max(from, left[i].First), left[i].Last})
+			kept = append(kept, left[i+1:to]...)
+			i = to
 		}
 	}
+	for i < len(left) {
+		j = seek(right, j, max(from, left[i].First))
+		if j == len(right) {
+			break
+		}
+		y := right[j]
+		keep(seek(left, i, y.First))
+		for ; i < len(left) && left[i].First <= y.Last; i++ {
+			if first := max(from, left[i].First); first < y.First {
+				kept = append(kept, Range{first, y.First - 1})
+			}
+			if left[i].Last > y.Last {
+				from = y.Last + 1
+				break
+			}
+		}
+	}
+	keep(len(left))
+	b := rangeBuilder{kept}
 	return b.set()
+}
+
+// trim leaves out the ranges that two sets have in common at the beginning
+// and at the end. Of sets that are states of one mailbox little remains.
+func trim(a, b []Range) ([]Range, []Range) {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	a, b = a[n:], b[n:]
+	for len(a) > 0 && len(b) > 0 && a[len(a)-1] == b[len(b)-1] {
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
+	return a, b
 }
 
 // seek returns the index of the first range from i on that ends at or behind
