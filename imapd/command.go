@@ -1,4 +1,3 @@
-// Package imapd is the IMAP engine: connections, sessions and the commands.
 package imapd
 
 import (
@@ -7,8 +6,9 @@ import (
 	"mailstead.dev/imapd/wire"
 )
 
-// run does what a parsed command asks; the engine sends the tagged OK when it
-// returns nil, and what errors.go says of its error otherwise.
+// run does what a parsed command asks; the engine sends the tagged OK (what
+// session.ok said, if anything) when it returns nil, and what errors.go says of
+// its error otherwise.
 type run func(ctx context.Context, s *session) error
 
 // state is a set of the states in which a command is allowed.
@@ -29,14 +29,56 @@ type trait uint8
 const (
 	// keepsSeqs: no EXPUNGE may be sent during or in answer to it (RFC 9051 section 7.5.1).
 	keepsSeqs trait = 1 << iota
+	// tellsBefore: what others did in the selected mailbox is told before the command's data.
+	tellsBefore
+	// tellsAfter: what others did in the selected mailbox is told behind the command's data.
+	tellsAfter
+	// goesOn: what read returns reads on from the client: a message, or answers to continuation requests.
+	goesOn
 )
 
-// command is a row of the command table: read parses to the end of the line and only then returns what to run.
+// command is a row of the command table: read parses to the end of the line and
+// only then returns what to run.
 type command struct {
 	states state
 	traits trait
 	read   func(d *wire.Decoder) (run, error)
 }
 
-// session is one client's state after the greeting.
-type session struct{}
+// commands is all that this server speaks.
+var commands = map[string]command{
+	// session.go
+	"CAPABILITY": {always, 0, readCapability},
+	"NOOP":       {always, tellsAfter, readNoop},
+	"CHECK":      {selectedState, tellsAfter, readNoop}, // all is always checkpointed (RFC 3501 section 6.4.1)
+	"LOGOUT":     {always, 0, readLogout},
+	"ID":         {always, 0, readID},
+	"ENABLE":     {loggedIn, 0, readEnable},
+
+	// auth.go
+	"STARTTLS":     {notAuthenticated, goesOn, readStartTLS},
+	"LOGIN":        {notAuthenticated, 0, readLogin},
+	"AUTHENTICATE": {notAuthenticated, goesOn, readAuthenticate},
+
+	// mailbox.go
+	"CREATE":      {loggedIn, 0, readCreate},
+	"DELETE":      {loggedIn, 0, readDelete},
+	"RENAME":      {loggedIn, 0, readRename},
+	"SUBSCRIBE":   {loggedIn, 0, readSubscribe},
+	"UNSUBSCRIBE": {loggedIn, 0, readUnsubscribe},
+	"NAMESPACE":   {loggedIn, 0, readNamespace},
+
+	// list.go
+	"LIST":   {loggedIn, 0, readList},
+	"LSUB":   {loggedIn, 0, readLsub},
+	"STATUS": {loggedIn, 0, readStatus},
+
+	// select.go
+	"SELECT":   {loggedIn, 0, readSelect},
+	"EXAMINE":  {loggedIn, 0, readExamine},
+	"CLOSE":    {selectedState, 0, readClose},
+	"UNSELECT": {selectedState, 0, readUnselect},
+
+	// idle.go
+	"IDLE": {loggedIn, goesOn, readIdle},
+}

@@ -127,7 +127,9 @@ type FlagChange struct {
 }
 
 // FlagResult: ModSeq is that of the record, 0 where nothing changed. Changed are those whose flags differ now; Modified failed the condition.
+// Before is the mailbox just before the record: what others did until then, which a session tells apart from what its own client did.
 type FlagResult struct {
+	Before   *view.View
 	View     *view.View
 	ModSeq   id.ModSeq
 	Changed  view.UIDSet

@@ -72,6 +72,10 @@ func NewDecoder(r *bufio.Reader, o DecoderOptions) *Decoder {
 // Err returns the first error of this command so far.
 func (d *Decoder) Err() error { return d.err }
 
+// Dead returns the error that ended the connection, nil while it lives. Then
+// there is no next command.
+func (d *Decoder) Dead() error { return d.dead }
+
 // Fail makes the command wrong, unless it is already.
 func (d *Decoder) Fail(format string, args ...any) {
 	d.fail(&SyntaxError{Text: fmt.Sprintf(format, args...)})

@@ -1,0 +1,180 @@
+package imapd
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-sasl"
+
+	"mailstead.dev/imapd/wire"
+	"mailstead.dev/store"
+)
+
+// STARTTLS, LOGIN and AUTHENTICATE.
+//
+// RFC 3501 sections 6.2.1 to 6.2.3; SASL-IR: RFC 4959; PLAIN: RFC 4616;
+// response codes: RFC 5530 section 3.
+
+// privacy tells whether passwords may be sent.
+func (s *session) privacy() bool {
+	return s.conn.tls || s.server.o.PlaintextLogin && fromLoopback(s.raw)
+}
+
+func fromLoopback(c net.Conn) bool {
+	addr, ok := c.RemoteAddr().(*net.TCPAddr)
+	return ok && addr.IP.IsLoopback()
+}
+
+// starttls = "STARTTLS"
+func readStartTLS(d *wire.Decoder) (run, error) {
+	return runStartTLS, d.End()
+}
+
+func runStartTLS(ctx context.Context, s *session) error {
+	if !mayStartTLS(s) {
+		return bad("STARTTLS is not available")
+	}
+	s.writeTagged("OK", "", "Begin TLS negotiation now")
+	s.answered = true
+	if err := s.enc.Flush(); err != nil {
+		return err
+	}
+	return s.startTLS(ctx, s.server.o.TLS)
+}
+
+// login = "LOGIN" SP userid SP password
+func readLogin(d *wire.Decoder) (run, error) {
+	d.SP()
+	login := d.AString()
+	d.SP()
+	password := d.AString()
+	return func(ctx context.Context, s *session) error {
+		return s.login(ctx, login, password)
+	}, d.End()
+}
+
+// login lets a client in.
+func (s *session) login(ctx context.Context, login, password string) error {
+	if !s.privacy() {
+		return no("PRIVACYREQUIRED", "Passwords are only taken over TLS")
+	}
+	user, err := s.server.o.Authenticator.Login(ctx, login, password)
+	if err != nil {
+		return s.refused(ctx, err)
+	}
+	if !s.server.admit(user.Account) {
+		return no("LIMIT", "Too many connections of this account")
+	}
+	s.user, s.state, s.loginBy = user, authenticated, time.Time{}
+	s.log = s.log.With("tenant", user.Tenant, "account", user.Account)
+	s.log.Info("logged in", "tls", s.conn.tls)
+	s.ok("CAPABILITY "+s.capabilityList(), "Logged in")
+	return nil
+}
+
+// refused answers a login that failed: later each time it is a guess, and not
+// at all after many of them.
+func (s *session) refused(ctx context.Context, err error) error {
+	if !errors.Is(err, store.ErrAuth) {
+		return err
+	}
+	s.log.Info("login failed")
+	if s.server.o.LoginDelay > 0 {
+		select {
+		case <-time.After(s.server.o.LoginDelay):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if s.failed++; s.failed < s.server.o.MaxLoginFailures {
+		return err
+	}
+	r, _ := answer(err)
+	s.writeTagged(r.kind, r.code, r.text)
+	s.answered = true
+	return &errBye{"", "Too many failed logins"}
+}
+
+// authenticate = "AUTHENTICATE" SP auth-type [SP initial-resp] *(CRLF base64)
+func readAuthenticate(d *wire.Decoder) (run, error) {
+	d.SP()
+	a := authenticateCmd{mechanism: d.Keyword()}
+	if d.TrySP() {
+		a.hasInitial = true
+		a.initial = d.Line()
+	}
+	return a.run, d.End()
+}
+
+type authenticateCmd struct {
+	mechanism, initial string
+	hasInitial         bool
+}
+
+func (a authenticateCmd) run(ctx context.Context, s *session) error {
+	if a.mechanism != sasl.Plain {
+		return no("CANNOT", "Unknown authentication mechanism")
+	}
+	if !s.privacy() {
+		return no("PRIVACYREQUIRED", "Passwords are only taken over TLS")
+	}
+	server := sasl.NewPlainServer(func(identity, login, password string) error {
+		if identity != "" && identity != login {
+			return no("AUTHORIZATIONFAILED", "Acting as somebody else is not supported")
+		}
+		return s.login(ctx, login, password)
+	})
+	response, err := a.first()
+	for err == nil {
+		challenge, done, err := server.Next(response)
+		switch {
+		case done:
+			return err
+		case err != nil: // it did not come to the password
+			return bad("Wrong authentication data")
+		}
+		if response, err = s.challenge(challenge); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// first returns the initial response: nil if there is none, and the server
+// has to ask (RFC 4959 section 3).
+func (a authenticateCmd) first() ([]byte, error) {
+	if !a.hasInitial {
+		return nil, nil
+	}
+	if a.initial == "=" {
+		return []byte{}, nil
+	}
+	return decodeResponse(a.initial)
+}
+
+// challenge asks the client for a response.
+func (s *session) challenge(challenge []byte) ([]byte, error) {
+	if err := s.proceed(base64.StdEncoding.EncodeToString(challenge)); err != nil {
+		return nil, err
+	}
+	line := s.dec.Line()
+	if err := s.dec.End(); err != nil {
+		return nil, err
+	}
+	if strings.TrimSpace(line) == "*" {
+		return nil, bad("Authentication cancelled")
+	}
+	return decodeResponse(line)
+}
+
+func decodeResponse(line string) ([]byte, error) {
+	response, err := base64.StdEncoding.Strict().DecodeString(line)
+	if err != nil {
+		return nil, bad("Authentication data is not in base64")
+	}
+	return response, nil
+}

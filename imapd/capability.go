@@ -1,0 +1,58 @@
+package imapd
+
+import (
+	"context"
+	"strings"
+
+	"mailstead.dev/imapd/wire"
+)
+
+// capabilities is all that is announced, each with the RFC that it stands for
+// and when it is: never where what it announces would be refused.
+var capabilities = []struct {
+	name, rfc string
+	when      func(s *session) bool
+}{
+	{"IMAP4rev1", "RFC 3501", anytime},
+	{"LITERAL+", "RFC 7888", anytime},
+	{"SASL-IR", "RFC 4959", beforeLogin},
+	{"STARTTLS", "RFC 3501 section 6.2.1", mayStartTLS},
+	{"LOGINDISABLED", "RFC 3501 section 6.2.3", passwordsForbidden},
+	{"AUTH=PLAIN", "RFC 4616", passwordsAllowed},
+	{"ID", "RFC 2971", anytime},
+	{"ENABLE", "RFC 5161", anytime},
+	{"IDLE", "RFC 2177", anytime},
+	{"NAMESPACE", "RFC 2342", anytime},
+	{"CHILDREN", "RFC 3348", anytime},
+	{"SPECIAL-USE", "RFC 6154", anytime},
+	{"UIDPLUS", "RFC 4315", anytime},
+	{"UNSELECT", "RFC 3691", anytime},
+	{"MOVE", "RFC 6851", anytime},
+	{"CONDSTORE", "RFC 7162", anytime},
+	{"QRESYNC", "RFC 7162", anytime},
+}
+
+func anytime(*session) bool              { return true }
+func beforeLogin(s *session) bool        { return s.state == notAuthenticated }
+func mayStartTLS(s *session) bool        { return beforeLogin(s) && !s.conn.tls && s.server.o.TLS != nil }
+func passwordsAllowed(s *session) bool   { return beforeLogin(s) && s.privacy() }
+func passwordsForbidden(s *session) bool { return beforeLogin(s) && !s.privacy() }
+
+// capabilityList is what CAPABILITY says, in the state as it is.
+func (s *session) capabilityList() string {
+	var names []string
+	for _, c := range capabilities {
+		if c.when(s) {
+			names = append(names, c.name)
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+// capability = "CAPABILITY"
+func readCapability(d *wire.Decoder) (run, error) {
+	return func(_ context.Context, s *session) error {
+		s.enc.Raw("* CAPABILITY ").Raw(s.capabilityList()).CRLF()
+		return nil
+	}, d.End()
+}

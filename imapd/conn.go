@@ -1,0 +1,252 @@
+package imapd
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"mailstead.dev/imapd/wire"
+)
+
+// Errors that end a connection while it waits for a command.
+var (
+	errDraining = errors.New("server is shutting down")
+	errIdle     = errors.New("client was idle for too long")
+)
+
+// conn moves octets: buffers while there is something to move, timeouts, TLS.
+//
+// The session's goroutine reads and writes; others only drain and close it.
+type conn struct {
+	server *Server
+	raw    net.Conn // as accepted
+	nc     net.Conn // raw, or TLS over it
+	tls    bool
+	cancel context.CancelFunc // of the context of this connection's commands
+
+	*buffers                     // nil while the connection waits for a command
+	limits   wire.DecoderOptions // of dec
+	first    [1]byte             // what ended the waiting, if hasFirst
+	hasFirst bool
+
+	// loginBy is when a client that has not logged in is sent away, zero once it has.
+	loginBy time.Time
+
+	mu       sync.Mutex // guards what follows
+	waiting  bool       // for a command, under a read deadline that drain may move
+	draining bool
+	running  bool        // a command
+	watchdog *time.Timer // looks whether the client is still there while a command runs
+}
+
+// buffers are what a connection needs while it does something.
+type buffers struct {
+	br  *bufio.Reader
+	bw  *bufio.Writer
+	dec *wire.Decoder
+	enc *wire.Encoder
+}
+
+// The sizes are those of a page and of a TLS record.
+const (
+	readBuffer  = 4 << 10
+	writeBuffer = 16 << 10
+)
+
+var (
+	readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readBuffer) }}
+	writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, writeBuffer) }}
+)
+
+func newConn(s *Server, nc net.Conn) *conn {
+	c := &conn{server: s, raw: nc, nc: nc, limits: s.o.limits(), loginBy: time.Now().Add(s.o.LoginTimeout)}
+	c.limits.Continue = func() error { return c.proceed("Ready for the literal") }
+	return c
+}
+
+// buffer makes sure that there are buffers.
+func (c *conn) buffer() {
+	if c.buffers != nil {
+		return
+	}
+	br, bw := readers.Get().(*bufio.Reader), writers.Get().(*bufio.Writer)
+	br.Reset((*connReader)(c))
+	bw.Reset((*connWriter)(c))
+	c.buffers = &buffers{br: br, bw: bw, dec: wire.NewDecoder(br, c.limits), enc: wire.NewEncoder(bw)}
+}
+
+// unbuffer gives the buffers back. What is in them is lost.
+func (c *conn) unbuffer() {
+	if c.buffers == nil {
+		return
+	}
+	c.br.Reset(nil)
+	c.bw.Reset(nil)
+	readers.Put(c.br)
+	writers.Put(c.bw)
+	c.buffers = nil
+}
+
+// await waits until the client sends something, without buffers if it has to
+// wait. All that was written is sent before.
+func (c *conn) await() error {
+	if c.pending() {
+		return nil
+	}
+	if err := c.rest(); err != nil {
+		return err
+	}
+	return c.receive()
+}
+
+// rest sends what was written and gives the buffers back.
+func (c *conn) rest() error {
+	if c.buffers == nil {
+		return nil
+	}
+	if err := c.enc.Flush(); err != nil {
+		return err
+	}
+	c.unbuffer()
+	return nil
+}
+
+// receive waits for an octet from the client.
+func (c *conn) receive() error {
+	if err := c.beginWaiting(); err != nil {
+		return err
+	}
+	return c.octet()
+}
+
+// octet is receive after beginWaiting. It may run while another goroutine writes.
+func (c *conn) octet() error {
+	_, err := io.ReadFull(c.nc, c.first[:])
+	draining := c.endWaiting()
+	switch {
+	case err == nil:
+		c.hasFirst = true
+		return nil
+	case draining:
+		return errDraining
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errIdle
+	}
+	return err
+}
+
+// pending tells whether there is input that was read but not decoded.
+func (c *conn) pending() bool {
+	return c.hasFirst || c.buffers != nil && c.br.Buffered() > 0
+}
+
+func (c *conn) beginWaiting() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.draining {
+		return errDraining
+	}
+	c.waiting = true
+	return c.nc.SetReadDeadline(c.deadline(c.server.o.IdleTimeout))
+}
+
+// deadline is the end of a timeout, but before a login at most that of LoginTimeout.
+func (c *conn) deadline(timeout time.Duration) time.Time {
+	t := time.Now().Add(timeout)
+	if !c.loginBy.IsZero() && c.loginBy.Before(t) {
+		return c.loginBy
+	}
+	return t
+}
+
+func (c *conn) endWaiting() (draining bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting = false
+	return c.draining
+}
+
+// interrupt makes a Read that waits in another goroutine return.
+func (c *conn) interrupt() error { return c.nc.SetReadDeadline(time.Unix(1, 0)) }
+
+// drain ends the connection as soon as it waits for a command.
+func (c *conn) drain() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.draining = true
+	if c.waiting {
+		if err := c.interrupt(); err != nil {
+			c.raw.Close() // it is broken anyway
+		}
+	}
+}
+
+// close ends the connection at once.
+func (c *conn) close() { c.raw.Close() }
+
+// connReader is what the decoder reads from. Before it waits for the client it
+// sends what was written, so that answers to commands that came together go out together.
+type connReader conn
+
+func (r *connReader) Read(p []byte) (int, error) {
+	if r.hasFirst && len(p) > 0 {
+		r.hasFirst = false
+		p[0] = r.first[0]
+		return 1, nil
+	}
+	if err := r.enc.Flush(); err != nil {
+		return 0, err
+	}
+	if err := r.nc.SetReadDeadline((*conn)(r).deadline(r.server.o.ReadTimeout)); err != nil {
+		return 0, err
+	}
+	return r.nc.Read(p)
+}
+
+// connWriter is what the encoder writes to. A client that does not take what it asked for
+// is waited for, which is all the back-pressure there is.
+type connWriter conn
+
+func (w *connWriter) Write(p []byte) (int, error) {
+	written := 0
+	for len(p) > 0 {
+		if err := w.nc.SetWriteDeadline(time.Now().Add(w.server.o.WriteTimeout)); err != nil {
+			return written, err
+		}
+		n, err := w.nc.Write(p[:min(len(p), writeBuffer)])
+		written += n
+		if err != nil {
+			return written, err
+		}
+		p = p[n:]
+	}
+	return written, nil
+}
+
+// proceed asks the client to go on (RFC 9051 section 7.6).
+func (c *conn) proceed(text string) error {
+	return c.enc.Raw("+ ").Raw(text).CRLF().Flush()
+}
+
+// startTLS begins TLS. What the client sent behind the command, before it could know that
+// it would be heard by us, is thrown away.
+func (c *conn) startTLS(ctx context.Context, config *tls.Config) error {
+	c.unbuffer()
+	c.hasFirst = false
+	ctx, cancel := context.WithDeadline(ctx, c.loginBy)
+	defer cancel()
+	t := tls.Server(c.raw, config)
+	if err := t.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.nc, c.tls = t, true
+	return nil
+}

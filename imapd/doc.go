@@ -1,0 +1,33 @@
+// Package imapd is the IMAP engine: connections, sessions and the commands.
+// What is mail, and how it changes, is store's.
+//
+// RFC 3501, with the extensions named in capability.go.
+//
+// # The rules of the engine
+//
+// One goroutine owns a session: it reads a command, runs it, answers, and reads
+// the next; what a client pipelines waits in the socket. While it waits for a
+// command a connection keeps no buffers.
+//
+// A command is a row of the table in command.go. It is read to the end of its line
+// before anything of it is run. Only APPEND, whose literal streams, and the
+// commands that talk to the client by continuation requests go on reading.
+//
+// A client is told what other sessions did
+//   - before the data of a FETCH or SEARCH (trait tellsBefore), so that
+//     nothing stands between its last literal and the tagged OK: simple
+//     clients take the line before the OK for the end of the message;
+//   - behind the command's own data and before the tagged answer, for all other
+//     commands on the selected mailbox (tellsAfter);
+//   - at once, during IDLE.
+//
+// Never is an EXPUNGE or VANISHED told during FETCH, STORE and SEARCH by message
+// number (keepsSeqs; RFC 9051 section 7.5.1). While one is withheld, a tagged answer
+// behind a higher MODSEQ carries [HIGHESTMODSEQ] with the one up to which the client
+// knows all (RFC 7162 section 6). In what order: FLAGS, EXPUNGE or VANISHED, EXISTS and
+// RECENT, FETCH.
+//
+// A tagged OK of a change is sent after it is durable. Nothing is written to a
+// client while a lock or a transaction is held. An error of which errors.go knows nothing
+// is ours: the log gets it, once, and the client an apology.
+package imapd

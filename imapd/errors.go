@@ -1,0 +1,95 @@
+package imapd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"mailstead.dev/acl"
+	"mailstead.dev/imapd/wire"
+	"mailstead.dev/quota"
+	"mailstead.dev/store"
+)
+
+// responses says how each error is told to a client. What is not in it is our
+// fault: SERVERBUG. An empty text stands for the error's own, which is meant for
+// clients. Codes: RFC 5530, RFC 9051 section 7.1.
+var responses = []struct {
+	match            func(error) bool
+	kind, code, text string
+}{
+	{as[*wire.SyntaxError], "BAD", "CLIENTBUG", ""},
+	{is(wire.ErrFlood), "BAD", "CLIENTBUG", "Command too long"},
+	{is(store.ErrNotExist), "NO", "NONEXISTENT", "No such mailbox"},
+	{is(store.ErrNoSelect), "NO", "NONEXISTENT", "This name has mailboxes below it but is none"},
+	{is(store.ErrExists), "NO", "ALREADYEXISTS", "Mailbox exists already"},
+	{is(store.ErrBadName), "NO", "CANNOT", "Mailbox name not allowed"},
+	{is(store.ErrHasChildren), "NO", "HASCHILDREN", "Mailbox has mailboxes below it"},
+	{as[*acl.DeniedError], "NO", "NOPERM", "Permission denied"},
+	{as[*quota.OverError], "NO", "OVERQUOTA", "Quota exceeded"},
+	{is(store.ErrTooBig), "NO", "TOOBIG", "Message too big"},
+	{is(store.ErrKeywords), "NO", "LIMIT", "Too many keywords in this mailbox"},
+	{is(store.ErrExpunged), "NO", "EXPUNGEISSUED", "Some of the messages are gone"},
+	{is(store.ErrAuth), "NO", "AUTHENTICATIONFAILED", "Wrong login or password"},
+	{is(store.ErrDisabled), "NO", "CONTACTADMIN", "Account disabled"},
+	{is(store.ErrUnavailable), "NO", "UNAVAILABLE", "Temporarily unavailable, try again later"},
+	{is(context.DeadlineExceeded), "NO", "UNAVAILABLE", "Took too long, try again later"},
+}
+
+// refusal is an answer to a command that is not OK, already in the words for the
+// client: a rule of its own that a command has.
+type refusal struct{ kind, code, text string }
+
+func (r *refusal) Error() string { return r.kind + " " + r.text }
+
+// bad says that the command is wrong, whatever the state of the mail.
+func bad(format string, args ...any) error {
+	return &wire.SyntaxError{Text: fmt.Sprintf(format, args...)}
+}
+
+// no says that the command cannot be done; code may be "".
+func no(code, text string) error { return &refusal{"NO", code, text} }
+
+// errBye ends the connection with BYE instead of answering.
+type errBye struct{ code, text string }
+
+func (e *errBye) Error() string { return "BYE " + e.text }
+
+// tryCreate is for commands that put messages into a mailbox: where it does
+// not exist they ask the client to create it (RFC 9051 section 7.1).
+func tryCreate(err error) error {
+	if errors.Is(err, store.ErrNotExist) || errors.Is(err, store.ErrNoSelect) {
+		return no("TRYCREATE", "No such mailbox")
+	}
+	return err
+}
+
+// answer returns what a client is told of an error, and whether it is no fault of ours.
+func answer(err error) (r refusal, known bool) {
+	if r, ok := errors.AsType[*refusal](err); ok {
+		return *r, true
+	}
+	for _, row := range responses {
+		if !row.match(err) {
+			continue
+		}
+		r := refusal{row.kind, row.code, row.text}
+		if syntax, ok := errors.AsType[*wire.SyntaxError](err); ok && row.text == "" {
+			r.text = syntax.Text
+			if syntax.Code != "" {
+				r.code = syntax.Code
+			}
+		}
+		return r, true
+	}
+	return refusal{"NO", "SERVERBUG", "Internal error"}, false
+}
+
+func is(target error) func(error) bool {
+	return func(err error) bool { return errors.Is(err, target) }
+}
+
+func as[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
+}

@@ -1,0 +1,86 @@
+package imapd
+
+import (
+	"context"
+	"strings"
+
+	"mailstead.dev/imapd/wire"
+	"mailstead.dev/store"
+)
+
+// CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE and NAMESPACE.
+//
+// RFC 3501 sections 6.3.3 to 6.3.7; NAMESPACE: RFC 2342.
+
+// delimiter separates the levels of mailbox names.
+const delimiter = "/"
+
+// naming is what these commands need of the store.
+type naming interface {
+	Create(ctx context.Context, u store.User, name string, specialUse []string) (*store.Mailbox, error)
+	Delete(ctx context.Context, u store.User, name string) error
+	Rename(ctx context.Context, u store.User, from, to string) error
+	Subscribe(ctx context.Context, u store.User, name string) error
+	Unsubscribe(ctx context.Context, u store.User, name string) error
+}
+
+var _ naming = (*store.Store)(nil)
+
+// create = "CREATE" SP mailbox
+//
+// A delimiter at the end says that mailboxes will be created below it, which
+// they can be below each (RFC 3501 section 6.3.3).
+func readCreate(d *wire.Decoder) (run, error) {
+	d.SP()
+	name := strings.TrimSuffix(d.Mailbox(), delimiter)
+	return func(ctx context.Context, s *session) error {
+		_, err := s.store.Create(ctx, s.user, name, nil)
+		return err
+	}, d.End()
+}
+
+// delete = "DELETE" SP mailbox
+func readDelete(d *wire.Decoder) (run, error) {
+	d.SP()
+	name := d.Mailbox()
+	return func(ctx context.Context, s *session) error {
+		return s.store.Delete(ctx, s.user, name)
+	}, d.End()
+}
+
+// rename = "RENAME" SP mailbox SP mailbox
+func readRename(d *wire.Decoder) (run, error) {
+	d.SP()
+	from := d.Mailbox()
+	d.SP()
+	to := strings.TrimSuffix(d.Mailbox(), delimiter)
+	return func(ctx context.Context, s *session) error {
+		return s.store.Rename(ctx, s.user, from, to)
+	}, d.End()
+}
+
+// subscribe = "SUBSCRIBE" SP mailbox
+func readSubscribe(d *wire.Decoder) (run, error) {
+	d.SP()
+	name := d.Mailbox()
+	return func(ctx context.Context, s *session) error {
+		return s.store.Subscribe(ctx, s.user, name)
+	}, d.End()
+}
+
+// unsubscribe = "UNSUBSCRIBE" SP mailbox
+func readUnsubscribe(d *wire.Decoder) (run, error) {
+	d.SP()
+	name := d.Mailbox()
+	return func(ctx context.Context, s *session) error {
+		return s.store.Unsubscribe(ctx, s.user, name)
+	}, d.End()
+}
+
+// namespace = "NAMESPACE"
+func readNamespace(d *wire.Decoder) (run, error) {
+	return func(_ context.Context, s *session) error {
+		s.enc.Raw(`* NAMESPACE (("" "` + delimiter + `")) NIL NIL`).CRLF()
+		return nil
+	}, d.End()
+}

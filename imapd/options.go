@@ -1,0 +1,70 @@
+package imapd
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"time"
+
+	"mailstead.dev/imapd/wire"
+	"mailstead.dev/store"
+)
+
+// authenticator decides who logs in. Its errors wrap store.ErrAuth,
+// store.ErrDisabled or store.ErrUnavailable.
+type authenticator interface {
+	Login(ctx context.Context, login, password string) (store.User, error)
+}
+
+// Options sets up a Server. Zero fields mean the defaults.
+type Options struct {
+	Store         *store.Store
+	Authenticator authenticator // *auth.Authenticator
+	Logger        *slog.Logger  // by default nothing is logged
+
+	// TLS is used by ServeTLS, and for STARTTLS by Serve; without it there is none.
+	TLS *tls.Config
+	// PlaintextLogin allows passwords without TLS from a loopback address.
+	PlaintextLogin bool
+
+	Name, Version string // what ID tells; "Mailstead" and none by default
+
+	LoginTimeout time.Duration // from the greeting to a login; 1 minute by default
+	IdleTimeout  time.Duration // without a command, or in IDLE; 30 minutes by default, which is the least (RFC 9051 section 5.4)
+	ReadTimeout  time.Duration // without an octet in the middle of a command; 2 minutes by default
+	WriteTimeout time.Duration // for a client to take up to 16 KiB; 2 minutes by default
+
+	MaxConnections   int           // 20,000 by default
+	MaxPerAccount    int           // connections logged in to one account; 1,000 by default
+	MaxBad           int           // wrong commands of a connection until it is ended; 50 by default
+	MaxLoginFailures int           // of a connection until it is ended; 5 by default
+	LoginDelay       time.Duration // after a failed login; 1 second by default, negative for none
+
+	MaxLine    int   // octets of a command without its literals; 64 KiB by default
+	MaxLiteral int64 // octets of a literal that is not a message; 64 KiB by default
+}
+
+func (o Options) withDefaults() Options {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	o.Name = cmp.Or(o.Name, "Mailstead")
+	o.LoginTimeout = cmp.Or(o.LoginTimeout, time.Minute)
+	o.IdleTimeout = cmp.Or(o.IdleTimeout, 30*time.Minute)
+	o.ReadTimeout = cmp.Or(o.ReadTimeout, 2*time.Minute)
+	o.WriteTimeout = cmp.Or(o.WriteTimeout, 2*time.Minute)
+	o.MaxConnections = cmp.Or(o.MaxConnections, 20_000)
+	o.MaxPerAccount = cmp.Or(o.MaxPerAccount, 1000)
+	o.MaxBad = cmp.Or(o.MaxBad, 50)
+	o.MaxLoginFailures = cmp.Or(o.MaxLoginFailures, 5)
+	o.LoginDelay = cmp.Or(o.LoginDelay, time.Second)
+	o.MaxLine = cmp.Or(o.MaxLine, 64<<10)
+	o.MaxLiteral = cmp.Or(o.MaxLiteral, 64<<10)
+	return o
+}
+
+// limits are what one command of a client may take.
+func (o Options) limits() wire.DecoderOptions {
+	return wire.DecoderOptions{MaxLine: o.MaxLine, MaxLiteral: o.MaxLiteral, MaxLiterals: 4 * o.MaxLiteral}
+}

@@ -1,0 +1,244 @@
+package imapd
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"mailstead.dev/store"
+	"mailstead.dev/store/id"
+)
+
+// ErrServerClosed is what Serve returns after Shutdown or Close.
+var ErrServerClosed = errors.New("imapd: server closed")
+
+// Server serves IMAP on any number of listeners.
+type Server struct {
+	o     Options
+	log   *slog.Logger
+	store *store.Store
+
+	ctx    context.Context // of all commands, ended by Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // connections
+
+	mu        sync.Mutex // guards what follows
+	closing   bool
+	listeners map[net.Listener]struct{}
+	conns     map[*conn]struct{}
+	accounts  map[id.Account]int // connections logged in
+}
+
+// New returns a server that does not listen yet.
+func New(o Options) *Server {
+	o = o.withDefaults()
+	// The server's life is that of no request: it ends with Close.
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Server{
+		o:         o,
+		log:       o.Logger,
+		store:     o.Store,
+		ctx:       ctx,
+		cancel:    cancel,
+		listeners: make(map[net.Listener]struct{}),
+		conns:     make(map[*conn]struct{}),
+		accounts:  make(map[id.Account]int),
+	}
+}
+
+// Serve accepts connections on l, with STARTTLS when there is Options.TLS,
+// until l fails or the server is shut down. It closes l.
+func (s *Server) Serve(l net.Listener) error { return s.serve(l, false) }
+
+// ServeTLS is Serve for connections that begin with TLS.
+func (s *Server) ServeTLS(l net.Listener) error {
+	if s.o.TLS == nil {
+		return errors.New("imapd: ServeTLS without Options.TLS")
+	}
+	return s.serve(l, true)
+}
+
+func (s *Server) serve(l net.Listener, implicitTLS bool) error {
+	defer l.Close()
+	if !s.listen(l) {
+		return ErrServerClosed
+	}
+	defer s.forget(l)
+	wait := 5 * time.Millisecond
+	for {
+		nc, err := l.Accept()
+		if err == nil {
+			wait = 5 * time.Millisecond
+			s.start(nc, implicitTLS)
+			continue
+		}
+		if s.isClosing() {
+			return ErrServerClosed
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		// Such as no file descriptor being left, which passes.
+		s.log.Error("accept failed", "err", err, "retry", wait)
+		select {
+		case <-time.After(wait):
+			wait = min(2*wait, time.Second)
+		case <-s.ctx.Done():
+			return ErrServerClosed
+		}
+	}
+}
+
+func (s *Server) listen(l net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.listeners[l] = struct{}{}
+	return true
+}
+
+func (s *Server) forget(l net.Listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.listeners, l)
+}
+
+func (s *Server) isClosing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
+}
+
+// start serves a connection in a goroutine of its own, if it is not one too many.
+func (s *Server) start(nc net.Conn, implicitTLS bool) {
+	c := newConn(s, nc)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		nc.Close()
+		return
+	}
+	if len(s.conns) >= s.o.MaxConnections {
+		s.log.Warn("too many connections", "limit", s.o.MaxConnections)
+		s.wg.Go(func() { refuse(nc, implicitTLS) })
+		return
+	}
+	s.conns[c] = struct{}{}
+	s.wg.Go(func() { s.run(c, implicitTLS) })
+}
+
+// refuse tells a client that there is no room, where it can be told in time.
+func refuse(nc net.Conn, implicitTLS bool) {
+	defer nc.Close()
+	if implicitTLS {
+		return // a handshake costs more than a retry
+	}
+	if nc.SetWriteDeadline(time.Now().Add(time.Second)) == nil {
+		nc.Write([]byte("* BYE [UNAVAILABLE] Too many connections, try again later\r\n")) // best effort
+	}
+}
+
+func (s *Server) run(c *conn, implicitTLS bool) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	defer func() {
+		if bug := recover(); bug != nil {
+			s.log.Error("panic in a session", "panic", bug, "stack", string(debug.Stack()))
+		}
+		cancel()
+		c.nc.Close() // with TLS it says so; a connection that is broken already has nobody to tell
+		s.mu.Lock()
+		delete(s.conns, c)
+		s.mu.Unlock()
+	}()
+	c.cancel = cancel
+	if implicitTLS {
+		if err := c.startTLS(ctx, s.o.TLS); err != nil {
+			s.log.Debug("TLS handshake failed", "err", err)
+			return
+		}
+	}
+	sess := newSession(s, c)
+	defer sess.logout()
+	sess.serve(ctx)
+	c.unbuffer()
+}
+
+// admit counts a login, if the account has not too many connections.
+func (s *Server) admit(a id.Account) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.accounts[a] >= s.o.MaxPerAccount {
+		return false
+	}
+	s.accounts[a]++
+	return true
+}
+
+// dismiss takes back admit.
+func (s *Server) dismiss(a id.Account) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.accounts[a]--; s.accounts[a] == 0 {
+		delete(s.accounts, a)
+	}
+}
+
+// Shutdown stops accepting, lets commands that run end, says BYE and returns
+// when the last connection is gone. When ctx is done before, it closes what
+// is left as Close does, and returns ctx's error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	for _, c := range s.beginClosing() {
+		c.drain()
+	}
+	done := make(chan struct{})
+	go func() {
+		s.wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		s.cancel()
+		return nil
+	case <-ctx.Done():
+		s.abort()
+		<-done
+		return ctx.Err()
+	}
+}
+
+// Close ends all connections at once and waits for their commands to notice.
+func (s *Server) Close() error {
+	s.beginClosing()
+	s.abort()
+	s.wg.Wait()
+	return nil
+}
+
+func (s *Server) beginClosing() []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closing = true
+	for l := range s.listeners {
+		l.Close()
+	}
+	conns := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	return conns
+}
+
+func (s *Server) abort() {
+	s.cancel()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.close()
+	}
+}

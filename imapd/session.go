@@ -1,0 +1,432 @@
+package imapd
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"mailstead.dev/imapd/wire"
+	"mailstead.dev/store"
+	"mailstead.dev/store/id"
+)
+
+// session is one client's state after the greeting. Its goroutine alone uses it.
+type session struct {
+	*conn  // enc and dec are there while a command is read and run
+	log    *slog.Logger
+	store  *store.Store
+	state  state
+	user   store.User // once logged in
+	failed int        // logins
+	wrong  int        // commands
+
+	condstore, qresync bool // enabled (RFC 7162)
+
+	selected *selected // in selectedState
+
+	// Of the command that runs:
+	tag      string
+	uid      bool      // it is a UID command
+	reply    reply     // what its tagged OK says
+	reported id.ModSeq // the highest MODSEQ in what it told
+	expunged bool      // it told of messages that are gone
+	answered bool      // it sent its tagged response itself
+}
+
+// reply is a tagged OK.
+type reply struct{ code, text string }
+
+func newSession(server *Server, c *conn) *session {
+	return &session{
+		conn:  c,
+		log:   server.log.With("remote", c.raw.RemoteAddr()),
+		store: server.store,
+		state: notAuthenticated,
+	}
+}
+
+// serve talks with the client until one of them ends it.
+func (s *session) serve(ctx context.Context) {
+	s.log.Debug("connected")
+	err := s.converse(ctx)
+	s.farewell(err)
+	s.log.Debug("disconnected", "reason", err)
+}
+
+func (s *session) converse(ctx context.Context) error {
+	s.buffer()
+	s.enc.Raw("* OK [CAPABILITY ").Raw(s.capabilityList()).Raw("] ").Raw(s.server.o.Name).Raw(" ready").CRLF()
+	for {
+		if err := s.await(); err != nil {
+			return err
+		}
+		s.buffer()
+		if err := s.command(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// farewell says BYE where the client can still hear it, and why.
+func (s *session) farewell(err error) {
+	bye, ok := errors.AsType[*errBye](err)
+	switch {
+	case ok:
+	case errors.Is(err, errDraining):
+		bye = &errBye{"UNAVAILABLE", "Server is shutting down"}
+	case errors.Is(err, errIdle), errors.Is(err, os.ErrDeadlineExceeded):
+		bye = &errBye{"", "Idle for too long"}
+	case errors.Is(err, wire.ErrFlood):
+		bye = &errBye{"", "Command too long"}
+	default:
+		return
+	}
+	s.buffer()
+	s.enc.Raw("* BYE ").Raw(coded(bye.code)).Raw(bye.text).CRLF()
+	if err := s.enc.Flush(); err == nil && s.tls {
+		s.nc.Close() // tells the client, for whom TLS that just ends looks like an attack
+	}
+}
+
+// errLogout ends the session after a LOGOUT.
+var errLogout = errors.New("logged out")
+
+// command reads, runs and answers one command. An error ends the connection.
+//
+// command = tag SP (command-any / command-auth / command-nonauth / command-select) CRLF
+func (s *session) command(ctx context.Context) error {
+	defer s.unpin()
+	d := s.dec
+	s.begin(d.Tag())
+	d.SP()
+	name := d.Keyword()
+	if name == "UID" {
+		d.SP()
+		name += " " + d.Keyword()
+	}
+	s.uid = len(name) > 4 && name[:4] == "UID "
+	cmd, err := s.find(name)
+	var run run
+	if err == nil {
+		run, err = cmd.read(d)
+	}
+	if err != nil {
+		d.Skip() // its error is the same
+	}
+	if err == nil {
+		err = s.run(ctx, name, cmd, run)
+	}
+	dead := s.dead()
+	if dead != nil && !errors.Is(dead, wire.ErrFlood) {
+		return dead
+	}
+	return errors.Join(s.answer(name, err), dead)
+}
+
+// begin forgets the command before.
+func (s *session) begin(tag string) {
+	if tag == "" {
+		tag = "*" // a BAD that no tag can be found for (RFC 9051 section 7.1.3)
+	}
+	s.tag, s.uid, s.reply, s.reported, s.expunged, s.answered = tag, false, reply{}, 0, false, false
+}
+
+// unpin lets go of the view: a session keeps none while its client thinks.
+func (s *session) unpin() {
+	if s.selected != nil {
+		s.selected.view = nil
+	}
+}
+
+// find returns the row of a command, if it is allowed now.
+func (s *session) find(name string) (command, error) {
+	if err := s.dec.Err(); err != nil {
+		return command{}, err
+	}
+	cmd, ok := commands[name]
+	switch {
+	case !ok:
+		return cmd, bad("Unknown command %.40s", name)
+	case cmd.states&s.state != 0:
+		return cmd, nil
+	case s.state == notAuthenticated:
+		return cmd, bad("%s: log in first", name)
+	case cmd.states == notAuthenticated:
+		return cmd, bad("%s: you are logged in already", name)
+	}
+	return cmd, bad("%s: select a mailbox first", name)
+}
+
+// run runs a command with what is told before and after it.
+func (s *session) run(ctx context.Context, name string, cmd command, run run) error {
+	if cmd.traits&goesOn == 0 { // what goes on reading finds out by itself
+		stop := s.watch()
+		defer stop()
+	}
+	if cmd.traits&tellsBefore != 0 {
+		if err := s.sync(ctx, cmd.expunges()); err != nil {
+			return err
+		}
+	}
+	err := run(ctx, s)
+	if cmd.traits&goesOn != 0 && s.buffers != nil {
+		if lineErr := s.dec.Skip(); err == nil {
+			err = lineErr
+		}
+	}
+	if cmd.traits&tellsAfter == 0 || s.selected == nil || fatal(err) {
+		return err
+	}
+	if syncErr := s.sync(ctx, cmd.expunges()); syncErr != nil {
+		if fatal(syncErr) {
+			return syncErr
+		}
+		// The command was done or refused, and that is what its answer says.
+		s.log.Warn("telling changes failed", "command", name, "err", syncErr)
+	}
+	return err
+}
+
+// expunges tells whether an EXPUNGE may be sent with the command.
+func (c command) expunges() bool { return c.traits&keepsSeqs == 0 }
+
+// fatal tells whether an error ends the connection.
+func fatal(err error) bool {
+	return as[*errBye](err) || errors.Is(err, errLogout) || errors.Is(err, errDraining) || errors.Is(err, errIdle) ||
+		errors.Is(err, store.ErrOutcomeUnknown) || errors.Is(err, context.Canceled) || errors.Is(err, wire.ErrFlood)
+}
+
+// dead returns the error of the connection, if there was one.
+func (s *session) dead() error {
+	if s.buffers == nil {
+		return nil
+	}
+	if err := s.dec.Dead(); err != nil {
+		return err
+	}
+	return s.enc.Err()
+}
+
+// answer sends the tagged response. An error ends the connection.
+func (s *session) answer(name string, err error) error {
+	switch {
+	case s.answered:
+		return err
+	case err == nil:
+		s.answerOK(name)
+		return nil
+	case errors.Is(err, errLogout):
+		s.answerOK(name)
+		return errors.Join(err, s.enc.Flush())
+	case errors.Is(err, store.ErrOutcomeUnknown):
+		// Neither OK nor NO would be true.
+		s.log.Error("outcome of a command is unknown", "command", name, "err", err)
+		return &errBye{"UNAVAILABLE", "The outcome of the command is unknown"}
+	case fatal(err) && !errors.Is(err, wire.ErrFlood):
+		return err
+	}
+	r, known := answer(err)
+	if !known {
+		s.log.Error("command failed", "command", name, "tenant", s.user.Tenant, "account", s.user.Account, "err", err)
+	}
+	s.buffer()
+	s.writeTagged(r.kind, r.code, r.text)
+	if r.kind == "BAD" {
+		if s.wrong++; s.wrong >= s.server.o.MaxBad {
+			return &errBye{"", "Too many wrong commands"}
+		}
+	}
+	return nil
+}
+
+func (s *session) answerOK(name string) {
+	s.buffer()
+	text := s.reply.text
+	if text == "" {
+		text = name + " completed"
+	}
+	s.writeTagged("OK", s.reply.code, text)
+}
+
+// writeTagged ends the command, with the MODSEQ up to which the client knows all
+// where it could not tell by itself. That is in the tagged line if there is room: before
+// it, it would stand behind the last literal of a FETCH.
+func (s *session) writeTagged(kind, code, text string) {
+	if relied := s.reliable(); code == "" {
+		code = relied
+	} else if relied != "" {
+		s.enc.Raw("* OK ").Raw(coded(relied)).Raw("Up to here all is told").CRLF()
+	}
+	s.enc.Raw(s.tag).SP().Raw(kind).SP().Raw(coded(code)).Raw(text).CRLF()
+}
+
+// coded returns a response code in its brackets.
+func coded(code string) string {
+	if code == "" {
+		return ""
+	}
+	return "[" + code + "] "
+}
+
+// ok sets what the tagged OK of the command says: a response code or "", and a text.
+func (s *session) ok(code, text string) { s.reply = reply{code, text} }
+
+// logout takes leave of what the session holds.
+func (s *session) logout() {
+	s.selected = nil
+	if s.state != notAuthenticated {
+		s.server.dismiss(s.user.Account)
+	}
+}
+
+// How long a command runs before it is looked whether the client still waits for it, and how often from then on.
+const (
+	firstLook = 2 * time.Second
+	nextLook  = time.Second
+)
+
+// watch cancels the connection's commands when the client goes away while one
+// runs; the function that it returns ends it.
+func (c *conn) watch() (stop func()) {
+	tcp, ok := c.raw.(*net.TCPConn)
+	if !ok {
+		return func() {}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.running = true
+	if c.watchdog == nil {
+		c.watchdog = time.AfterFunc(firstLook, func() { c.look(tcp) })
+	} else {
+		c.watchdog.Reset(firstLook)
+	}
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.running = false
+		c.watchdog.Stop()
+	}
+}
+
+func (c *conn) look(tcp *net.TCPConn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !c.running:
+	case gone(tcp):
+		c.cancel()
+	default:
+		c.watchdog.Reset(nextLook)
+	}
+}
+
+// gone tells whether the peer has closed the connection and nothing that it sent before is left.
+func gone(tcp *net.TCPConn) bool {
+	rc, err := tcp.SyscallConn()
+	if err != nil {
+		return true
+	}
+	closed := false
+	err = rc.Control(func(fd uintptr) {
+		var octet [1]byte
+		n, _, err := syscall.Recvfrom(int(fd), octet[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		closed = n == 0 && err == nil || err != nil && err != syscall.EAGAIN && err != syscall.EINTR
+	})
+	return closed || err != nil
+}
+
+// noop = "NOOP"
+// check = "CHECK"
+func readNoop(d *wire.Decoder) (run, error) {
+	return func(ctx context.Context, s *session) error {
+		if s.selected == nil {
+			return nil
+		}
+		_, err := s.view(ctx) // its failure is NOOP's
+		return err
+	}, d.End()
+}
+
+// logout = "LOGOUT"
+func readLogout(d *wire.Decoder) (run, error) {
+	return func(_ context.Context, s *session) error {
+		s.enc.Raw("* BYE Logging out").CRLF()
+		return errLogout
+	}, d.End()
+}
+
+// The bounds of RFC 2971 section 3.3.
+const (
+	maxIDFields = 30
+	maxIDField  = 30
+	maxIDValue  = 1024
+)
+
+// id = "ID" SP (nil / "(" [string SP nstring *(SP string SP nstring)] ")")
+//
+// What the client tells of itself is neither used nor logged.
+func readID(d *wire.Decoder) (run, error) {
+	d.SP()
+	if d.Peek() == '(' {
+		fields := 0
+		d.List(func() {
+			if len(d.String()) > maxIDField {
+				d.Fail("ID field name longer than %d octets", maxIDField)
+			}
+			d.SP()
+			if value, _ := d.NString(); len(value) > maxIDValue {
+				d.Fail("ID value longer than %d octets", maxIDValue)
+			}
+			if fields++; fields > maxIDFields {
+				d.Fail("More than %d ID fields", maxIDFields)
+			}
+		})
+	} else if word := d.Keyword(); d.Err() == nil && word != "NIL" {
+		d.Fail("Expected NIL or a list instead of %.40q", word)
+	}
+	return runID, d.End()
+}
+
+func runID(_ context.Context, s *session) error {
+	s.enc.Raw(`* ID ("name" `).String(s.server.o.Name)
+	if s.server.o.Version != "" {
+		s.enc.Raw(` "version" `).String(s.server.o.Version)
+	}
+	s.enc.Raw(")").CRLF()
+	return nil
+}
+
+// enable = "ENABLE" 1*(SP capability)
+//
+// RFC 5161 section 3.1: what is not known is passed over.
+func readEnable(d *wire.Decoder) (run, error) {
+	var names []string
+	for len(names) == 0 || d.Peek() == ' ' {
+		d.SP()
+		names = append(names, d.Keyword())
+		if d.Err() != nil {
+			break
+		}
+	}
+	return func(_ context.Context, s *session) error {
+		enabled := ""
+		for _, name := range names {
+			switch {
+			case name == "CONDSTORE" && !s.condstore:
+				s.enableCondstore()
+			case name == "QRESYNC" && !s.qresync:
+				s.enableCondstore()
+				s.qresync = true
+			default:
+				continue
+			}
+			enabled += " " + name
+		}
+		s.enc.Raw("* ENABLED").Raw(enabled).CRLF()
+		return nil
+	}, d.End()
+}
