@@ -63,7 +63,7 @@ func (e *metaEncoder) string(s string) {
 			return
 		}
 	}
-	e.uint(uint64(len(s))<<2 | inlineString)
+	e.uint(uint64(len(s))<<2 + inlineString)
 	e.out = append(e.out, s...)
 }
 
