@@ -163,7 +163,11 @@ func (p *Postgres) Socket() string { return p.socket }
 
 // SocketDSN is the DSN of a private PostgreSQL whose socket lies in the folder socket.
 func SocketDSN(socket, role, database string) string {
-	q := url.Values{"host": {socket}, "port": {strconv.Itoa(socketPort)}, "user": {role}, "sslmode": {"disable"}}
+	return dsn(socket, socketPort, role, database)
+}
+
+func dsn(socket string, port int, role, database string) string {
+	q := url.Values{"host": {socket}, "port": {strconv.Itoa(port)}, "user": {role}, "sslmode": {"disable"}}
 	return "postgres:///" + url.PathEscape(database) + "?" + q.Encode()
 }
 

@@ -39,3 +39,41 @@ func TestClustersAreApart(t *testing.T) {
 		t.Errorf("two clusters share %s, %s", a.Database, a.Bucket)
 	}
 }
+
+// Through PgBouncer a transaction's setting is gone with the transaction, whoever gets the connection next.
+func TestPgBouncer(t *testing.T) {
+	c := New(t)
+	ctx := t.Context()
+	if err := execute(ctx, c.OwnerDSN, `INSERT INTO tenant (name) VALUES ('one')`); err != nil {
+		t.Fatal(err)
+	}
+	config, err := pgx.ParseConfig(c.PgBouncer(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec
+	for range 8 { // more clients than PgBouncer has connections
+		conn, err := pgx.ConnectConfig(ctx, config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(ctx)
+		var n int
+		if err := conn.QueryRow(ctx, `SELECT count(*) FROM tenant`).Scan(&n); err == nil {
+			t.Fatalf("without a tenant: %d rows, want an error", n)
+		}
+		tx, err := conn.Begin(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec(ctx, `SELECT set_config('mailstead.tenant', '1', true)`); err != nil {
+			t.Fatal(err)
+		}
+		if err := tx.QueryRow(ctx, `SELECT count(*) FROM tenant`).Scan(&n); err != nil || n != 1 {
+			t.Fatalf("with a tenant: %d rows, %v; want 1", n, err)
+		}
+		if err := tx.Commit(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
