@@ -261,7 +261,8 @@ Mailstead runs in %s; logs are in %s.
 	fmt.Fprintf(out, `
 Put a message in, read it back, open it in mutt:
 
-  printf 'From: me@demo.test\r\nTo: %[1]s\r\nSubject: Hello\r\n\r\nIt works.\r\n' | curl --cacert '%[2]s' --user '%[1]s:%[3]s' -T - %[4]s/INBOX
+  printf 'From: me@demo.test\r\nTo: %[1]s\r\nSubject: Hello\r\n\r\nIt works.\r\n' > hello.eml
+  curl --cacert '%[2]s' --user '%[1]s:%[3]s' -T hello.eml %[4]s/INBOX
   curl --cacert '%[2]s' --user '%[1]s:%[3]s' '%[4]s/INBOX;MAILINDEX=1'
   mutt -e 'set ssl_ca_certificates_file="%[2]s" imap_user="%[1]s" imap_pass="%[3]s"' -f %[4]s/INBOX
 

@@ -41,7 +41,7 @@ var layers = map[string][]string{
 }
 
 // inTests is what tests of any package may import besides.
-var inTests = []string{"store/...", "migrations", "deploy/local", "auth", "lmtpd", "imapd"}
+var inTests = []string{"store/...", "migrations", "deploy/local", "auth", "lmtpd", "imapd", "acl", "quota"}
 
 // homes says which packages alone may import a library.
 var homes = map[string][]string{

@@ -16,7 +16,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"mailstead.dev/admin"
+	"mailstead.dev/auth"
 	"mailstead.dev/cmd/mailstead/config"
+	"mailstead.dev/imapd"
 	"mailstead.dev/lmtpd"
 	"mailstead.dev/store"
 )
@@ -66,17 +68,8 @@ func serve(ctx context.Context, c *config.Config, log *slog.Logger) (err error) 
 }
 
 // services makes what the roles ask for, with the listeners open, so that a port that
-// is taken is told before anything is served. drain is called before they are shut down.
+// is taken is told before anything is served; after an error the process ends, and the listeners with it. drain is called before they are shut down.
 func services(c *config.Config, s *store.Store, certificate *certificate, log *slog.Logger) (all []service, drain func(), err error) {
-	defer func() {
-		if err != nil {
-			closed, cancel := context.WithCancel(context.Background())
-			cancel()
-			for _, made := range all {
-				err = errors.Join(err, ignoreCanceled(made.shutdown(closed)))
-			}
-		}
-	}()
 	drain = func() {}
 	if c.Has(config.RoleAdmin) && c.HTTP.Listen != "" {
 		l, err := listen(c.HTTP.Listen)
@@ -96,6 +89,34 @@ func services(c *config.Config, s *store.Store, certificate *certificate, log *s
 			Hostname: c.LMTP.Hostname, Networks: prefixes(c.LMTP.Allow), MaxMessage: int64(c.Store.MaxMessage), Logger: log,
 		})
 		all = append(all, service{"lmtp " + c.LMTP.Listen.String(), func() error { return server.Serve(l) }, server.Shutdown})
+	}
+	if c.Has(config.RoleIMAP) {
+		server := imapd.New(imapd.Options{
+			Store: s, Authenticator: auth.New(s, auth.Options{}), Logger: log,
+			TLS: certificate.config(), PlaintextLogin: c.IMAP.PlaintextLogin,
+			Version: version(), MaxConnections: c.IMAP.MaxConnections,
+		})
+		for _, port := range []struct {
+			name   string
+			listen config.Listen
+			serve  func(net.Listener) error
+		}{{"imap", c.IMAP.Listen, server.Serve}, {"imaps", c.IMAP.ListenTLS, server.ServeTLS}} {
+			if port.listen == "" {
+				continue
+			}
+			l, err := listen(port.listen)
+			if err != nil {
+				return all, nil, err
+			}
+			serve := func() error {
+				if err := port.serve(l); !errors.Is(err, imapd.ErrServerClosed) {
+					return err
+				}
+				return nil
+			}
+			// Both ports are one server: the second shutdown finds nothing left to do.
+			all = append(all, service{port.name + " " + port.listen.String(), serve, server.Shutdown})
+		}
 	}
 	return all, drain, nil
 }
@@ -147,13 +168,6 @@ func prefixes(networks []config.Network) []netip.Prefix {
 		list[i] = n.Prefix
 	}
 	return list
-}
-
-func ignoreCanceled(err error) error {
-	if errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
 }
 
 // onHangup calls f at each SIGHUP until stop is called.
