@@ -239,7 +239,7 @@ func (d *Decoder) Skip() error {
 	if !d.began && d.err == nil {
 		return nil // this is the beginning of a command
 	}
-	for d.dead == nil && !d.atEnd() {
+	for !d.atEnd() && d.dead == nil {
 		d.skipOctet()
 	}
 	err := d.err
@@ -252,7 +252,7 @@ func (d *Decoder) Skip() error {
 // the client waits, it ends, for the answer will tell the client not to send any more.
 func (d *Decoder) atEnd() bool {
 	d.dropStream()
-	if !d.ended {
+	if d.dead != nil || !d.ended {
 		return false
 	}
 	size, sync, ok := d.tail.literal()

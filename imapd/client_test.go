@@ -1,0 +1,181 @@
+package imapd
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"log/slog"
+	"math/big"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"mailstead.dev/store"
+)
+
+// client is the other end of a connection: lines out, lines in.
+type client struct {
+	t  testing.TB
+	nc net.Conn
+	r  *bufio.Reader
+}
+
+func newClient(t testing.TB, nc net.Conn) *client {
+	t.Cleanup(func() { nc.Close() })
+	return &client{t, nc, bufio.NewReader(nc)}
+}
+
+// send sends a line, or several.
+func (c *client) send(line string) {
+	c.t.Helper()
+	if _, err := c.nc.Write([]byte(line + "\r\n")); err != nil {
+		c.t.Fatalf("sending %.80q: %v", line, err)
+	}
+}
+
+// line receives a line.
+func (c *client) line() string {
+	c.t.Helper()
+	line, err := c.r.ReadString('\n')
+	if err != nil {
+		c.t.Fatalf("waiting for a line: %q, %v", line, err)
+	}
+	return strings.TrimSuffix(line, "\r\n")
+}
+
+// expect receives a line; want may end with "...".
+func (c *client) expect(want string) {
+	c.t.Helper()
+	if got := c.line(); !matches(got, want) {
+		c.t.Fatalf("got  %q\nwant %q", got, want)
+	}
+}
+
+// do sends a command and receives up to its tagged answer.
+func (c *client) do(line string) []string {
+	c.t.Helper()
+	c.send(line)
+	tag, _, _ := strings.Cut(line, " ")
+	var lines []string
+	for {
+		lines = append(lines, c.line())
+		if strings.HasPrefix(lines[len(lines)-1], tag+" ") {
+			return lines
+		}
+	}
+}
+
+// expectClosed demands that the server has closed the connection.
+func (c *client) expectClosed() {
+	c.t.Helper()
+	if line, err := c.r.ReadString('\n'); err == nil {
+		c.t.Fatalf("got %q instead of the end of the connection", line)
+	}
+}
+
+// matches compares a line with one that may be open at its end.
+func matches(got, want string) bool {
+	if open, ok := strings.CutSuffix(want, "..."); ok {
+		return strings.HasPrefix(got, open)
+	}
+	return got == want
+}
+
+// logins is an authenticator without a store: what it has for a login is the
+// account and its password at once.
+type logins map[string]store.User
+
+func (l logins) Login(_ context.Context, login, password string) (store.User, error) {
+	switch u, ok := l[login]; {
+	case login == "bug":
+		panic("a bug")
+	case login == "away":
+		return store.User{}, store.ErrUnavailable
+	case login == "disabled":
+		return store.User{}, store.ErrDisabled
+	case ok && password == "pass":
+		return u, nil
+	}
+	return store.User{}, store.ErrAuth
+}
+
+// testOptions are for a server without a store.
+func testOptions(t testing.TB) Options {
+	return Options{
+		Authenticator:  logins{"user": {Tenant: 1, Account: 1, Login: "user"}, "second": {Tenant: 1, Account: 2, Login: "second"}},
+		Logger:         slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
+		PlaintextLogin: true,
+		LoginDelay:     -1,
+	}
+}
+
+// listen serves on a port of its own until the end of the test.
+func listen(t testing.TB, s *Server, serve func(net.Listener) error) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- serve(l) }()
+	t.Cleanup(func() {
+		s.Close()
+		if err := <-done; err != ErrServerClosed {
+			t.Errorf("Serve returned %v", err)
+		}
+	})
+	return l.Addr().String()
+}
+
+// start serves with the options and returns how to connect.
+func start(t testing.TB, o Options) (s *Server, connect func() *client) {
+	s = New(o)
+	addr := listen(t, s, s.Serve)
+	return s, func() *client { return dial(t, addr) }
+}
+
+func dial(t testing.TB, addr string) *client {
+	t.Helper()
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc.SetDeadline(time.Now().Add(30 * time.Second))
+	return newClient(t, nc)
+}
+
+// testTLS returns both sides of TLS with a certificate of its own.
+func testTLS(t testing.TB) (server, client *tls.Config) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"mail.test"}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(cert)
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}},
+		&tls.Config{RootCAs: pool, ServerName: "mail.test"}
+}
+
+// startTLS begins TLS on the client's side.
+func (c *client) startTLS(config *tls.Config) *client {
+	c.t.Helper()
+	tc := tls.Client(c.nc, config)
+	if err := tc.Handshake(); err != nil {
+		c.t.Fatal(err)
+	}
+	return newClient(c.t, tc)
+}

@@ -1,0 +1,394 @@
+package imapd
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mailstead.dev/store"
+)
+
+func TestStartTLS(t *testing.T) {
+	o := testOptions(t)
+	serverTLS, clientTLS := testTLS(t)
+	o.TLS, o.PlaintextLogin = serverTLS, false
+	_, connect := start(t, o)
+
+	c := connect()
+	c.expect("* OK [CAPABILITY IMAP4rev1 LITERAL+ SASL-IR STARTTLS LOGINDISABLED ID ...")
+	c.send("a LOGIN user pass")
+	c.expect("a NO [PRIVACYREQUIRED] ...")
+	c.send("b AUTHENTICATE PLAIN")
+	c.expect("b NO [PRIVACYREQUIRED] ...")
+	// What follows in plain text is not from a client that has seen our certificate.
+	c.send("c STARTTLS\r\nd LOGOUT")
+	c.expect("c OK ...")
+	c = c.startTLS(clientTLS)
+	c.send("e CAPABILITY")
+	c.expect("* CAPABILITY IMAP4rev1 LITERAL+ SASL-IR AUTH=PLAIN ID ...")
+	c.expect("e OK ...")
+	c.send("f STARTTLS")
+	c.expect("f BAD ...")
+	c.send("g LOGIN user pass")
+	c.expect("g OK [CAPABILITY IMAP4rev1 LITERAL+ ID ...")
+	c.send("h LOGOUT")
+	c.expect("* BYE ...")
+	c.expect("h OK ...")
+	if _, err := c.r.ReadByte(); err != io.EOF {
+		t.Errorf("TLS ended with %v instead of its own end", err)
+	}
+}
+
+func TestImplicitTLS(t *testing.T) {
+	o := testOptions(t)
+	serverTLS, clientTLS := testTLS(t)
+	o.TLS, o.PlaintextLogin = serverTLS, false
+	s := New(o)
+	addr := listen(t, s, s.ServeTLS)
+	c := dial(t, addr).startTLS(clientTLS)
+	c.expect("* OK [CAPABILITY IMAP4rev1 LITERAL+ SASL-IR AUTH=PLAIN ...")
+	c.send("a LOGIN user pass")
+	c.expect("a OK ...")
+}
+
+func TestAuthenticate(t *testing.T) {
+	_, connect := start(t, testOptions(t))
+	plain := func(identity, login, password string) string {
+		return base64.StdEncoding.EncodeToString([]byte(identity + "\x00" + login + "\x00" + password))
+	}
+	tests := []struct{ name, command, response, want string }{
+		{"challenge", "AUTHENTICATE plain", plain("", "user", "pass"), "OK [CAPABILITY ..."},
+		{"initial response", "AUTHENTICATE PLAIN " + plain("user", "user", "pass"), "", "OK [CAPABILITY ..."},
+		{"empty initial response", "AUTHENTICATE PLAIN =", "", "BAD ..."},
+		{"wrong password", "AUTHENTICATE PLAIN " + plain("", "user", "word"), "", "NO [AUTHENTICATIONFAILED] ..."},
+		{"other identity", "AUTHENTICATE PLAIN " + plain("second", "user", "pass"), "", "NO [AUTHORIZATIONFAILED] ..."},
+		{"cancelled", "AUTHENTICATE PLAIN", "*", "BAD [CLIENTBUG] Authentication cancelled"},
+		{"no base64", "AUTHENTICATE PLAIN", "a b", "BAD ..."},
+		{"no base64 at once", "AUTHENTICATE PLAIN a", "", "BAD ..."},
+		{"two fields", "AUTHENTICATE PLAIN", "AGFi", "BAD ..."},
+		{"unknown mechanism", "AUTHENTICATE GSSAPI abc=", "", "NO [CANNOT] ..."},
+		{"disabled", "LOGIN disabled pass", "", "NO [CONTACTADMIN] ..."},
+		{"database away", "LOGIN away pass", "", "NO [UNAVAILABLE] ..."},
+		{"wrong login", "LOGIN nobody pass", "", "NO [AUTHENTICATIONFAILED] ..."},
+		{"quoted", `LOGIN "user" "pass"`, "", "OK ..."},
+		{"no password", "LOGIN user", "", "BAD ..."},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			c := connect()
+			c.expect("* OK ...")
+			c.send("a " + test.command)
+			if test.response != "" {
+				c.expect("+ ")
+				c.send(test.response)
+			}
+			c.expect("a " + test.want)
+			c.send("b NOOP")
+			c.expect("b OK NOOP completed")
+		})
+	}
+}
+
+func TestLiterals(t *testing.T) {
+	_, connect := start(t, testOptions(t))
+	c := connect()
+	c.expect("* OK ...")
+	c.send("a LOGIN {4}")
+	c.expect("+ ...")
+	c.send("user {4}")
+	c.expect("+ ...")
+	c.send("pass")
+	c.expect("a OK ...")
+	c.send("b NOOP {4+}\r\nx y\n")
+	c.expect("b BAD ...")
+	c.send("c CREATE {100000}") // refused before it is sent
+	c.expect("c BAD [TOOBIG] ...")
+	c.send("d CREATE {100000+}\r\n" + strings.Repeat("e LOGOUT\r\n", 10000) + "\r\nf NOOP")
+	c.expect("d BAD [TOOBIG] ...")
+	c.expect("f OK ...")
+	c.send("g CREATE {99999999999+}")
+	c.expect("g BAD [TOOBIG] ...")
+	c.expect("* BYE Command too long")
+	c.expectClosed()
+}
+
+func TestWrongCommands(t *testing.T) {
+	o := testOptions(t)
+	_, connect := start(t, o)
+	c := connect()
+	c.expect("* OK ...")
+	for _, test := range [][2]string{
+		{"", "* BAD [CLIENTBUG] Expected a tag instead of the end of the line"},
+		{"+ NOOP", `* BAD [CLIENTBUG] Expected a tag instead of "+"`},
+		{"a", "a BAD [CLIENTBUG] Expected a space instead of the end of the line"},
+		{"a ", "a BAD [CLIENTBUG] Expected an atom instead of the end of the line"},
+		{"a FROB", "a BAD [CLIENTBUG] Unknown command FROB"},
+		{"a UID FROB", "a BAD [CLIENTBUG] Unknown command UID FROB"},
+		{"a UID", "a BAD ..."},
+		{"a NOOP x", `a BAD [CLIENTBUG] Expected the end of the line instead of " "`},
+		{"a SELECT INBOX", "a BAD [CLIENTBUG] SELECT: log in first"},
+		{"a NO\x00OP", "a BAD [CLIENTBUG] NUL is not allowed in a command"},
+		{"a LOGIN user \"pa\x00ss\"", "a BAD ..."},
+		{"a " + strings.Repeat("x", 70000), "a BAD [CLIENTBUG] Command line too long..."},
+	} {
+		c.send(test[0])
+		c.expect(test[1])
+	}
+	c.send("a LOGIN user pass")
+	c.expect("a OK ...")
+	c.send("a LOGIN user pass")
+	c.expect("a BAD [CLIENTBUG] LOGIN: you are logged in already")
+	c.send("a CLOSE")
+	c.expect("a BAD [CLIENTBUG] CLOSE: select a mailbox first")
+	for range 50 - 14 {
+		c.send("a FROB")
+		c.expect("a BAD ...")
+	}
+	c.expect("* BYE Too many wrong commands")
+	c.expectClosed()
+}
+
+func TestLoginFailures(t *testing.T) {
+	_, connect := start(t, testOptions(t))
+	c := connect()
+	c.expect("* OK ...")
+	for range 5 {
+		c.send("a LOGIN user wrong")
+		c.expect("a NO [AUTHENTICATIONFAILED] ...")
+	}
+	c.expect("* BYE Too many failed logins")
+	c.expectClosed()
+}
+
+func TestPipelining(t *testing.T) {
+	_, connect := start(t, testOptions(t))
+	c := connect()
+	c.expect("* OK ...")
+	var commands strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&commands, "a%d NOOP\r\n", i)
+	}
+	c.send(commands.String() + "b LOGOUT")
+	for i := range 1000 {
+		c.expect(fmt.Sprintf("a%d OK ...", i))
+	}
+	c.expect("* BYE ...")
+	c.expect("b OK ...")
+	c.expectClosed()
+}
+
+func TestIDAndEnable(t *testing.T) {
+	o := testOptions(t)
+	o.Version = "1.0"
+	_, connect := start(t, o)
+	c := connect()
+	c.expect("* OK ...")
+	for _, id := range []string{"NIL", "()", `("name" "x" "version" NIL)`} {
+		c.send("a ID " + id)
+		c.expect(`* ID ("name" "Mailstead" "version" "1.0")`)
+		c.expect("a OK ...")
+	}
+	for _, id := range []string{"", "x", `("name")`, `("name" "` + strings.Repeat("x", 1025) + `")`, "(" + strings.Repeat(`"a" "b" `, 31) + ")"} {
+		c.send("a ID " + id)
+		c.expect("a BAD ...")
+	}
+	c.send("a ENABLE CONDSTORE")
+	c.expect("a BAD ...")
+	c.send("a LOGIN user pass")
+	c.expect("a OK ...")
+	c.send("a ENABLE X-Y qresync CONDSTORE")
+	c.expect("* ENABLED QRESYNC")
+	c.expect("a OK ...")
+	c.send("a ENABLE")
+	c.expect("a BAD ...")
+}
+
+func TestConnectionLimits(t *testing.T) {
+	o := testOptions(t)
+	o.MaxConnections, o.MaxPerAccount = 2, 1
+	_, connect := start(t, o)
+	a, b := connect(), connect()
+	a.expect("* OK ...")
+	b.expect("* OK ...")
+	c := connect()
+	c.expect("* BYE [UNAVAILABLE] ...")
+	c.expectClosed()
+	a.send("a LOGIN user pass")
+	a.expect("a OK ...")
+	b.send("b LOGIN user pass")
+	b.expect("b NO [LIMIT] ...")
+	a.send("a LOGOUT")
+	a.expect("* BYE ...")
+	a.expect("a OK ...")
+	a.expectClosed()
+	b.send("b LOGIN user pass")
+	b.expect("b OK ...")
+}
+
+func TestPanicEndsOneConnection(t *testing.T) {
+	_, connect := start(t, testOptions(t))
+	a, b := connect(), connect()
+	a.expect("* OK ...")
+	b.expect("* OK ...")
+	a.send("a LOGIN bug pass")
+	a.expectClosed()
+	b.send("b NOOP")
+	b.expect("b OK ...")
+}
+
+// slowLogins lets a login take as long as the test wants.
+type slowLogins struct{ entered, leave chan struct{} }
+
+func (l slowLogins) Login(ctx context.Context, login, password string) (store.User, error) {
+	close(l.entered)
+	select {
+	case <-l.leave:
+		return store.User{Tenant: 1, Account: 1}, nil
+	case <-ctx.Done():
+		return store.User{}, ctx.Err()
+	}
+}
+
+func TestShutdown(t *testing.T) {
+	o := testOptions(t)
+	slow := slowLogins{make(chan struct{}), make(chan struct{})}
+	o.Authenticator = slow
+	s, connect := start(t, o)
+	waiting, busy := connect(), connect()
+	waiting.expect("* OK ...")
+	busy.expect("* OK ...")
+	busy.send("a LOGIN user pass")
+	<-slow.entered
+	done := make(chan error, 1)
+	go func() { done <- s.Shutdown(t.Context()) }()
+	waiting.expect("* BYE [UNAVAILABLE] Server is shutting down")
+	waiting.expectClosed()
+	close(slow.leave)
+	busy.expect("a OK ...") // what runs is ended
+	busy.expect("* BYE ...")
+	busy.expectClosed()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestShutdownThatTakesTooLong(t *testing.T) {
+	o := testOptions(t)
+	slow := slowLogins{make(chan struct{}), make(chan struct{})}
+	o.Authenticator = slow
+	s, connect := start(t, o)
+	c := connect()
+	c.expect("* OK ...")
+	c.send("a LOGIN user pass")
+	<-slow.entered
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Shutdown: %v", err)
+	}
+	c.expectClosed()
+}
+
+// A command that nobody waits for any more is cancelled.
+func TestDisconnect(t *testing.T) {
+	o := testOptions(t)
+	slow := slowLogins{make(chan struct{}), make(chan struct{})}
+	o.Authenticator = slow
+	s, connect := start(t, o)
+	c := connect()
+	c.expect("* OK ...")
+	c.send("a LOGIN user pass")
+	<-slow.entered
+	c.nc.Close()
+	s.wg.Wait()
+}
+
+// loopback is a pipe that says it comes from this machine.
+type loopback struct{ net.Conn }
+
+func (loopback) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
+
+// pipe connects a client without a network, for tests with a clock of their own.
+func pipe(t *testing.T, s *Server) *client {
+	server, client := net.Pipe()
+	s.start(loopback{server}, false)
+	return newClient(t, client)
+}
+
+func TestTimeouts(t *testing.T) {
+	tests := []struct {
+		name    string
+		prepare func(c *client)
+		after   time.Duration
+	}{
+		{"without a login", func(c *client) {}, time.Minute},
+		{"commands without a login", func(c *client) {
+			time.Sleep(50 * time.Second)
+			c.send("a NOOP")
+			c.expect("a OK ...")
+		}, time.Minute},
+		{"half a login", func(c *client) {
+			time.Sleep(50 * time.Second)
+			c.nc.Write([]byte("a LOG"))
+		}, time.Minute},
+		{"idle", func(c *client) {
+			c.send("a LOGIN user pass")
+			c.expect("a OK ...")
+		}, 30 * time.Minute},
+		{"IDLE", func(c *client) {
+			c.send("a LOGIN user pass")
+			c.expect("a OK ...")
+			c.send("b IDLE")
+			c.expect("+ ...")
+		}, 30 * time.Minute},
+		{"half a command", func(c *client) {
+			c.send("a LOGIN user pass")
+			c.expect("a OK ...")
+			c.nc.Write([]byte("b NO"))
+		}, 2 * time.Minute},
+		{"half a literal", func(c *client) {
+			c.send("a LOGIN user pass")
+			c.expect("a OK ...")
+			c.nc.Write([]byte("b CREATE {10+}\r\nab"))
+		}, 2 * time.Minute},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := New(testOptions(t))
+				begin := time.Now()
+				c := pipe(t, s)
+				c.expect("* OK ...")
+				test.prepare(c)
+				c.expect("* BYE Idle for too long")
+				c.expectClosed()
+				if took := time.Since(begin); took < test.after || took > test.after+time.Second {
+					t.Errorf("ended after %v instead of %v", took, test.after)
+				}
+				s.Close()
+			})
+		})
+	}
+}
+
+func TestClientThatDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(testOptions(t))
+		begin := time.Now()
+		server, client := net.Pipe()
+		defer client.Close()
+		s.start(server, false)
+		s.wg.Wait()
+		if took := time.Since(begin); took != 2*time.Minute {
+			t.Errorf("ended after %v", took)
+		}
+		s.Close()
+	})
+}
