@@ -192,7 +192,7 @@ func (r *resolution) add(row resolved, detail string) error {
 	if row.InboxID == nil {
 		return fmt.Errorf("%w: account %d has no INBOX", ErrUnavailable, *row.AccountID)
 	}
-	m := &Mailbox{Tenant: row.TenantID, Owner: *row.AccountID, Rights: acl.All}
+	m := &Mailbox{Tenant: row.TenantID, Owner: *row.AccountID, Rights: acl.All, store: r.store}
 	if row.FolderID != nil {
 		m.ID, m.Name, m.UIDValidity, m.ObjectID = *row.FolderID, *row.FolderName, uint32(*row.FolderUIDValidity), *row.FolderObjectID
 	} else {

@@ -13,6 +13,9 @@ import (
 	"mailstead.dev/store/blob"
 )
 
+// maxAppenders is how many appends of this process to one mailbox are under way at once.
+const maxAppenders = 4
+
 // Options sets a store up. Zero fields mean the defaults that are given.
 type Options struct {
 	// DSN of the serving role: no superuser, no BYPASSRLS, no table of its own.
@@ -87,6 +90,12 @@ type Store struct {
 	options Options
 	log     *slog.Logger
 	pool    *pgxpool.Pool
+
+	views     *viewCache
+	changers  *turns // those who change a mailbox from its view
+	appenders *turns
+	watch     *watch
+	folder    *folder
 }
 
 // Open connects to the database, which must have been migrated, and fails
@@ -97,7 +106,13 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{options: o, log: o.Logger, pool: pool}
+	s := &Store{
+		options: o, log: o.Logger, pool: pool,
+		views:     newViewCache(o.ViewCacheBytes),
+		changers:  newTurns(1),
+		appenders: newTurns(maxAppenders),
+	}
+	s.watch, s.folder = newWatch(s), newFolder(s)
 	if err := s.checkRole(ctx); err != nil {
 		pool.Close()
 		return nil, err
@@ -107,6 +122,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 
 // Close ends the store's work in the background and its connections.
 func (s *Store) Close() error {
+	s.folder.close()
+	s.watch.close()
 	s.pool.Close()
 	return nil
 }

@@ -18,6 +18,9 @@ import (
 // setTenant binds a transaction to its tenant, for row-level security.
 const setTenant = `SELECT set_config('mailstead.tenant', $1, true)`
 
+// beginSnapshot begins a transaction that only reads, and sees one state of the database.
+const beginSnapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
 // attempts bounds how often a transaction is run that others keep in the way of.
 const attempts = 8
 
@@ -27,37 +30,53 @@ const attempts = 8
 // only if batch returns nil. It is an error of theirs that undoes nothing.
 // Where the connection is lost the outcome is unknown, so what only reads uses read.
 func (s *Store) batch(ctx context.Context, t id.Tenant, queue func(b *pgx.Batch)) error {
-	return s.send(ctx, t, queue, true)
+	return s.send(ctx, t, "", queue, true)
 }
 
 // read is batch for statements that only read: a lost connection is tried once more, and then ErrUnavailable.
 // The statements do not share a snapshot; queue may be called twice.
 func (s *Store) read(ctx context.Context, t id.Tenant, queue func(b *pgx.Batch)) error {
-	err := s.send(ctx, t, queue, false)
+	return s.readIn(ctx, t, "", queue)
+}
+
+// readSnapshot is read with one snapshot for all statements.
+func (s *Store) readSnapshot(ctx context.Context, t id.Tenant, queue func(b *pgx.Batch)) error {
+	return s.readIn(ctx, t, beginSnapshot, queue)
+}
+
+func (s *Store) readIn(ctx context.Context, t id.Tenant, begin string, queue func(b *pgx.Batch)) error {
+	err := s.send(ctx, t, begin, queue, false)
 	if errors.Is(err, ErrUnavailable) && ctx.Err() == nil {
-		err = s.send(ctx, t, queue, false)
+		err = s.send(ctx, t, begin, queue, false)
 	}
 	return err
 }
 
-func (s *Store) send(ctx context.Context, t id.Tenant, queue func(b *pgx.Batch), writes bool) error {
+func (s *Store) send(ctx context.Context, t id.Tenant, begin string, queue func(b *pgx.Batch), writes bool) error {
 	for attempt := 1; ; attempt++ {
-		err := s.sendOnce(ctx, t, queue, writes)
+		err := s.sendOnce(ctx, t, begin, queue, writes)
 		if !inTheWay(err) || attempt == attempts || !pause(ctx, attempt) {
 			return err
 		}
 	}
 }
 
-func (s *Store) sendOnce(ctx context.Context, t id.Tenant, queue func(b *pgx.Batch), writes bool) error {
+// sendOnce pipelines what is queued; begin is the statement that begins a transaction block, "" for none.
+func (s *Store) sendOnce(ctx context.Context, t id.Tenant, begin string, queue func(b *pgx.Batch), writes bool) error {
 	conn, err := s.acquire(ctx)
 	if err != nil {
 		return err
 	}
-	defer conn.Release()
+	defer conn.Release() // which closes a connection that an error left inside a transaction block
 	b := &pgx.Batch{}
+	if begin != "" {
+		b.Queue(begin)
+	}
 	b.Queue(setTenant, tenantSetting(t))
 	queue(b)
+	if begin != "" {
+		b.Queue("COMMIT")
+	}
 	return s.lost(ctx, conn, conn.SendBatch(ctx, b).Close(), writes)
 }
 
@@ -69,7 +88,7 @@ func (s *Store) transact(ctx context.Context, t id.Tenant, f func(tx pgx.Tx) err
 
 // snapshot runs f in a read-only transaction that sees one state of the database.
 func (s *Store) snapshot(ctx context.Context, t id.Tenant, f func(tx pgx.Tx) error) error {
-	return s.retry(ctx, t, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", false, f)
+	return s.retry(ctx, t, beginSnapshot, false, f)
 }
 
 func (s *Store) retry(ctx context.Context, t id.Tenant, begin string, writes bool, f func(tx pgx.Tx) error) error {

@@ -50,6 +50,11 @@ const (
 	Replace
 )
 
+// Changes reports whether the flags of m would be others after op.
+func (op *SetFlags) Changes(m Message) bool {
+	return op.flags(m.Flags) != m.Flags || op.keywords(m.Keywords) != m.Keywords
+}
+
 func (op *SetFlags) flags(old Flags) Flags {
 	switch op.Mode {
 	case Add:

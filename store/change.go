@@ -1,0 +1,381 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"mailstead.dev/quota"
+	"mailstead.dev/store/id"
+	"mailstead.dev/store/view"
+)
+
+// target is a mailbox that a change is about.
+type target struct {
+	mailbox id.Mailbox
+	hold    bool // it is only read, and held still meanwhile
+}
+
+// computation says what a change does to mailboxes that are in the state of
+// views: a record for each, empty where nothing changes. It may be called
+// several times, and only the last call counts.
+type computation func(views []*view.View) ([]view.Record, error)
+
+// change is the one way in to mailboxes whose state matters for the change
+// (APPEND's does not). All of targets belong to one account. It returns
+// the change as it was made, with the views before and after it.
+//
+// Where the views are cached, the records are computed from them and written
+// in one round trip, if the mailboxes are still in that state under their
+// locks. Otherwise the locks come first, then, as statements of their own, the
+// ends of the logs: one statement under READ COMMITTED would see the rows as
+// they are once the lock is had, but the logs as they were before.
+func (s *Store) change(ctx context.Context, t id.Tenant, account id.Account, targets []target, compute computation) (*changing, error) {
+	c := &changing{store: s, tenant: t, account: account, targets: targets, compute: compute}
+	done, err := c.takeTurns(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	for attempt := 1; ; attempt++ {
+		err = c.guess(ctx)
+		if errors.Is(err, errMovedOn) {
+			err = c.locked(ctx)
+		}
+		if !inTheWay(err) || attempt == attempts || !pause(ctx, attempt) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, changeError(err)
+	}
+	c.publish()
+	return c, nil
+}
+
+// errMovedOn says that a change that was computed from what is cached cannot
+// be made: the mailboxes are in another state, or would have to be looked at to know.
+var errMovedOn = errors.New("mailbox has moved on")
+
+// changing is a change under way.
+type changing struct {
+	store   *Store
+	tenant  id.Tenant
+	account id.Account
+	targets []target
+	compute computation
+
+	before  []*view.View
+	records []view.Record
+	after   []*view.View
+	logs    []int64 // octets of log of each mailbox after it
+	written bool
+}
+
+func (c *changing) key(i int) viewKey { return viewKey{c.tenant, c.targets[i].mailbox} }
+
+// order returns the indices of targets by ascending mailbox, the order of all locks.
+func (c *changing) order() []int {
+	order := make([]int, len(c.targets))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return int(c.targets[a].mailbox - c.targets[b].mailbox) })
+	return order
+}
+
+func (c *changing) takeTurns(ctx context.Context) (func(), error) {
+	var done []func()
+	end := func() {
+		for _, f := range done {
+			f()
+		}
+	}
+	for _, i := range c.order() {
+		f, err := c.store.changers.take(ctx, c.key(i))
+		if err != nil {
+			end()
+			return nil, err
+		}
+		done = append(done, f)
+	}
+	return end, nil
+}
+
+// guess tries the change from cached views, in one round trip.
+func (c *changing) guess(ctx context.Context) error {
+	c.before = make([]*view.View, len(c.targets))
+	for i := range c.targets {
+		if c.before[i] = c.store.views.get(c.key(i)); c.before[i] == nil {
+			return errMovedOn
+		}
+	}
+	if err := c.plan(); err != nil || !c.changes() {
+		return errMovedOn // perhaps only as things were
+	}
+	var done bool
+	err := c.store.batch(ctx, c.tenant, func(b *pgx.Batch) { c.queue(b, false, &done) })
+	if err == nil && !done {
+		return errMovedOn
+	}
+	c.written = err == nil
+	return err
+}
+
+// plan computes the change from the views before.
+func (c *changing) plan() (err error) {
+	if c.records, err = c.compute(c.before); err != nil {
+		return err
+	}
+	c.after = slices.Clone(c.before)
+	for i, r := range c.records {
+		if len(r) == 0 {
+			continue
+		}
+		if c.after[i], err = c.before[i].Apply(c.before[i].ModSeq()+1, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *changing) changes() bool {
+	return slices.ContainsFunc(c.records, func(r view.Record) bool { return len(r) > 0 })
+}
+
+// locked makes the change from the newest views, under the mailboxes' locks.
+func (c *changing) locked(ctx context.Context) error {
+	conn, err := c.store.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release() // closes a connection whose transaction was not ended
+	if err := c.lock(ctx, conn); err != nil {
+		return c.store.failed(ctx, conn, err)
+	}
+	if err := c.plan(); err != nil || !c.changes() {
+		return errors.Join(err, c.store.giveUp(ctx, conn))
+	}
+	b := &pgx.Batch{}
+	var done bool
+	c.queue(b, true, &done)
+	b.Queue("COMMIT")
+	if err := conn.SendBatch(ctx, b).Close(); err != nil {
+		return c.store.lost(ctx, conn, err, true)
+	}
+	c.written = true
+	return nil
+}
+
+// lock begins a transaction, locks the mailboxes and brings the views up to date.
+func (c *changing) lock(ctx context.Context, conn *pgxpool.Conn) error {
+	b := &pgx.Batch{}
+	b.Queue("BEGIN")
+	b.Queue(setTenant, tenantSetting(c.tenant))
+	h := c.queueLock(b)
+	if err := conn.SendBatch(ctx, b).Close(); err != nil {
+		return err
+	}
+	return c.bringUp(ctx, conn, h)
+}
+
+// held is what the locked rows and the ends of the logs say.
+type held struct {
+	ends  []position
+	tails [][]logRow
+}
+
+func (c *changing) queueLock(b *pgx.Batch) *held {
+	const (
+		lock = `
+			SELECT uidnext, highestmodseq
+			FROM mailbox
+			WHERE tenant_id = $1 AND mailbox_id = $2 AND account_id = $3 AND deleted_at IS NULL
+			FOR NO KEY UPDATE`
+
+		hold = `
+			SELECT uidnext, highestmodseq
+			FROM mailbox
+			WHERE tenant_id = $1 AND mailbox_id = $2 AND account_id = $3 AND deleted_at IS NULL
+			FOR SHARE`
+
+		tail = `
+			SELECT modseq, uid_base, email_base, record
+			FROM mailbox_log
+			WHERE tenant_id = $1 AND mailbox_id = $2 AND modseq > $3
+			ORDER BY modseq`
+	)
+	h := &held{ends: make([]position, len(c.targets)), tails: make([][]logRow, len(c.targets))}
+	order := c.order()
+	for _, i := range order {
+		query := lock
+		if c.targets[i].hold {
+			query = hold
+		}
+		b.Queue(query, c.tenant, c.targets[i].mailbox, c.account).QueryRow(func(row pgx.Row) error {
+			return row.Scan(&h.ends[i].uidNext, &h.ends[i].modSeq)
+		})
+	}
+	for _, i := range order {
+		c.before[i] = c.store.views.get(c.key(i))
+		if c.before[i] == nil {
+			continue
+		}
+		b.Queue(tail, c.tenant, c.targets[i].mailbox, c.before[i].ModSeq()).Query(func(rows pgx.Rows) (err error) {
+			h.tails[i], err = pgx.CollectRows(rows, scanLogRow)
+			return err
+		})
+	}
+	return h
+}
+
+// sender is a connection or a transaction.
+type sender interface {
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
+
+// bringUp makes the views those of the locked mailboxes: from what was cached
+// and the end of the log, or else from all there is.
+func (c *changing) bringUp(ctx context.Context, tx sender, h *held) error {
+	for i, v := range c.before {
+		if v != nil {
+			now, err := follow(v, h.ends[i], h.tails[i])
+			if err == nil {
+				c.before[i] = now
+				continue
+			}
+			if !errors.Is(err, errGap) {
+				return fmt.Errorf("mailbox %d: %w", c.targets[i].mailbox, err)
+			}
+			c.store.views.drop(c.key(i))
+		}
+		b := &pgx.Batch{}
+		var l viewLoad
+		l.queue(b, c.key(i))
+		if err := tx.SendBatch(ctx, b).Close(); err != nil {
+			return err
+		}
+		var err error
+		if c.before[i], err = l.view(); err != nil {
+			return fmt.Errorf("load mailbox %d: %w", c.targets[i].mailbox, err)
+		}
+	}
+	return nil
+}
+
+// queue queues the writing of the planned records. strict says that the locks are had.
+func (c *changing) queue(b *pgx.Batch, strict bool, done *bool) {
+	const query = `SELECT done, logs FROM change_mailboxes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
+
+	order := c.order()
+	n := len(order)
+	var (
+		boxes, expected, bases, uids                    = make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+		messages, unseen, deleted, octets, deletedBytes = make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+		records                                         = make([][]byte, n)
+	)
+	for k, i := range order {
+		before, after := c.before[i], c.after[i]
+		boxes[k] = int64(c.targets[i].mailbox)
+		expected[k] = int64(before.ModSeq())
+		if len(c.records[i]) == 0 {
+			continue
+		}
+		base := before.UIDNext() - 1
+		records[k] = c.records[i].Encode(base, 0)
+		bases[k] = int64(base)
+		uids[k] = int64(after.UIDNext() - before.UIDNext())
+		was, is := before.Counts(), after.Counts()
+		messages[k] = is.Messages - was.Messages
+		unseen[k] = is.Unseen - was.Unseen
+		deleted[k] = is.Deleted - was.Deleted
+		octets[k] = is.Bytes - was.Bytes
+		deletedBytes[k] = is.DeletedBytes - was.DeletedBytes
+	}
+	c.logs = make([]int64, n)
+	b.Queue(query, c.tenant, c.account, strict, boxes, expected, records, bases, uids,
+		messages, unseen, deleted, octets, deletedBytes).QueryRow(func(row pgx.Row) error {
+		var logs []int64
+		if err := row.Scan(done, &logs); err != nil {
+			return err
+		}
+		for k, i := range order {
+			c.logs[i] = logs[k]
+		}
+		return nil
+	})
+}
+
+// publish tells everyone who waits for it, after the commit.
+func (c *changing) publish() {
+	for i := range c.targets {
+		c.store.views.put(c.key(i), c.after[i])
+		if c.written && len(c.records[i]) > 0 {
+			c.store.changed(c.key(i), c.logs[i])
+		}
+	}
+}
+
+// changed tells those who watch a mailbox and who fold it that it has changed.
+func (s *Store) changed(key viewKey, logBytes int64) {
+	s.watch.changed(key)
+	s.folder.consider(key, logBytes)
+}
+
+// giveUp ends a transaction in which nothing was changed.
+func (s *Store) giveUp(ctx context.Context, conn *pgxpool.Conn) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	_, err := conn.Exec(ctx, "ROLLBACK")
+	return s.lost(ctx, conn, err, false)
+}
+
+// ErrFull says that a mailbox has given out its last UID.
+var ErrFull = errors.New("mailbox has no UID left")
+
+// changeError makes errors of the store out of those that its functions in the database raise.
+func changeError(err error) error {
+	if errors.Is(err, pgx.ErrNoRows) {
+		return ErrNotExist // the row to lock
+	}
+	var e *pgconn.PgError
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch e.Code {
+	case stateGone:
+		return ErrNotExist
+	case stateFull:
+		return ErrFull
+	case stateOver:
+		return overError(e)
+	case stateIntent, stateStaging, stateNotFresh:
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return err
+}
+
+// overError reads the detail that charge_account gives.
+func overError(e *pgconn.PgError) error {
+	fields := strings.Fields(e.Detail)
+	if len(fields) != 4 {
+		return e
+	}
+	over := &quota.OverError{Resource: quota.Resource(fields[0])}
+	for i, n := range []*int64{&over.Used, &over.Limit, &over.Wanted} {
+		v, err := strconv.ParseInt(fields[i+1], 10, 64)
+		if err != nil {
+			return e
+		}
+		*n = v
+	}
+	return over
+}

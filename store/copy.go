@@ -1,0 +1,148 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"mailstead.dev/store/id"
+	"mailstead.dev/store/view"
+)
+
+// Copied pairs source and destination UIDs by position (COPYUID, RFC 4315 section 3).
+type Copied struct {
+	UIDValidity uint32
+	From, To    []id.UID
+	ModSeq      id.ModSeq  // of the destination
+	SourceView  *view.View // after a Move
+}
+
+var errOtherAccount = errors.New("copies between accounts are not supported")
+
+// Copy copies those of uids that exist, all or none, with their flags; the
+// copies are the same emails. None existing is no error and an empty Copied.
+func (m *Mailbox) Copy(ctx context.Context, uids view.UIDSet, to *Mailbox) (Copied, error) {
+	return m.transfer(ctx, uids, to, false)
+}
+
+// Move is Copy and the removal of what was copied, in one. Of two moves of a
+// message one wins: for the other it does not exist.
+func (m *Mailbox) Move(ctx context.Context, uids view.UIDSet, to *Mailbox) (Copied, error) {
+	return m.transfer(ctx, uids, to, true)
+}
+
+func (m *Mailbox) transfer(ctx context.Context, uids view.UIDSet, to *Mailbox, move bool) (Copied, error) {
+	if m.Tenant != to.Tenant || m.Owner != to.Owner {
+		return Copied{}, errOtherAccount
+	}
+	t := transfer{uids: uids, move: move, saved: time.Now().UTC().Truncate(time.Second)}
+	targets := []target{{mailbox: m.ID, hold: !move}, {mailbox: to.ID}}
+	compute := t.between
+	if m.ID == to.ID {
+		targets, compute = []target{{mailbox: m.ID}}, t.within
+	}
+	done, err := m.store.change(ctx, m.Tenant, m.Owner, targets, compute)
+	if err != nil {
+		return Copied{}, err
+	}
+	result := Copied{UIDValidity: to.UIDValidity, From: t.from, To: t.to}
+	if len(t.to) > 0 {
+		result.ModSeq = done.after[len(done.after)-1].ModSeq()
+	}
+	if move {
+		result.SourceView = done.after[0]
+	}
+	return result, nil
+}
+
+// transfer computes the records of a COPY or MOVE, and keeps the UIDs of the last computation.
+type transfer struct {
+	uids  view.UIDSet
+	move  bool
+	saved time.Time // SAVEDATE is that of the copy (RFC 8514 section 3)
+
+	from, to []id.UID
+}
+
+// between is for two mailboxes: source and destination.
+func (t *transfer) between(views []*view.View) ([]view.Record, error) {
+	arrive, leave, err := t.records(views[0], views[1])
+	if len(arrive) == 0 || err != nil {
+		return make([]view.Record, 2), err
+	}
+	return []view.Record{leave, arrive}, nil
+}
+
+// within is for a mailbox that is both.
+func (t *transfer) within(views []*view.View) ([]view.Record, error) {
+	arrive, leave, err := t.records(views[0], views[0])
+	return []view.Record{append(arrive, leave...)}, err
+}
+
+func (t *transfer) records(source, dest *view.View) (arrive, leave view.Record, err error) {
+	t.from, t.to = nil, nil
+	var messages []view.Message
+	var used view.Keywords
+	for m := range source.In(t.uids) {
+		messages = append(messages, m)
+		used = used.Union(m.Keywords)
+	}
+	if len(messages) == 0 {
+		return nil, nil, nil
+	}
+	define, translate, err := translation(source.Keywords(), dest.Keywords(), used)
+	if err != nil {
+		return nil, nil, err
+	}
+	copies := make([]view.Message, len(messages))
+	for i, m := range messages {
+		t.from = append(t.from, m.UID)
+		m.UID = dest.UIDNext() + id.UID(i)
+		t.to = append(t.to, m.UID)
+		m.Keywords = translate(m.Keywords)
+		m.SaveDate = t.saved
+		copies[i] = m
+	}
+	if uint64(dest.UIDNext())+uint64(len(copies)) > maxUIDNext {
+		return nil, nil, ErrFull
+	}
+	arrive = append(define, view.Append{Messages: copies})
+	if t.move {
+		leave = view.Record{view.Expunge{Messages: messages}}
+	}
+	return arrive, leave, nil
+}
+
+// maxUIDNext is the highest UIDNEXT: there is always a next one.
+const maxUIDNext = 1<<32 - 1
+
+// translation maps keywords of one table to those of another, in which those
+// that are used and missing are to be defined first.
+func translation(from, to []string, used view.Keywords) (view.Record, func(view.Keywords) view.Keywords, error) {
+	var names []string
+	for i, name := range from {
+		if used.Has(i) {
+			names = append(names, name)
+		}
+	}
+	_, missing := keywordSet(to, names)
+	define, table, err := defineKeywords(to, missing)
+	if err != nil {
+		return nil, nil, err
+	}
+	var bits [view.MaxKeywords]view.Keywords
+	for i, name := range from {
+		if used.Has(i) {
+			bits[i] = view.KeywordBit(keywordIndex(table, name))
+		}
+	}
+	return define, func(k view.Keywords) view.Keywords {
+		var mapped view.Keywords
+		for i := range from {
+			if k.Has(i) {
+				mapped = mapped.Union(bits[i])
+			}
+		}
+		return mapped
+	}, nil
+}

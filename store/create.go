@@ -1,0 +1,115 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"mailstead.dev/acl"
+	"mailstead.dev/store/id"
+)
+
+// Create makes a mailbox, and those above it that are missing. A separator at
+// the end only says that there will be children (RFC 9051 section 6.3.4).
+// ErrExists, ErrBadName.
+func (s *Store) Create(ctx context.Context, u User, name string, specialUse []string) (*Mailbox, error) {
+	name = canonicalName(strings.TrimSuffix(name, separator))
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	if name == inbox {
+		return nil, ErrExists
+	}
+	var m *Mailbox
+	err := s.transact(ctx, u.Tenant, func(tx pgx.Tx) (err error) {
+		if err := lockNames(ctx, tx, u); err != nil {
+			return err
+		}
+		m, err = createWithParents(ctx, tx, u, name, specialUse)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("create mailbox: %w", err)
+	}
+	m.store, m.Rights = s, acl.All
+	return m, nil
+}
+
+// lockNames puts all changes of an account's names in line, before any mailbox is locked.
+func lockNames(ctx context.Context, tx pgx.Tx, u User) error {
+	const query = `
+		SELECT FROM name_tree
+		WHERE tenant_id = $1 AND account_id = $2
+		FOR NO KEY UPDATE`
+
+	err := tx.QueryRow(ctx, query, u.Tenant, u.Account).Scan()
+	if errors.Is(err, pgx.ErrNoRows) {
+		return ErrNotExist // the account is being deleted
+	}
+	return err
+}
+
+// createWithParents makes a mailbox, and those above it that are missing. The names are locked.
+func createWithParents(ctx context.Context, tx pgx.Tx, u User, name string, specialUse []string) (*Mailbox, error) {
+	above := parents(name)
+	there, err := existing(ctx, tx, u, append(above, name))
+	if err != nil {
+		return nil, err
+	}
+	if there[name] != nil {
+		return nil, ErrExists
+	}
+	for _, parent := range above {
+		if there[parent] != nil {
+			continue
+		}
+		if _, err := insertMailbox(ctx, tx, u.Tenant, u.Account, parent, nil); err != nil {
+			return nil, err
+		}
+	}
+	return insertMailbox(ctx, tx, u.Tenant, u.Account, name, specialUse)
+}
+
+// named is a mailbox as far as changes of names look at it.
+type named struct {
+	Mailbox     id.Mailbox
+	Name        string
+	UIDValidity uint32
+}
+
+// existing returns those mailboxes of the names that are there.
+func existing(ctx context.Context, tx pgx.Tx, u User, names []string) (map[string]*named, error) {
+	const query = `
+		SELECT mailbox_id, name, uidvalidity
+		FROM mailbox
+		WHERE tenant_id = $1 AND account_id = $2 AND name = ANY ($3) AND deleted_at IS NULL`
+
+	rows, _ := tx.Query(ctx, query, u.Tenant, u.Account, names) // CollectRows reports the error
+	return byName(rows)
+}
+
+func byName(rows pgx.Rows) (map[string]*named, error) {
+	all, err := pgx.CollectRows(rows, pgx.RowToAddrOfStructByPos[named])
+	if err != nil {
+		return nil, err
+	}
+	m := make(map[string]*named, len(all))
+	for _, n := range all {
+		m[n.Name] = n
+	}
+	return m, nil
+}
+
+// below returns the mailboxes below a name, at any depth. The octet behind the separator is 0.
+func below(ctx context.Context, tx pgx.Tx, u User, name string) (map[string]*named, error) {
+	const query = `
+		SELECT mailbox_id, name, uidvalidity
+		FROM mailbox
+		WHERE tenant_id = $1 AND account_id = $2 AND name > $3 || '/' AND name < $3 || '0' AND deleted_at IS NULL`
+
+	rows, _ := tx.Query(ctx, query, u.Tenant, u.Account, name) // CollectRows reports the error
+	return byName(rows)
+}

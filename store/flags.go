@@ -1,0 +1,96 @@
+package store
+
+import (
+	"context"
+
+	"mailstead.dev/store/id"
+	"mailstead.dev/store/view"
+)
+
+// FlagChange is a STORE.
+type FlagChange struct {
+	UIDs           view.UIDSet
+	Mode           view.Mode
+	Flags          view.Flags
+	Keywords       []string
+	UnchangedSince id.ModSeq // -1: unconditional (RFC 7162 section 3.1.3); 0 is a legal condition that fails always
+}
+
+// FlagResult is what a STORE did: ModSeq is that of the record, 0 where
+// nothing changed. Changed are those whose flags differ now; Modified failed the condition.
+// Before is the mailbox just before the record: what others did until then,
+// which a session tells apart from what its own client did.
+type FlagResult struct {
+	Before   *view.View
+	View     *view.View
+	ModSeq   id.ModSeq
+	Changed  view.UIDSet
+	Modified view.UIDSet
+}
+
+// SetFlags changes flags of those of c.UIDs that exist. Only messages whose
+// flags really change get a new MODSEQ. A keyword that the mailbox does not
+// know yet is defined by the way; ErrKeywords where there are too many.
+func (m *Mailbox) SetFlags(ctx context.Context, c FlagChange) (FlagResult, error) {
+	var result FlagResult
+	done, err := m.store.change(ctx, m.Tenant, m.Owner, []target{{mailbox: m.ID}}, func(views []*view.View) ([]view.Record, error) {
+		result = FlagResult{}
+		r, err := c.record(views[0], &result)
+		return []view.Record{r}, err
+	})
+	if err != nil {
+		return FlagResult{}, err
+	}
+	result.Before, result.View = done.before[0], done.after[0]
+	if !result.Changed.Empty() {
+		result.ModSeq = result.View.ModSeq()
+	}
+	return result, nil
+}
+
+func (c *FlagChange) record(v *view.View, result *FlagResult) (view.Record, error) {
+	keywords, missing := keywordSet(v.Keywords(), c.Keywords)
+	var r view.Record
+	if len(missing) > 0 && c.Mode != view.Remove {
+		define, table, err := defineKeywords(v.Keywords(), missing)
+		if err != nil {
+			return nil, err
+		}
+		r = define
+		keywords, _ = keywordSet(table, c.Keywords)
+	}
+	set := view.SetFlags{Mode: c.Mode, Flags: c.Flags, Keywords: keywords}
+	var changed, modified []id.UID
+	for msg := range v.In(c.UIDs) {
+		switch {
+		case c.UnchangedSince >= 0 && msg.ModSeq > c.UnchangedSince:
+			modified = append(modified, msg.UID)
+		case set.Changes(msg):
+			changed = append(changed, msg.UID)
+		}
+	}
+	result.Changed, result.Modified = view.NewUIDSet(changed...), view.NewUIDSet(modified...)
+	if len(changed) == 0 {
+		return nil, nil
+	}
+	set.UIDs = widen(result.Changed, v)
+	return append(r, set), nil
+}
+
+// widen joins ranges of a set between which v has no message: a set with as few
+// ranges as can say which of the messages of v are meant.
+func widen(set view.UIDSet, v *view.View) view.UIDSet {
+	if len(set.Ranges()) < 2 {
+		return set
+	}
+	all := v.UIDs()
+	var wide []view.Range
+	for _, r := range set.Ranges() {
+		if n := len(wide); n > 0 && all.Rank(wide[n-1].Last) == all.Rank(r.First)-1 {
+			wide[n-1].Last = r.Last
+		} else {
+			wide = append(wide, r)
+		}
+	}
+	return view.UIDSetOf(wide...)
+}

@@ -1,0 +1,207 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"mailstead.dev/store/id"
+	"mailstead.dev/store/view"
+)
+
+// position is where a mailbox row says that its log ends.
+type position struct {
+	uidNext id.UID
+	modSeq  id.ModSeq
+}
+
+// logRow is a row of mailbox_log.
+type logRow struct {
+	modSeq    id.ModSeq
+	uidBase   id.UID
+	emailBase id.Email
+	record    []byte
+}
+
+// errGap says that records are missing between a view and the end of the log:
+// they have been folded, and the view is to be loaded anew.
+var errGap = errors.New("log does not follow on the view")
+
+// View returns the mailbox as it is now: the cached view, brought up to date
+// by one keyed read. ErrNotExist when it is gone.
+func (m *Mailbox) View(ctx context.Context) (*view.View, error) {
+	return m.store.currentView(ctx, m.key())
+}
+
+func (s *Store) currentView(ctx context.Context, key viewKey) (*view.View, error) {
+	for {
+		v, loaded, err := s.views.load(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		if v == nil {
+			defer loaded()
+			return s.loadView(ctx, key)
+		}
+		// A view that another has loaded for us may be older than our question.
+		now, err := s.advance(ctx, key, v)
+		if !errors.Is(err, errGap) {
+			return now, err
+		}
+		s.views.drop(key)
+	}
+}
+
+// advance brings a view up to date. The row and the end of the log are read in
+// one statement, and so in one snapshot.
+func (s *Store) advance(ctx context.Context, key viewKey, v *view.View) (*view.View, error) {
+	const query = `
+		SELECT m.uidnext, m.highestmodseq, l.modseq, l.uid_base, l.email_base, l.record
+		FROM mailbox m
+		LEFT JOIN mailbox_log l ON l.tenant_id = m.tenant_id AND l.mailbox_id = m.mailbox_id AND l.modseq > $3
+		WHERE m.tenant_id = $1 AND m.mailbox_id = $2 AND m.deleted_at IS NULL
+		ORDER BY l.modseq`
+
+	var found bool
+	var end position
+	var tail []logRow
+	err := s.read(ctx, key.tenant, func(b *pgx.Batch) {
+		found, tail = false, nil
+		b.Queue(query, key.tenant, key.mailbox, v.ModSeq()).Query(func(rows pgx.Rows) error {
+			for rows.Next() {
+				found = true
+				var modSeq *id.ModSeq // NULL where the log has nothing newer
+				var uidBase *id.UID
+				var emailBase *id.Email
+				var record []byte
+				if err := rows.Scan(&end.uidNext, &end.modSeq, &modSeq, &uidBase, &emailBase, &record); err != nil {
+					return err
+				}
+				if modSeq != nil {
+					tail = append(tail, logRow{*modSeq, *uidBase, *emailBase, record})
+				}
+			}
+			return rows.Err()
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the log of mailbox %d: %w", key.mailbox, err)
+	}
+	if !found {
+		s.views.drop(key)
+		return nil, ErrNotExist
+	}
+	now, err := follow(v, end, tail)
+	if err != nil {
+		return nil, fmt.Errorf("mailbox %d: %w", key.mailbox, err)
+	}
+	if now != v {
+		s.views.put(key, now)
+	}
+	return now, nil
+}
+
+// follow applies the end of a log to a view. It returns errGap unless the
+// records prove, one by one, that nothing is missing up to the row's position.
+func follow(v *view.View, end position, tail []logRow) (*view.View, error) {
+	if end.modSeq != v.ModSeq()+id.ModSeq(len(tail)) {
+		return nil, errGap
+	}
+	records := make([]view.Record, len(tail))
+	for i, l := range tail {
+		if l.modSeq != v.ModSeq()+1+id.ModSeq(i) {
+			return nil, errGap
+		}
+		r, err := view.DecodeRecord(l.record, l.uidBase, l.emailBase)
+		if err != nil {
+			return nil, fmt.Errorf("record %d: %w", l.modSeq, err)
+		}
+		records[i] = r
+	}
+	now, err := v.ApplyAll(v.ModSeq()+1, records...)
+	if err != nil {
+		return nil, err
+	}
+	if now.UIDNext() != end.uidNext {
+		return nil, fmt.Errorf("the log leads to UID %d, the mailbox says %d", now.UIDNext(), end.uidNext)
+	}
+	return now, nil
+}
+
+// loadView reads a mailbox whole, in one snapshot, and keeps the view.
+func (s *Store) loadView(ctx context.Context, key viewKey) (*view.View, error) {
+	var l viewLoad
+	err := s.readSnapshot(ctx, key.tenant, func(b *pgx.Batch) {
+		l = viewLoad{}
+		l.queue(b, key)
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, ErrNotExist
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load mailbox %d: %w", key.mailbox, err)
+	}
+	v, err := l.view()
+	if err != nil {
+		return nil, fmt.Errorf("load mailbox %d: %w", key.mailbox, err)
+	}
+	s.views.put(key, v)
+	return v, nil
+}
+
+// viewLoad is all that a view is made of. Its statements must see one state:
+// in one snapshot, or under the mailbox's lock.
+type viewLoad struct {
+	end      position
+	folded   position
+	keywords []string
+	segments [][]byte
+	log      []logRow
+}
+
+func (l *viewLoad) queue(b *pgx.Batch, key viewKey) {
+	const (
+		mailbox = `
+			SELECT uidnext, highestmodseq, folded_uidnext, folded_modseq, keywords
+			FROM mailbox
+			WHERE tenant_id = $1 AND mailbox_id = $2 AND deleted_at IS NULL`
+
+		segments = `
+			SELECT data
+			FROM mailbox_segment
+			WHERE tenant_id = $1 AND mailbox_id = $2
+			ORDER BY first_uid`
+
+		log = `
+			SELECT modseq, uid_base, email_base, record
+			FROM mailbox_log
+			WHERE tenant_id = $1 AND mailbox_id = $2
+			ORDER BY modseq`
+	)
+	b.Queue(mailbox, key.tenant, key.mailbox).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&l.end.uidNext, &l.end.modSeq, &l.folded.uidNext, &l.folded.modSeq, &l.keywords)
+	})
+	b.Queue(segments, key.tenant, key.mailbox).Query(func(rows pgx.Rows) (err error) {
+		l.segments, err = pgx.CollectRows(rows, pgx.RowTo[[]byte])
+		return err
+	})
+	b.Queue(log, key.tenant, key.mailbox).Query(func(rows pgx.Rows) (err error) {
+		l.log, err = pgx.CollectRows(rows, scanLogRow)
+		return err
+	})
+}
+
+func scanLogRow(row pgx.CollectableRow) (l logRow, err error) {
+	err = row.Scan(&l.modSeq, &l.uidBase, &l.emailBase, &l.record)
+	return l, err
+}
+
+func (l *viewLoad) view() (*view.View, error) {
+	v, err := view.Load(l.folded.modSeq, l.folded.uidNext, l.keywords, l.segments)
+	if err != nil {
+		return nil, err
+	}
+	return follow(v, l.end, l.log)
+}

@@ -1,0 +1,218 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"mailstead.dev/store/view"
+)
+
+// Rename gives a mailbox, or a name that only has children, and all that is
+// below it another name; mailboxes above the new one are made where they are
+// missing. Renaming INBOX moves its messages to a new mailbox, and leaves it
+// empty, with what is below it (RFC 9051 section 6.3.6). Subscriptions are to
+// names, and stay. ErrNotExist, ErrExists, ErrBadName.
+func (s *Store) Rename(ctx context.Context, u User, from, to string) error {
+	from, to = canonicalName(from), canonicalName(strings.TrimSuffix(to, separator))
+	switch {
+	case checkName(from) != nil:
+		return ErrNotExist
+	case checkName(to) != nil:
+		return ErrBadName
+	case to == inbox || from == to:
+		return ErrExists
+	}
+	if from == inbox {
+		if err := s.renameInbox(ctx, u, to); err != nil {
+			return fmt.Errorf("rename INBOX: %w", err)
+		}
+		return nil
+	}
+	if strings.HasPrefix(to, from+separator) {
+		return ErrBadName // into itself
+	}
+	var moved []*named
+	err := s.transact(ctx, u.Tenant, func(tx pgx.Tx) (err error) {
+		moved, err = renameTree(ctx, tx, u, from, to)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("rename mailbox: %w", err)
+	}
+	for _, m := range moved {
+		s.watch.changed(viewKey{u.Tenant, m.Mailbox})
+	}
+	return nil
+}
+
+func renameTree(ctx context.Context, tx pgx.Tx, u User, from, to string) ([]*named, error) {
+	if err := lockNames(ctx, tx, u); err != nil {
+		return nil, err
+	}
+	tree, err := treeOf(ctx, tx, u, from)
+	if err != nil {
+		return nil, err
+	}
+	if len(tree) == 0 {
+		return nil, ErrNotExist
+	}
+	var names []string
+	for _, m := range tree {
+		name := to + m.Name[len(from):]
+		if err := checkName(name); err != nil {
+			return nil, err
+		}
+		names = append(names, name)
+	}
+	there, err := existing(ctx, tx, u, append(names, to))
+	if err != nil {
+		return nil, err
+	}
+	if len(there) > 0 {
+		return nil, ErrExists
+	}
+	if err := createMissing(ctx, tx, u, parents(to)); err != nil {
+		return nil, err
+	}
+	for i, m := range tree {
+		if err := leaveTombstone(ctx, tx, u, m.Name, m.UIDValidity); err != nil {
+			return nil, err
+		}
+		if err := renameOne(ctx, tx, u, m, names[i]); err != nil {
+			return nil, err
+		}
+	}
+	return tree, nil
+}
+
+// treeOf returns a mailbox, if there is one of the name, and all below it, by ascending number.
+func treeOf(ctx context.Context, tx pgx.Tx, u User, name string) ([]*named, error) {
+	there, err := existing(ctx, tx, u, []string{name})
+	if err != nil {
+		return nil, err
+	}
+	children, err := below(ctx, tx, u, name)
+	if err != nil {
+		return nil, err
+	}
+	var tree []*named
+	for _, m := range there {
+		tree = append(tree, m)
+	}
+	for _, m := range children {
+		tree = append(tree, m)
+	}
+	slices.SortFunc(tree, func(a, b *named) int { return int(a.Mailbox - b.Mailbox) })
+	return tree, nil
+}
+
+// createMissing makes those mailboxes of the names that are not there.
+func createMissing(ctx context.Context, tx pgx.Tx, u User, names []string) error {
+	there, err := existing(ctx, tx, u, names)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if there[name] != nil {
+			continue
+		}
+		if _, err := insertMailbox(ctx, tx, u.Tenant, u.Account, name, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// renameOne gives a mailbox its new name. Where the name had a higher
+// UIDVALIDITY before, the mailbox takes a new one: a client must never find
+// other messages under a pair of UIDVALIDITY and UID that it knows (RFC 9051 section 2.3.1.1).
+func renameOne(ctx context.Context, tx pgx.Tx, u User, m *named, name string) error {
+	const (
+		known = `
+			SELECT EXISTS (
+				SELECT FROM mailbox_tombstone
+				WHERE tenant_id = $1 AND account_id = $2 AND name = $3 AND uidvalidity > $4)`
+
+		fresh = `
+			UPDATE name_tree SET uidvalidity = greatest(uidvalidity + 1, extract(epoch FROM now())::bigint)
+			WHERE tenant_id = $1 AND account_id = $2
+			RETURNING uidvalidity`
+
+		rename = `
+			UPDATE mailbox SET name = $4, uidvalidity = $5
+			WHERE tenant_id = $1 AND account_id = $2 AND mailbox_id = $3 AND deleted_at IS NULL`
+	)
+	var used bool
+	if err := tx.QueryRow(ctx, known, u.Tenant, u.Account, name, m.UIDValidity).Scan(&used); err != nil {
+		return err
+	}
+	validity := m.UIDValidity
+	if used {
+		if err := tx.QueryRow(ctx, fresh, u.Tenant, u.Account).Scan(&validity); err != nil {
+			return err
+		}
+	}
+	tag, err := tx.Exec(ctx, rename, u.Tenant, u.Account, m.Mailbox, name, validity)
+	return affected(tag, err, ErrNotExist)
+}
+
+// renameInbox makes a mailbox and moves INBOX's messages there, with new UIDs.
+// INBOX keeps UIDNEXT and MODSEQ.
+func (s *Store) renameInbox(ctx context.Context, u User, to string) error {
+	var c *changing
+	err := s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
+		c = nil
+		if err := lockNames(ctx, tx, u); err != nil {
+			return err
+		}
+		there, err := existing(ctx, tx, u, []string{inbox})
+		if err != nil {
+			return err
+		}
+		source := there[inbox]
+		if source == nil {
+			return ErrNotExist
+		}
+		dest, err := createWithParents(ctx, tx, u, to, nil)
+		if err != nil {
+			return err
+		}
+		t := transfer{uids: afterUID(0), move: true, saved: time.Now().UTC().Truncate(time.Second)}
+		c = &changing{
+			store: s, tenant: u.Tenant, account: u.Account, compute: t.between,
+			targets: []target{{mailbox: source.Mailbox}, {mailbox: dest.ID}},
+		}
+		return c.within(ctx, tx)
+	})
+	if err != nil {
+		return changeError(err)
+	}
+	c.publish()
+	return nil
+}
+
+// within makes the change inside a transaction of others, who publish it after the commit.
+func (c *changing) within(ctx context.Context, tx pgx.Tx) error {
+	c.before = make([]*view.View, len(c.targets))
+	b := &pgx.Batch{}
+	h := c.queueLock(b)
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
+		return err
+	}
+	if err := c.bringUp(ctx, tx, h); err != nil {
+		return err
+	}
+	if err := c.plan(); err != nil || !c.changes() {
+		return err
+	}
+	b = &pgx.Batch{}
+	var done bool
+	c.queue(b, true, &done)
+	c.written = true
+	return tx.SendBatch(ctx, b).Close()
+}

@@ -1,0 +1,39 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Subscribe adds a name to the user's subscriptions, whether or not there is a
+// mailbox of the name: a shared one may come and go (RFC 9051 section 6.3.7).
+func (s *Store) Subscribe(ctx context.Context, u User, name string) error {
+	name = canonicalName(name)
+	if err := checkName(name); err != nil {
+		return err
+	}
+	err := s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
+		return insertSubscription(ctx, tx, u.Tenant, u.Account, name)
+	})
+	if err != nil {
+		return fmt.Errorf("subscribe: %w", err)
+	}
+	return nil
+}
+
+// Unsubscribe takes a name out of the user's subscriptions; where it is not among them nothing changes.
+func (s *Store) Unsubscribe(ctx context.Context, u User, name string) error {
+	name = canonicalName(name)
+	if checkName(name) != nil {
+		return nil
+	}
+	const query = `DELETE FROM subscription WHERE tenant_id = $1 AND account_id = $2 AND name = $3`
+
+	err := s.batch(ctx, u.Tenant, func(b *pgx.Batch) { b.Queue(query, u.Tenant, u.Account, name) })
+	if err != nil {
+		return fmt.Errorf("unsubscribe: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,115 @@
+package store
+
+import (
+	"container/list"
+	"context"
+	"sync"
+
+	"mailstead.dev/store/id"
+	"mailstead.dev/store/view"
+)
+
+// viewKey names a mailbox in what this process remembers of mailboxes.
+type viewKey struct {
+	tenant  id.Tenant
+	mailbox id.Mailbox
+}
+
+// viewCache keeps the newest known view of mailboxes, the most recently used
+// ones, up to a number of octets. Whatever it holds may be out of date, and is
+// only a start from which the truth is read.
+type viewCache struct {
+	bound int64
+
+	mu      sync.Mutex // guards what follows
+	weight  int64
+	entries map[viewKey]*list.Element // of *cachedView
+	recent  list.List                 // the most recently used first
+	loading map[viewKey]chan struct{} // closed when the load ends
+}
+
+type cachedView struct {
+	key    viewKey
+	view   *view.View
+	weight int64
+}
+
+func newViewCache(bound int64) *viewCache {
+	return &viewCache{bound: bound, entries: make(map[viewKey]*list.Element), loading: make(map[viewKey]chan struct{})}
+}
+
+// get returns a view of the mailbox, or nil.
+func (c *viewCache) get(key viewKey) *view.View {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.entries[key]
+	if e == nil {
+		return nil
+	}
+	c.recent.MoveToFront(e)
+	return e.Value.(*cachedView).view
+}
+
+// put keeps v unless a newer view is there.
+func (c *viewCache) put(key viewKey, v *view.View) {
+	weight := int64(v.Weight())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.entries[key]; e != nil {
+		if e.Value.(*cachedView).view.ModSeq() >= v.ModSeq() {
+			return
+		}
+		c.remove(e)
+	}
+	c.entries[key] = c.recent.PushFront(&cachedView{key, v, weight})
+	c.weight += weight
+	for c.weight > c.bound {
+		c.remove(c.recent.Back())
+	}
+}
+
+// drop forgets what is known of the mailbox.
+func (c *viewCache) drop(key viewKey) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.entries[key]; e != nil {
+		c.remove(e)
+	}
+}
+
+func (c *viewCache) remove(e *list.Element) {
+	v := c.recent.Remove(e).(*cachedView)
+	c.weight -= v.weight
+	delete(c.entries, v.key)
+}
+
+// load waits until nobody else loads the mailbox. It returns what is cached
+// then, or nil and a function to call when the caller's own load has ended.
+func (c *viewCache) load(ctx context.Context, key viewKey) (*view.View, func(), error) {
+	for {
+		c.mu.Lock()
+		if e := c.entries[key]; e != nil {
+			c.recent.MoveToFront(e)
+			c.mu.Unlock()
+			return e.Value.(*cachedView).view, nil, nil
+		}
+		other := c.loading[key]
+		if other == nil {
+			mine := make(chan struct{})
+			c.loading[key] = mine
+			c.mu.Unlock()
+			return nil, func() {
+				c.mu.Lock()
+				delete(c.loading, key)
+				c.mu.Unlock()
+				close(mine)
+			}, nil
+		}
+		c.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,305 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"mailstead.dev/store/id"
+)
+
+const (
+	// channel is what front ends NOTIFY each other on.
+	channel = "mailstead_changed"
+	// pollInterval is after how long a change is found whose hint was lost.
+	pollInterval = 30 * time.Second
+	// reconnectInterval is how long the listener waits before it tries again.
+	reconnectInterval = time.Second
+	// maxPayload is how long a hint may be; PostgreSQL takes up to 8000 octets.
+	maxPayload = 7900
+)
+
+// Watch returns a channel that gets a value soon after the mailbox changed on
+// any front end (a hint; capacity 1), and a function that ends it. A hint that
+// is lost is made up for within half a minute.
+func (m *Mailbox) Watch() (<-chan struct{}, func()) { return m.store.watch.add(m.key()) }
+
+// watch passes hints of changes on: to those in this process who wait for
+// them, at once, and to other front ends through the database, after the
+// commit and many in one NOTIFY. One inside the transaction would take a lock
+// that puts all commits in line.
+type watch struct {
+	store *Store
+	self  string // begins our own hints, which we need not hear
+	log   *slog.Logger
+
+	ctx    context.Context // ends with the store: of work that is no caller's
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+	wake   chan struct{} // to the sender: there are hints
+
+	mu        sync.Mutex // guards what follows
+	watchers  map[viewKey]map[chan struct{}]struct{}
+	seen      map[viewKey]id.ModSeq // what the last poll found
+	hints     map[viewKey]struct{}
+	sending   bool // whether the sender has been started
+	listening bool
+	closed    bool
+}
+
+func newWatch(s *Store) *watch {
+	w := &watch{
+		store: s, self: rand.Text()[:8], log: s.log, wake: make(chan struct{}, 1),
+		watchers: make(map[viewKey]map[chan struct{}]struct{}),
+		seen:     make(map[viewKey]id.ModSeq),
+		hints:    make(map[viewKey]struct{}),
+	}
+	w.ctx, w.cancel = context.WithCancel(context.Background()) // until close
+	return w
+}
+
+func (w *watch) close() {
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
+	w.cancel()
+	w.work.Wait()
+}
+
+// start runs f in the background once, unless the store is closed. w.mu is held.
+func (w *watch) start(started *bool, f func()) {
+	if *started || w.closed {
+		return
+	}
+	*started = true
+	w.work.Go(f)
+}
+
+func (w *watch) add(key viewKey) (<-chan struct{}, func()) {
+	c := make(chan struct{}, 1)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.start(&w.listening, w.listen)
+	if w.watchers[key] == nil {
+		w.watchers[key] = make(map[chan struct{}]struct{})
+	}
+	w.watchers[key][c] = struct{}{}
+	return c, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.watchers[key], c)
+		if len(w.watchers[key]) == 0 {
+			delete(w.watchers, key)
+			delete(w.seen, key)
+		}
+	}
+}
+
+// changed is told of each change that this process has committed.
+func (w *watch) changed(key viewKey) {
+	w.mu.Lock()
+	w.hint(key)
+	w.hints[key] = struct{}{}
+	w.start(&w.sending, w.send)
+	w.mu.Unlock()
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// hint wakes who watches the mailbox here. w.mu is held.
+func (w *watch) hint(key viewKey) {
+	for c := range w.watchers[key] {
+		select {
+		case c <- struct{}{}:
+		default: // the last hint has not been taken yet, and does for this one
+		}
+	}
+}
+
+// send tells other front ends; what comes up while one NOTIFY is under way goes into the next.
+func (w *watch) send() {
+	for {
+		select {
+		case <-w.ctx.Done():
+			return
+		case <-w.wake:
+		}
+		for _, payload := range w.payloads() {
+			if _, err := w.store.pool.Exec(w.ctx, `SELECT pg_notify($1, $2)`, channel, payload); err != nil && w.ctx.Err() == nil {
+				w.log.Warn("other front ends were not told of changes, and will find them by themselves", "error", err)
+			}
+		}
+	}
+}
+
+// payloads takes the hints that wait: our name, then tenant.mailbox for each.
+func (w *watch) payloads() []string {
+	w.mu.Lock()
+	hints := w.hints
+	w.hints = make(map[viewKey]struct{})
+	w.mu.Unlock()
+
+	var all []string
+	b := []byte(w.self)
+	for key := range hints {
+		if len(b) > maxPayload-2*14 {
+			all = append(all, string(b))
+			b = []byte(w.self)
+		}
+		b = append(b, ' ')
+		b = strconv.AppendInt(b, int64(key.tenant), 36)
+		b = append(b, '.')
+		b = strconv.AppendInt(b, int64(key.mailbox), 36)
+	}
+	if len(hints) > 0 {
+		all = append(all, string(b))
+	}
+	return all
+}
+
+// receive passes a hint of another front end on.
+func (w *watch) receive(payload string) {
+	words := strings.Fields(payload)
+	if len(words) == 0 || words[0] == w.self {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, word := range words[1:] {
+		tenant, mailbox, _ := strings.Cut(word, ".")
+		t, err := strconv.ParseInt(tenant, 36, 64)
+		if err != nil {
+			continue // of a release that writes hints in another way; the poll makes up for it
+		}
+		m, err := strconv.ParseInt(mailbox, 36, 64)
+		if err != nil {
+			continue
+		}
+		w.hint(viewKey{id.Tenant(t), id.Mailbox(m)})
+	}
+}
+
+// listen hears what other front ends tell, and looks for itself from time to
+// time and whenever it may have missed something.
+func (w *watch) listen() {
+	w.work.Go(w.pollRegularly)
+	for w.ctx.Err() == nil {
+		err := w.hear()
+		if w.ctx.Err() != nil {
+			return
+		}
+		w.log.Warn("no hints from other front ends for now", "error", err)
+		select {
+		case <-w.ctx.Done():
+		case <-time.After(reconnectInterval):
+		}
+	}
+}
+
+// hear listens on a connection of its own until it breaks.
+func (w *watch) hear() error {
+	c, err := pgx.ParseConfig(w.store.options.ListenDSN)
+	if err != nil {
+		return fmt.Errorf("address to listen at: %w", err)
+	}
+	setDefault(&c.ConnectTimeout, 5*time.Second)
+	conn, err := pgx.ConnectConfig(w.ctx, c)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second) // w.ctx may have ended
+		defer cancel()
+		_ = conn.Close(ctx) // it is of no use any more either way
+	}()
+	if _, err := conn.Exec(w.ctx, "LISTEN "+channel); err != nil {
+		return err
+	}
+	w.poll()
+	for {
+		n, err := conn.WaitForNotification(w.ctx)
+		if err != nil {
+			return err
+		}
+		w.receive(n.Payload)
+	}
+}
+
+func (w *watch) pollRegularly() {
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-w.ctx.Done():
+			return
+		case <-tick.C:
+			w.poll()
+		}
+	}
+}
+
+// poll wakes who watches a mailbox that has changed, or gone, since the last poll.
+func (w *watch) poll() {
+	for t, mailboxes := range w.watched() {
+		now, err := w.modSeqs(t, mailboxes)
+		if err != nil {
+			if w.ctx.Err() == nil {
+				w.log.Warn("watched mailboxes were not looked at", "tenant", t, "error", err)
+			}
+			continue
+		}
+		w.mu.Lock()
+		for _, m := range mailboxes {
+			key := viewKey{t, m}
+			if w.watchers[key] == nil {
+				continue
+			}
+			if old, ok := w.seen[key]; !ok || old != now[m] {
+				w.hint(key)
+			}
+			w.seen[key] = now[m]
+		}
+		w.mu.Unlock()
+	}
+}
+
+func (w *watch) watched() map[id.Tenant][]id.Mailbox {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := make(map[id.Tenant][]id.Mailbox)
+	for key := range w.watchers {
+		all[key.tenant] = append(all[key.tenant], key.mailbox)
+	}
+	return all
+}
+
+// modSeqs returns where mailboxes are now; those that are gone are missing.
+func (w *watch) modSeqs(t id.Tenant, mailboxes []id.Mailbox) (map[id.Mailbox]id.ModSeq, error) {
+	const query = `
+		SELECT mailbox_id, highestmodseq
+		FROM mailbox
+		WHERE tenant_id = $1 AND mailbox_id = ANY ($2) AND deleted_at IS NULL`
+
+	now := make(map[id.Mailbox]id.ModSeq)
+	err := w.store.read(w.ctx, t, func(b *pgx.Batch) {
+		b.Queue(query, t, mailboxes).Query(func(rows pgx.Rows) error {
+			var m id.Mailbox
+			var n id.ModSeq
+			_, err := pgx.ForEachRow(rows, []any{&m, &n}, func() error {
+				now[m] = n
+				return nil
+			})
+			return err
+		})
+	})
+	return now, err
+}
