@@ -1,0 +1,202 @@
+"""The other programs that read the mail back: mbsync, curl, mutt, Net::IMAP::Simple."""
+import os
+import pathlib
+import pty
+import re
+import select
+import subprocess
+import time
+import urllib.parse
+
+from wire import from_utf7, utf7
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def run(args, **more):
+    done = subprocess.run(args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more)
+    if done.returncode != 0:
+        raise AssertionError(f"{' '.join(map(str, args))}: {done.returncode}\n{done.stdout.decode(errors='replace')[-2000:]}")
+    return done.stdout.decode(errors="replace")
+
+
+class Mbsync:
+    """One account mirrored as Maildirs.
+
+    mbsync writes Maildir files with LF, and puts a line X-TUID into the header of what it copies, by which it finds
+    its own copies again; both are undone here. It does not know keywords.
+    """
+    FLAGS = {"S": r"\Seen", "R": r"\Answered", "F": r"\Flagged", "D": r"\Draft"}
+
+    def __init__(self, port, ca, account, work):
+        self.folder = pathlib.Path(work, "mbsync", account.login)
+        self.mail = self.folder / "mail"
+        self.mail.mkdir(parents=True)
+        (self.folder / "state").mkdir()
+        self.config = self.folder / "mbsyncrc"
+        self.config.write_text(f"""IMAPAccount it
+Host localhost
+Port {port}
+User {account.login}
+Pass {account.password}
+SSLType IMAPS
+SystemCertificates no
+CertificateFile {ca}
+
+IMAPStore far
+Account it
+
+MaildirStore near
+Path {self.mail}/
+Inbox {self.mail}/INBOX
+SubFolders Verbatim
+
+Channel all
+Far :far:
+Near :near:
+Patterns *
+Create Both
+Expunge Both
+Sync All
+SyncState {self.folder}/state/
+MaxMessages 0
+""")
+
+    def sync(self):
+        """Returns what it has done: (far, near), each the numbers of messages added, flagged and trashed."""
+        out = run(["mbsync", "-c", str(self.config), "-a"])
+        summary = re.findall(r"(?:Far|Near): \+(\d+) \*(\d+) #(\d+)", out.replace("\r", "\n"))
+        if not summary:
+            out = run(["mbsync", "-V", "-c", str(self.config), "-a"])
+            raise AssertionError(f"mbsync says nothing of what it did:\n{out[-1000:]}")
+        return [tuple(map(int, s)) for s in summary[-2:]]
+
+    def files(self):
+        for path in sorted(self.mail.rglob("*")):
+            if path.is_file() and path.parent.name in ("cur", "new"):
+                box = from_utf7(str(path.parent.parent.relative_to(self.mail)))
+                yield box, path
+
+    def read(self):
+        seen = {}
+        for box, path in self.files():
+            content = re.sub(rb"(?m)^X-TUID: [^\n]*\n", b"", path.read_bytes(), count=1)
+            marks = path.name.partition(":2,")[2]
+            seen.setdefault(box, []).append((content.replace(b"\n", b"\r\n"), {self.FLAGS[c] for c in marks if c in self.FLAGS}))
+        return seen
+
+    @staticmethod
+    def changed(content):
+        """mbsync 1.4 keeps what it is sent but for the CR of each line end, which it cannot tell from others."""
+        return content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+
+    def flag(self, path, mark):
+        base, _, marks = path.name.partition(":2,")
+        path.rename(path.parent.parent / "cur" / f"{base}:2,{''.join(sorted(set(marks) | {mark}))}")
+
+    def add(self, box, content):
+        """A new file without a UID; mbsync's own naming is "base:2,flags"."""
+        (self.mail / utf7(box) / "new" / f"{time.time_ns()}.e2e.local").write_bytes(content.replace(b"\r\n", b"\n"))
+
+
+class Curl:
+    """Reads by message number, which sets \\Seen; uploads with \\Seen set."""
+
+    def __init__(self, port, ca, account, work):
+        self.base = ["curl", "--silent", "--show-error", "--fail", "--cacert", str(ca), "--user", f"{account.login}:{account.password}"]
+        self.url = f"imaps://localhost:{port}/"
+        self.out = pathlib.Path(work, "curl", account.login)
+
+    def place(self, box):
+        return self.url + urllib.parse.quote(utf7(box), safe="")
+
+    def read(self, box, count):
+        folder = self.out / utf7(box).replace("/", "_")
+        folder.mkdir(parents=True)
+        if count:
+            run(self.base + ["--output", f"{folder}/#1", f"{self.place(box)};MAILINDEX=[1-{count}]"])
+        return [((folder / str(i)).read_bytes(), set()) for i in range(1, count + 1)]
+
+    def upload(self, box, content):
+        source = self.out / "upload"
+        self.out.mkdir(parents=True, exist_ok=True)
+        source.write_bytes(content)
+        run(self.base + ["--upload-file", str(source), self.place(box)])
+
+
+class Mutt:
+    """Mutt on a terminal of its own, told what keys are pressed.
+
+    Copied to a Maildir, messages have LF, and mutt takes out the fields Status, X-Status, Content-Length and Lines,
+    which it keeps for itself.
+    """
+
+    def __init__(self, port, ca, account, work):
+        self.folder = pathlib.Path(work, "mutt", account.login)
+        self.folder.mkdir(parents=True)
+        self.url = f"imaps://localhost:{port}/"
+        self.rc = self.folder / "muttrc"
+        self.rc.write_text(f"""set imap_user="{account.login}" imap_pass="{account.password}"
+set folder="{self.url}" spoolfile="{self.url}INBOX"
+set ssl_usesystemcerts=no certificate_file="{ca}" ssl_verify_host=yes
+set mbox_type=Maildir sort=mailbox-order header_cache="" message_cachedir=""
+set confirmcreate=no confirmappend=no quit=yes delete=yes move=no mark_old=no
+set wait_key=no beep=no read_inc=0 write_inc=0 net_inc=0 imap_check_subscribed=no imap_peek=yes copy=no
+""")
+
+    def press(self, box, keys, timeout=180):
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.environ.update(TERM="xterm", HOME=str(self.folder), LC_ALL="C.UTF-8")
+            os.execvp("mutt", ["mutt", "-n", "-F", str(self.rc), "-f", self.url + utf7(box), "-e", f"push '{keys}'"])
+        screen, end = b"", time.monotonic() + timeout
+        while time.monotonic() < end:
+            if select.select([terminal], [], [], 1)[0]:
+                try:
+                    got = os.read(terminal, 65536)
+                except OSError:  # the terminal is gone with its program
+                    break
+                if not got:
+                    break
+                screen = (screen + got)[-4000:]
+        else:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+            raise AssertionError(f"mutt does not end; its screen: {screen[-1500:]!r}")
+        os.close(terminal)
+        _, status = os.waitpid(pid, 0)
+        if status != 0:
+            raise AssertionError(f"mutt: {status}; its screen: {screen[-1500:]!r}")
+
+    def read(self, box):
+        out = self.folder / "copy"
+        self.press(box, f"<tag-pattern>~A<enter><tag-prefix-cond><copy-message>{out}<enter><end-cond><quit>")
+        seen = []
+        for path in sorted(out.rglob("*")):
+            if path.is_file():
+                seen.append((path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"), set()))
+        return seen
+
+    @staticmethod
+    def changed(content):
+        head, gap, body = content.partition(b"\r\n\r\n")
+        head = re.sub(rb"(?mi)^(Status|X-Status|Content-Length|Lines):[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*", b"", head + b"\r\n")
+        return head.removesuffix(b"\r\n") + gap + body
+
+
+class Simple:
+    """Perl's Net::IMAP::Simple, which reads line by line and sets \\Seen."""
+
+    def __init__(self, port, ca, account, work):
+        self.args = ["perl", str(HERE / "simple.pl"), f"localhost:{port}", str(ca), account.login, account.password]
+        self.out = pathlib.Path(work, "simple", account.login)
+
+    def read(self, box):
+        folder = self.out / utf7(box).replace("/", "_")
+        folder.mkdir(parents=True)
+        run(self.args + ["read", utf7(box), str(folder)])
+        return [(path.read_bytes(), set()) for path in sorted(folder.iterdir())]
+
+    def change(self, box, other, content):
+        """Puts content into box, copies it to other, and deletes it in box again."""
+        run(self.args + ["change", utf7(box), utf7(other)], input=content)
