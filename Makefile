@@ -48,6 +48,13 @@ fuzz:
 	    echo "$$package $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
 	  done; done
 
+# Real mail programs against `mailstead dev`, and in short against two `mailstead serve`.
+e2e: build dev-deps
+	deploy/e2e/run
+
+e2e-serve: build dev-deps
+	deploy/e2e/serve
+
 bench: build dev-deps
 	bench/run
 

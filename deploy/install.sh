@@ -31,6 +31,8 @@ for purpose in "$@"; do
       need mutt has mutt
       need python3 has python3
       need perl has perl
+      need openssl has openssl
+      need libio-socket-ssl-perl perl -MIO::Socket::SSL -e 1
       need libnet-imap-simple-perl perl -MNet::IMAP::Simple -e 1
       ;;
     bench)
