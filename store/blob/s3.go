@@ -1,0 +1,214 @@
+package blob
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+)
+
+// S3Options says where a bucket is.
+type S3Options struct {
+	Endpoint  string // URL, http or https
+	Region    string // that requests are signed for; us-east-1 by default
+	Bucket    string
+	Access    string
+	Secret    string
+	PathStyle bool   // the bucket is named in the path, not in the host name
+	CAFile    string // PEM file of the authorities to trust; the system's by default
+}
+
+// S3 is a bucket of an S3 service. Of the protocol it uses only what all services have: PUT,
+// multipart uploads, GET and range GET, HEAD, DELETE, batch DELETE and List version 2.
+type S3 struct {
+	core   minio.Core
+	bucket string
+}
+
+const (
+	s3Retries     = 3        // of a request, within seconds: what lasts longer is the caller's to decide
+	s3PartSize    = 16 << 20 // larger objects are uploaded in parts of this size
+	s3DialTimeout = 3 * time.Second
+	s3Wait        = 30 * time.Second // for the beginning of an answer
+	s3IdleConns   = 64
+)
+
+// NewS3 returns a bucket, which must exist. It asks nothing of the service yet.
+func NewS3(o S3Options) (*S3, error) {
+	endpoint, err := url.Parse(o.Endpoint)
+	if err != nil || endpoint.Host == "" {
+		return nil, fmt.Errorf("S3 endpoint %q: want a URL such as https://s3.example.org", o.Endpoint)
+	}
+	if o.Region == "" {
+		o.Region = "us-east-1"
+	}
+	transport := &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: s3DialTimeout, KeepAlive: 30 * time.Second}).DialContext,
+		TLSHandshakeTimeout:   10 * time.Second,
+		ResponseHeaderTimeout: s3Wait,
+		MaxIdleConns:          s3IdleConns,
+		MaxIdleConnsPerHost:   s3IdleConns,
+		IdleConnTimeout:       time.Minute,
+		DisableCompression:    true, // an object is what was put
+	}
+	if o.CAFile != "" {
+		pem, err := os.ReadFile(o.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("S3 authorities: %w", err)
+		}
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("S3 authorities: no certificate in %s", o.CAFile)
+		}
+		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	}
+	lookup := minio.BucketLookupDNS
+	if o.PathStyle {
+		lookup = minio.BucketLookupPath
+	}
+	client, err := minio.New(endpoint.Host, &minio.Options{
+		Creds:  credentials.NewStaticV4(o.Access, o.Secret, ""),
+		Secure: endpoint.Scheme == "https", Region: o.Region, BucketLookup: lookup,
+		Transport: transport, MaxRetries: s3Retries,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("S3: %w", err)
+	}
+	return &S3{minio.Core{Client: client}, o.Bucket}, nil
+}
+
+// Put implements Bucket.
+func (b *S3) Put(ctx context.Context, key string, r io.Reader, size int64) error {
+	source := &reader{Reader: r}
+	_, err := b.core.Client.PutObject(ctx, b.bucket, key, source, size, minio.PutObjectOptions{
+		SendContentMd5: true, PartSize: s3PartSize, ContentType: "application/octet-stream",
+	})
+	if source.err != nil {
+		return source.err
+	}
+	return told(ctx, "put "+key, err)
+}
+
+// reader tells an error of what is put from one of the service.
+type reader struct {
+	io.Reader
+	err error
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		r.err = err
+	}
+	return n, err
+}
+
+// Get implements Bucket.
+func (b *S3) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
+	if n == 0 {
+		return io.NopCloser(eof{}), nil
+	}
+	var o minio.GetObjectOptions
+	if off > 0 || n > 0 {
+		end := int64(0) // with a beginning: to the end
+		if n > 0 {
+			end = off + n - 1
+		}
+		if err := o.SetRange(off, end); err != nil && end > 0 {
+			return nil, err
+		}
+	}
+	body, _, _, err := b.core.GetObject(ctx, b.bucket, key, o)
+	if err != nil {
+		return nil, told(ctx, "get "+key, err)
+	}
+	return &answer{body, func(err error) error { return told(ctx, "get "+key, err) }}, nil
+}
+
+// answer tells errors while reading as those before it.
+type answer struct {
+	io.ReadCloser
+	told func(error) error
+}
+
+func (a *answer) Read(p []byte) (int, error) {
+	n, err := a.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		err = a.told(err)
+	}
+	return n, err
+}
+
+// Stat implements Bucket.
+func (b *S3) Stat(ctx context.Context, key string) (Object, error) {
+	info, err := b.core.Client.StatObject(ctx, b.bucket, key, minio.StatObjectOptions{})
+	return Object{key, info.Size, info.LastModified}, told(ctx, "stat "+key, err)
+}
+
+// Delete implements Bucket.
+func (b *S3) Delete(ctx context.Context, keys ...string) error {
+	if len(keys) == 1 {
+		return gone(told(ctx, "delete "+keys[0], b.core.Client.RemoveObject(ctx, b.bucket, keys[0], minio.RemoveObjectOptions{})))
+	}
+	objects := make(chan minio.ObjectInfo, len(keys))
+	for _, key := range keys {
+		objects <- minio.ObjectInfo{Key: key}
+	}
+	close(objects)
+	var errs []error
+	for failed := range b.core.Client.RemoveObjects(ctx, b.bucket, objects, minio.RemoveObjectsOptions{}) {
+		errs = append(errs, gone(told(ctx, "delete "+failed.ObjectName, failed.Err)))
+	}
+	return errors.Join(errs...)
+}
+
+func gone(err error) error {
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// List implements Bucket.
+func (b *S3) List(ctx context.Context, prefix string) iter.Seq2[Object, error] {
+	return func(yield func(Object, error) bool) {
+		for info := range b.core.Client.ListObjectsIter(ctx, b.bucket, minio.ListObjectsOptions{Prefix: prefix, Recursive: true}) {
+			if info.Err != nil {
+				yield(Object{}, told(ctx, "list "+prefix, info.Err))
+				return
+			}
+			if !yield(Object{info.Key, info.Size, info.LastModified}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// told says of an error of the service what a Bucket promises to say. What the
+// service refuses for a reason of its own (a key that has expired, a bucket that is
+// not there) the operator will mend: mail waits for it, and is not given up.
+func told(ctx context.Context, what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s: %w", what, ctx.Err())
+	}
+	response := minio.ToErrorResponse(err)
+	if response.Code == minio.NoSuchKey || response.StatusCode == http.StatusNotFound && response.Code != minio.NoSuchBucket {
+		return fmt.Errorf("%s: %w", what, ErrNotFound)
+	}
+	return fmt.Errorf("%w: %s: %w", ErrUnavailable, what, err)
+}
