@@ -331,7 +331,7 @@ func (f *folding) choose(touched view.UIDSet) {
 		if r.from > 0 {
 			r.first = f.segments[r.from-1].last + 1
 		}
-		if i <= n {
+		if i < n {
 			r.last = f.segments[i].first - 1
 		}
 		f.rewrite = append(f.rewrite, r)
