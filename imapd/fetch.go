@@ -1,0 +1,227 @@
+package imapd
+
+// FETCH and UID FETCH.
+//
+// RFC 3501 section 6.4.5; CHANGEDSINCE and MODSEQ: RFC 7162 section 3.1.4;
+// VANISHED: RFC 7162 section 3.2.6. The grammar of sections is in
+// fetch_section.go, how they are sent in fetch_body.go.
+
+import (
+	"github.com/emersion/go-imap/v2"
+
+	"mailstead.dev/imapd/wire"
+	"mailstead.dev/store/id"
+)
+
+// fetchCmd is a FETCH that was read.
+type fetchCmd struct {
+	set   messageSet
+	items []fetchItem
+
+	changedSince    id.ModSeq // of CHANGEDSINCE
+	hasChangedSince bool
+	vanished        bool
+}
+
+// fetchItem is one data item: a kind, and for a section what it is.
+type fetchItem struct {
+	kind    itemKind
+	section *section
+}
+
+// itemKind is a bit, so that a set of kinds is a mask.
+type itemKind uint16
+
+const (
+	itemUID itemKind = 1 << iota
+	itemFlags
+	itemInternalDate
+	itemSize
+	itemModSeq
+	itemEnvelope
+	itemBody
+	itemBodyStructure
+	itemSection
+
+	// ofMeta are the items that need what was kept of the parsed message.
+	ofMeta = itemEnvelope | itemBody | itemBodyStructure | itemSection
+)
+
+// plainItems are the items that are nothing but a name.
+var plainItems = map[string]itemKind{
+	"UID":           itemUID,
+	"FLAGS":         itemFlags,
+	"INTERNALDATE":  itemInternalDate,
+	"RFC822.SIZE":   itemSize,
+	"MODSEQ":        itemModSeq,
+	"ENVELOPE":      itemEnvelope,
+	"BODYSTRUCTURE": itemBodyStructure,
+}
+
+// macros stand for several items, and only alone (RFC 3501 section 6.4.5).
+var macros = map[string][]itemKind{
+	"ALL":  {itemFlags, itemInternalDate, itemSize, itemEnvelope},
+	"FAST": {itemFlags, itemInternalDate, itemSize},
+	"FULL": {itemFlags, itemInternalDate, itemSize, itemEnvelope, itemBody},
+}
+
+func readFetch(d *wire.Decoder) (run, error)    { return parseFetch(d, false) }
+func readUIDFetch(d *wire.Decoder) (run, error) { return parseFetch(d, true) }
+
+func parseFetch(d *wire.Decoder, uid bool) (run, error) {
+	c := readFetchCmd(d, uid)
+	return c.run, d.End()
+}
+
+// readFetchCmd reads what follows FETCH.
+//
+//	fetch          = "FETCH" SP sequence-set SP ("ALL" / "FULL" / "FAST" /
+//	                 fetch-att / "(" fetch-att *(SP fetch-att) ")") [fetch-modifiers]
+//	fetch-modifiers = SP "(" fetch-modifier *(SP fetch-modifier) ")"
+func readFetchCmd(d *wire.Decoder, uid bool) fetchCmd {
+	var c fetchCmd
+	d.SP()
+	c.set = readMessageSet(d, uid)
+	d.SP()
+	if d.Peek() == '(' {
+		d.List(func() { c.readItem(d, false) })
+		if d.Err() == nil && len(c.items) == 0 {
+			d.Fail("FETCH of nothing")
+		}
+	} else {
+		c.readItem(d, true)
+	}
+	if d.TrySP() {
+		c.readModifiers(d)
+	}
+	if uid {
+		c.want(itemUID)
+	}
+	if c.hasChangedSince {
+		c.want(itemModSeq)
+	}
+	return c
+}
+
+// readItem reads a fetch-att, or a macro where one may stand.
+func (c *fetchCmd) readItem(d *wire.Decoder, alone bool) {
+	label := d.Label()
+	// The names with a dot in them; a label ends before one.
+	for d.TrySpecial('.') {
+		label += "." + d.Label()
+	}
+	if kind, ok := plainItems[label]; ok {
+		c.want(kind)
+		return
+	}
+	if kinds, ok := macros[label]; ok && alone {
+		for _, kind := range kinds {
+			c.want(kind)
+		}
+		return
+	}
+	switch label {
+	case "BODY", "BODY.PEEK":
+		if d.Peek() == '[' {
+			c.wantSection(d, readSection(d, label == "BODY.PEEK"))
+			return
+		}
+		if label == "BODY" {
+			c.want(itemBody)
+			return
+		}
+	case "RFC822":
+		c.wantSection(d, &section{label: "RFC822"})
+		return
+	case "RFC822.HEADER":
+		c.wantSection(d, &section{label: "RFC822.HEADER", kind: "HEADER", peek: true})
+		return
+	case "RFC822.TEXT":
+		c.wantSection(d, &section{label: "RFC822.TEXT", kind: "TEXT"})
+		return
+	}
+	d.Fail("Unknown FETCH item %q", label)
+}
+
+// want adds an item, unless it is asked for already.
+func (c *fetchCmd) want(kind itemKind) {
+	for _, item := range c.items {
+		if item.kind == kind {
+			return
+		}
+	}
+	c.items = append(c.items, fetchItem{kind: kind})
+}
+
+// maxSections bounds how often one command can make the server send the same message.
+const maxSections = 200
+
+func (c *fetchCmd) wantSection(d *wire.Decoder, s *section) {
+	n := 0
+	for _, item := range c.items {
+		if item.kind != itemSection {
+			continue
+		}
+		if n++; item.section.label == s.label && item.section.len == s.len {
+			item.section.peek = item.section.peek && s.peek
+			return
+		}
+	}
+	if n >= maxSections {
+		d.Fail("Too many sections: at most %d are allowed", maxSections)
+		return
+	}
+	c.items = append(c.items, fetchItem{kind: itemSection, section: s})
+}
+
+// readModifiers reads the list of modifiers.
+//
+//	fetch-modifier =/ chgsince-fetch-mod / rexpunges-fetch-mod
+//	chgsince-fetch-mod = "CHANGEDSINCE" SP mod-sequence-value
+//	rexpunges-fetch-mod = "VANISHED"
+func (c *fetchCmd) readModifiers(d *wire.Decoder) {
+	d.List(func() {
+		switch name := d.Keyword(); {
+		case d.Err() != nil:
+		case name == "CHANGEDSINCE" && !c.hasChangedSince:
+			d.SP()
+			c.changedSince, c.hasChangedSince = id.ModSeq(d.Number64()), true
+		case name == "VANISHED" && !c.vanished:
+			c.vanished = true
+		case name == "CHANGEDSINCE" || name == "VANISHED":
+			d.Fail("%s given twice", name)
+		default:
+			d.Fail("Unknown FETCH modifier %q", name)
+		}
+	})
+	if d.Err() != nil || !c.vanished {
+		return
+	}
+	switch {
+	case !c.set.uid:
+		d.Fail("VANISHED is a modifier of UID FETCH only")
+	case !c.hasChangedSince:
+		d.Fail("VANISHED needs CHANGEDSINCE")
+	}
+}
+
+// kinds returns the mask of all that is asked for.
+func (c *fetchCmd) kinds() itemKind {
+	var mask itemKind
+	for _, item := range c.items {
+		mask |= item.kind
+	}
+	return mask
+}
+
+// marksSeen tells whether the command sets \Seen.
+func (c *fetchCmd) marksSeen() bool {
+	for _, item := range c.items {
+		if item.kind == itemSection && !item.section.peek {
+			return true
+		}
+	}
+	return false
+}
+
+var _ = imap.FlagSeen

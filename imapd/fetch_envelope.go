@@ -1,0 +1,48 @@
+package imapd
+
+// ENVELOPE.
+//
+// RFC 3501 section 7.4.2, RFC 9051 section 7.5.2.
+
+import (
+	"mailstead.dev/imapd/wire"
+	"mailstead.dev/store/message"
+)
+
+// envelope = "(" env-date SP env-subject SP env-from SP env-sender SP env-reply-to SP
+// env-to SP env-cc SP env-bcc SP env-in-reply-to SP env-message-id ")"
+func appendEnvelope(b []byte, e *message.Envelope) []byte {
+	b = append(b, '(')
+	b = wire.AppendNString(b, e.Date)
+	b = append(b, ' ')
+	b = wire.AppendNString(b, e.Subject)
+	for _, list := range [...][]message.Address{e.From, e.Sender, e.ReplyTo, e.To, e.Cc, e.Bcc} {
+		b = append(b, ' ')
+		b = appendAddresses(b, list)
+	}
+	b = append(b, ' ')
+	b = wire.AppendNString(b, e.InReplyTo)
+	b = append(b, ' ')
+	b = wire.AppendNString(b, e.MessageID)
+	return append(b, ')')
+}
+
+// appendAddresses writes "(" 1*address ")" or NIL. The source route between
+// name and mailbox is obsolete, and always NIL.
+func appendAddresses(b []byte, list []message.Address) []byte {
+	if len(list) == 0 {
+		return append(b, "NIL"...)
+	}
+	b = append(b, '(')
+	for i := range list {
+		a := &list[i]
+		b = append(b, '(')
+		b = wire.AppendNString(b, a.Name)
+		b = append(b, " NIL "...)
+		b = wire.AppendNString(b, a.Mailbox)
+		b = append(b, ' ')
+		b = wire.AppendNString(b, a.Host)
+		b = append(b, ')')
+	}
+	return append(b, ')')
+}

@@ -1,0 +1,126 @@
+package imapd
+
+// The sections of a message that FETCH can ask for.
+//
+// RFC 3501 section 6.4.5 and 9 (section), RFC 9051 section 6.4.5.1.
+
+import (
+	"strconv"
+
+	"mailstead.dev/imapd/wire"
+)
+
+// section is BODY[...]<...> or one of its older forms.
+type section struct {
+	label  string // as it stands in the response, with <origin>
+	path   []int  // part numbers, none for the message itself
+	kind   string // "", HEADER, TEXT or MIME, as message.Meta.Section names them
+	fields []string
+	not    bool // HEADER.FIELDS.NOT
+	peek   bool // \Seen stays as it is
+
+	partial  bool
+	off, len int64 // of <off.len>
+}
+
+// maxPath is how deep a part number can point; no message is described deeper.
+const maxPath = 100
+
+// maxFields is how many header fields one section can name.
+const maxFields = 1000
+
+// readSection reads from "[" on.
+//
+//	section      = "[" [section-spec] "]" ["<" number "." nz-number ">"]
+//	section-spec = section-msgtext / (section-part ["." section-text])
+//	section-part = nz-number *("." nz-number)
+//	section-text = section-msgtext / "MIME"
+func readSection(d *wire.Decoder, peek bool) *section {
+	s := &section{peek: peek}
+	label := []byte("BODY[")
+	d.Special('[')
+	for c := d.Peek(); c >= '0' && c <= '9'; c = d.Peek() {
+		n := d.NZNumber()
+		if len(s.path) == maxPath {
+			d.Fail("Part number too deep: at most %d levels are allowed", maxPath)
+		}
+		if d.Err() != nil {
+			return s
+		}
+		s.path = append(s.path, int(n))
+		label = strconv.AppendUint(label, uint64(n), 10)
+		if !d.TrySpecial('.') {
+			break
+		}
+		label = append(label, '.')
+		if c := d.Peek(); c == ']' {
+			d.Fail("A part number cannot end with a dot")
+			return s
+		}
+	}
+	if c := d.Peek(); c != ']' && (len(s.path) == 0 || label[len(label)-1] == '.') {
+		label = s.readText(d, label)
+	}
+	d.Special(']')
+	label = append(label, ']')
+	if d.TrySpecial('<') {
+		s.partial = true
+		s.off = int64(d.Number64())
+		d.Special('.')
+		s.len = int64(d.NZNumber())
+		d.Special('>')
+		label = append(label, '<')
+		label = strconv.AppendInt(label, s.off, 10)
+		label = append(label, '>')
+	}
+	s.label = string(label)
+	return s
+}
+
+// readText reads what of a message or part is asked for.
+//
+//	section-msgtext = "HEADER" / "HEADER.FIELDS" [".NOT"] SP header-list / "TEXT"
+func (s *section) readText(d *wire.Decoder, label []byte) []byte {
+	name := d.Label()
+	for d.TrySpecial('.') {
+		name += "." + d.Label()
+	}
+	label = append(label, name...)
+	switch name {
+	case "HEADER", "TEXT":
+		s.kind = name
+	case "MIME":
+		s.kind = name
+		if len(s.path) == 0 {
+			d.Fail("MIME needs a part number")
+		}
+	case "HEADER.FIELDS", "HEADER.FIELDS.NOT":
+		s.kind, s.not = "HEADER", name == "HEADER.FIELDS.NOT"
+		d.SP()
+		label = s.readFields(d, append(label, ' '))
+	default:
+		d.Fail("Unknown section %q", name)
+	}
+	return label
+}
+
+// header-list = "(" header-fld-name *(SP header-fld-name) ")"
+func (s *section) readFields(d *wire.Decoder, label []byte) []byte {
+	label = append(label, '(')
+	d.List(func() {
+		if len(s.fields) == maxFields {
+			d.Fail("Too many header fields: at most %d are allowed", maxFields)
+			return
+		}
+		name := d.AString()
+		if len(s.fields) > 0 {
+			label = append(label, ' ')
+		}
+		s.fields = append(s.fields, name)
+		label = wire.AppendAString(label, name)
+	})
+	if d.Err() == nil && len(s.fields) == 0 {
+		d.Fail("A list of header fields cannot be empty")
+	}
+	return append(label, ')')
+}

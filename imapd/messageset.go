@@ -1,0 +1,46 @@
+package imapd
+
+import (
+	"github.com/emersion/go-imap/v2"
+
+	"mailstead.dev/imapd/wire"
+	"mailstead.dev/store/view"
+)
+
+// messageSet names messages of the selected mailbox, by number or by UID.
+type messageSet struct {
+	uid  bool
+	seqs imap.SeqSet
+	uids imap.UIDSet
+}
+
+func readMessageSet(d *wire.Decoder, uid bool) messageSet {
+	if uid {
+		return messageSet{uid: true, uids: d.UIDSet()}
+	}
+	return messageSet{seqs: d.SequenceSet()}
+}
+
+// in returns the UIDs of the messages, among those that the client has been
+// told of. Some may be gone.
+func (m messageSet) in(s *session) (view.UIDSet, error) {
+	if m.uid {
+		return s.uids(m.uids), nil
+	}
+	return s.numbers(m.seqs)
+}
+
+// present splits the messages into those that still exist and whether some do
+// not, although the client, who used their numbers, could not know.
+func (m messageSet) present(s *session, v *view.View) (uids view.UIDSet, gone bool, err error) {
+	all, err := m.in(s)
+	if err != nil {
+		return view.UIDSet{}, false, err
+	}
+	uids = all.Intersect(v.UIDs())
+	return uids, !m.uid && uids.Len() < all.Len(), nil
+}
+
+// errGone answers a command by message number that met messages which are gone
+// (RFC 2180 section 4, RFC 5530 section 3).
+var errGone = no("EXPUNGEISSUED", "Some of the messages no longer exist")
