@@ -79,6 +79,31 @@ var commands = map[string]command{
 	"CLOSE":    {selectedState, 0, readClose},
 	"UNSELECT": {selectedState, 0, readUnselect},
 
+	// append.go
+	"APPEND": {loggedIn, goesOn, readAppend},
+
+	// fetch.go
+	"FETCH":     {selectedState, keepsSeqs | tellsBefore, readFetch},
+	"UID FETCH": {selectedState, tellsBefore, readUIDFetch},
+
+	// flags.go; what others did is told as part of it
+	"STORE":     {selectedState, keepsSeqs, readStore},
+	"UID STORE": {selectedState, 0, readUIDStore},
+
+	// copy.go
+	"COPY":     {selectedState, 0, readCopy},
+	"UID COPY": {selectedState, 0, readUIDCopy},
+	"MOVE":     {selectedState, 0, readMove},
+	"UID MOVE": {selectedState, 0, readUIDMove},
+
+	// expunge.go
+	"EXPUNGE":     {selectedState, 0, readExpunge},
+	"UID EXPUNGE": {selectedState, 0, readUIDExpunge},
+
+	// search.go
+	"SEARCH":     {selectedState, keepsSeqs | tellsBefore, readSearch},
+	"UID SEARCH": {selectedState, tellsBefore, readUIDSearch},
+
 	// idle.go
 	"IDLE": {loggedIn, goesOn, readIdle},
 }

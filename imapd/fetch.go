@@ -7,11 +7,25 @@ package imapd
 // fetch_section.go, how they are sent in fetch_body.go.
 
 import (
-	"github.com/emersion/go-imap/v2"
+	"context"
 
+	"mailstead.dev/acl"
 	"mailstead.dev/imapd/wire"
+	"mailstead.dev/store"
 	"mailstead.dev/store/id"
+	"mailstead.dev/store/message"
+	"mailstead.dev/store/view"
 )
+
+// fetchSource is what FETCH needs of the mailbox.
+type fetchSource interface {
+	Emails(ctx context.Context, ids []id.Email, yield func(store.Email) error) error
+	Content(ctx context.Context, email id.Email) (message.Reader, error)
+	SetFlags(ctx context.Context, c store.FlagChange) (store.FlagResult, error)
+	Vanished(ctx context.Context, since id.ModSeq, within *view.UIDSet) (view.UIDSet, error)
+}
+
+var _ fetchSource = (*store.Mailbox)(nil)
 
 // fetchCmd is a FETCH that was read.
 type fetchCmd struct {
@@ -95,7 +109,7 @@ func readFetchCmd(d *wire.Decoder, uid bool) fetchCmd {
 		c.readModifiers(d)
 	}
 	if uid {
-		c.want(itemUID)
+		c.wantUID()
 	}
 	if c.hasChangedSince {
 		c.want(itemModSeq)
@@ -151,6 +165,13 @@ func (c *fetchCmd) want(kind itemKind) {
 		}
 	}
 	c.items = append(c.items, fetchItem{kind: kind})
+}
+
+// wantUID adds UID at the front, where it is not asked for.
+func (c *fetchCmd) wantUID() {
+	if c.kinds()&itemUID == 0 {
+		c.items = append([]fetchItem{{kind: itemUID}}, c.items...)
+	}
 }
 
 // maxSections bounds how often one command can make the server send the same message.
@@ -224,4 +245,63 @@ func (c *fetchCmd) marksSeen() bool {
 	return false
 }
 
-var _ = imap.FlagSeen
+func (c fetchCmd) run(ctx context.Context, s *session) error {
+	if c.vanished && !s.qresync { // RFC 7162 section 3.2.6
+		return bad("VANISHED: QRESYNC is not enabled")
+	}
+	if c.kinds()&itemModSeq != 0 {
+		s.enableCondstore()
+	}
+	v, err := s.view(ctx)
+	if err != nil {
+		return err
+	}
+	uids, gone, err := c.set.present(s, v)
+	if err != nil {
+		return err
+	}
+	if c.vanished {
+		if err := c.tellVanished(ctx, s, v); err != nil {
+			return err
+		}
+	}
+	if c.hasChangedSince {
+		uids = uids.Intersect(changedSince(v, c.changedSince))
+	}
+	f := fetcher{s: s, items: c.items, asked: c.kinds(), view: v, gone: gone}
+	if c.marksSeen() && s.selected.mayMarkSeen() {
+		if uids, err = f.markSeen(ctx, uids, c.set.uid); err != nil {
+			return err
+		}
+	}
+	if err := f.fetch(ctx, uids); err != nil {
+		return err
+	}
+	if f.gone {
+		return errGone
+	}
+	return nil
+}
+
+// tellVanished tells which of the asked UIDs are gone since (RFC 7162 section
+// 3.2.6). What this session will be told as VANISHED, later, is left out.
+func (c *fetchCmd) tellVanished(ctx context.Context, s *session, v *view.View) error {
+	within := everyUID(c.set.uids, v.UIDNext()-1)
+	vanished, err := s.selected.Vanished(ctx, c.changedSince, &within)
+	if err != nil {
+		return err
+	}
+	future := view.UIDSetOf(view.Range{First: v.UIDNext(), Last: ^id.UID(0)})
+	s.writeVanishedEarlier(vanished.Intersect(within).Minus(v.UIDs()).Minus(s.selected.told.UIDs).Minus(future))
+	return nil
+}
+
+func changedSince(v *view.View, since id.ModSeq) view.UIDSet {
+	var uids []id.UID
+	for m := range v.ChangedSince(since) {
+		uids = append(uids, m.UID)
+	}
+	return view.NewUIDSet(uids...)
+}
+
+func (m *selected) mayMarkSeen() bool { return !m.readOnly && m.Rights.Has(acl.Seen) }

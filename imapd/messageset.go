@@ -4,6 +4,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"mailstead.dev/imapd/wire"
+	"mailstead.dev/store/id"
 	"mailstead.dev/store/view"
 )
 
@@ -44,3 +45,19 @@ func (m messageSet) present(s *session, v *view.View) (uids view.UIDSet, gone bo
 // errGone answers a command by message number that met messages which are gone
 // (RFC 2180 section 4, RFC 5530 section 3).
 var errGone = no("EXPUNGEISSUED", "Some of the messages no longer exist")
+
+// everyUID returns all UIDs that a set names, whether there are such messages or not, with top for "*".
+func everyUID(set imap.UIDSet, top id.UID) view.UIDSet {
+	ranges := make([]view.Range, 0, len(set))
+	for _, r := range set {
+		first, last := id.UID(r.Start), id.UID(r.Stop)
+		if first == 0 {
+			first = top
+		}
+		if last == 0 {
+			last = top
+		}
+		ranges = append(ranges, view.Range{First: first, Last: last})
+	}
+	return view.UIDSetOf(ranges...)
+}

@@ -35,6 +35,8 @@ type session struct {
 	reported id.ModSeq // the highest MODSEQ in what it told
 	expunged bool      // it told of messages that are gone
 	answered bool      // it sent its tagged response itself
+
+	scratch []byte // of writeChanged
 }
 
 // reply is a tagged OK.

@@ -128,23 +128,8 @@ func (m *selected) recentCount() uint64 {
 
 // writeChanged tells the flags of a message.
 func (s *session) writeChanged(number uint32, m view.Message, keywords []string) {
-	s.enc.Raw("* ").Number(uint64(number)).Raw(" FETCH (")
-	if s.uid || s.condstore {
-		s.enc.Raw("UID ").Number(uint64(m.UID)).SP()
-	}
-	s.enc.Raw("FLAGS ")
-	s.writeFlags(m, keywords)
-	if s.condstore { // RFC 7162 section 3.2
-		s.enc.SP()
-		s.writeModSeq(m.ModSeq)
-	}
-	s.enc.Raw(")").CRLF()
-}
-
-// writeModSeq writes the FETCH item MODSEQ, and notes that the client has seen it.
-func (s *session) writeModSeq(n id.ModSeq) {
-	s.reported = max(s.reported, n)
-	s.enc.Raw("MODSEQ (").Number(uint64(n)).Raw(")")
+	s.scratch = s.appendChanged(s.scratch[:0], number, &m, keywords)
+	s.enc.Bytes(s.scratch)
 }
 
 // reliable returns the response code with the MODSEQ up to which the client
@@ -187,32 +172,6 @@ var systemFlags = []struct {
 	{view.Deleted, imap.FlagDeleted, acl.DeleteMessages},
 	{view.Seen, imap.FlagSeen, acl.Seen},
 	{view.Draft, imap.FlagDraft, acl.Write},
-}
-
-// writeFlags writes the flags of a message, in parentheses.
-func (s *session) writeFlags(m view.Message, keywords []string) {
-	sep := "("
-	write := func(name string) {
-		s.enc.Raw(sep).Raw(name)
-		sep = " "
-	}
-	for _, f := range systemFlags {
-		if m.Flags&f.flag != 0 {
-			write(string(f.name))
-		}
-	}
-	if s.selected.recent.Contains(m.UID) {
-		write(`\Recent`)
-	}
-	for i, name := range keywords {
-		if m.Keywords[i/64]&(1<<(i%64)) != 0 {
-			write(name)
-		}
-	}
-	if sep == "(" {
-		s.enc.Raw(sep)
-	}
-	s.enc.Raw(")")
 }
 
 // flagNames lists all flags of a mailbox.

@@ -23,6 +23,15 @@ func (m *Matcher) Match(ctx context.Context, meta *message.Meta, content func() 
 	return found, a.scan(ctx, meta, content)
 }
 
+// FromMeta tells of one email, by what is kept in meta alone, which queries that
+// settles and which of those the email matches.
+func (m *Matcher) FromMeta(meta *message.Meta) (found, settled []bool) {
+	found = make([]bool, len(m.queries))
+	a := m.answer(found)
+	a.fromMeta(meta)
+	return found, a.settled
+}
+
 // scan reads the email until all is settled.
 func (a *answers) scan(ctx context.Context, meta *message.Meta, content func() (message.Reader, error)) error {
 	r, err := content()

@@ -96,7 +96,12 @@ func (e *Encoder) Mailbox(name string) *Encoder { return e.String(EncodeUTF7(nam
 // Literal writes {size} CRLF and exactly size octets of r, as they come. When r
 // has fewer, the stream cannot be continued: the error sticks.
 func (e *Encoder) Literal(size int64, r io.Reader) *Encoder {
-	e.Raw("{").Number(uint64(size)).Raw("}\r\n")
+	return e.Raw("{").Number(uint64(size)).Raw("}\r\n").Copy(size, r)
+}
+
+// Copy writes exactly size octets of r: what follows the head of a literal.
+// When r has fewer, the stream cannot be continued: the error sticks.
+func (e *Encoder) Copy(size int64, r io.Reader) *Encoder {
 	if e.err == nil {
 		if _, err := io.CopyN(e.w, r, size); err != nil {
 			e.err = fmt.Errorf("literal of %d octets cut short: %w", size, err)

@@ -1,0 +1,150 @@
+package imapd
+
+// COPY, MOVE and their UID forms.
+//
+// RFC 3501 section 6.4.7; MOVE: RFC 6851; COPYUID: RFC 4315 section 3; of
+// messages that are gone: RFC 2180 section 4.4. A COPY is all or nothing, and so is a MOVE.
+
+import (
+	"context"
+	"strconv"
+
+	"mailstead.dev/acl"
+	"mailstead.dev/imapd/wire"
+	"mailstead.dev/store"
+	"mailstead.dev/store/id"
+	"mailstead.dev/store/view"
+)
+
+// copier is what these commands need of the mailbox.
+type copier interface {
+	Copy(ctx context.Context, uids view.UIDSet, to *store.Mailbox) (store.Copied, error)
+	Move(ctx context.Context, uids view.UIDSet, to *store.Mailbox) (store.Copied, error)
+}
+
+var _ copier = (*store.Mailbox)(nil)
+
+type copyCmd struct {
+	set  messageSet
+	dest string
+}
+
+// copy = "COPY" SP sequence-set SP mailbox
+// move = "MOVE" SP sequence-set SP mailbox
+func readCopyCmd(d *wire.Decoder, uid bool) copyCmd {
+	d.SP()
+	set := readMessageSet(d, uid)
+	d.SP()
+	return copyCmd{set, d.Mailbox()}
+}
+
+func readCopy(d *wire.Decoder) (run, error)    { return readCopyCmd(d, false).copy, d.End() }
+func readUIDCopy(d *wire.Decoder) (run, error) { return readCopyCmd(d, true).copy, d.End() }
+func readMove(d *wire.Decoder) (run, error)    { return readCopyCmd(d, false).move, d.End() }
+func readUIDMove(d *wire.Decoder) (run, error) { return readCopyCmd(d, true).move, d.End() }
+
+func (c copyCmd) copy(ctx context.Context, s *session) error {
+	uids, dest, err := c.open(ctx, s)
+	if err != nil || uids.Empty() {
+		return err
+	}
+	copied, err := s.selected.Copy(ctx, uids, dest)
+	if err != nil {
+		return tryCreate(err)
+	}
+	if len(copied.From) > 0 {
+		s.ok(copyUID(copied), "Copied")
+	}
+	return s.arrived(ctx, dest)
+}
+
+func (c copyCmd) move(ctx context.Context, s *session) error {
+	if s.selected.readOnly {
+		return errReadOnly
+	}
+	uids, dest, err := c.open(ctx, s)
+	if err != nil || uids.Empty() {
+		return err
+	}
+	copied, err := s.selected.Move(ctx, uids, dest)
+	if err != nil {
+		return tryCreate(err)
+	}
+	if len(copied.From) == 0 { // another was quicker, who has the COPYUID
+		if c.set.uid {
+			return nil
+		}
+		return errGone
+	}
+	// Before the EXPUNGE responses (RFC 6851 section 4.3).
+	s.enc.Raw("* OK ").Raw(coded(copyUID(copied))).Raw("Moved").CRLF()
+	s.see(copied.SourceView)
+	s.tell(ctx, copied.SourceView, true)
+	return nil
+}
+
+// open returns the messages and where they go. By number, a message that is gone is a failure of all.
+func (c copyCmd) open(ctx context.Context, s *session) (view.UIDSet, *store.Mailbox, error) {
+	uids, err := c.set.in(s)
+	if err != nil {
+		return uids, nil, err
+	}
+	dest, err := s.store.Open(ctx, s.user, c.dest, acl.Insert)
+	if err != nil {
+		return uids, nil, tryCreate(err)
+	}
+	if !c.set.uid {
+		v, err := s.view(ctx)
+		if err != nil {
+			return uids, nil, err
+		}
+		if !uids.Minus(v.UIDs()).Empty() {
+			return uids, nil, errGone
+		}
+	}
+	return uids, dest, nil
+}
+
+// arrived tells of new messages if they went to the selected mailbox.
+func (s *session) arrived(ctx context.Context, dest *store.Mailbox) error {
+	if s.selected == nil || s.selected.ID != dest.ID {
+		return nil
+	}
+	s.unpin() // what was seen of it is older
+	if err := s.sync(ctx, true); err != nil {
+		if fatal(err) {
+			return err
+		}
+		// The messages are there, and that is what the answer says.
+		s.log.Warn("telling new messages failed", "err", err)
+	}
+	return nil
+}
+
+// copyUID is the response code with the UIDs before and after, which pair up
+// because both ascend (RFC 4315 section 3).
+func copyUID(c store.Copied) string {
+	b := append([]byte("COPYUID "), strconv.FormatUint(uint64(c.UIDValidity), 10)...)
+	b = appendUIDs(append(b, ' '), c.From)
+	return string(appendUIDs(append(b, ' '), c.To))
+}
+
+// appendUIDs appends a uid-set of UIDs in the order given.
+func appendUIDs(b []byte, uids []id.UID) []byte {
+	for i := 0; i < len(uids); {
+		n := 1
+		for i+n < len(uids) && uids[i+n] == uids[i]+id.UID(n) {
+			n++
+		}
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendUint(b, uint64(uids[i]), 10)
+		if n > 1 {
+			b = append(b, ':')
+			b = strconv.AppendUint(b, uint64(uids[i+n-1]), 10)
+		}
+		i += n
+	}
+	return b
+}

@@ -1,0 +1,371 @@
+package imapd
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"strconv"
+
+	"mailstead.dev/store"
+	"mailstead.dev/store/id"
+	"mailstead.dev/store/message"
+	"mailstead.dev/store/view"
+)
+
+// fetcher answers one FETCH.
+//
+// Responses are put together in buf, and written when there is some of it. What
+// is large stays outside: a stream is opened before its literal is announced, and
+// copied when its turn comes. A literal that then breaks off ends the connection,
+// since nothing else could be true on the wire.
+type fetcher struct {
+	s     *session
+	items []fetchItem
+	asked itemKind // what items are
+	view  *view.View
+
+	marked view.UIDSet // took \Seen from this command: their FLAGS are told
+	done   id.UID      // up to which the responses are written
+	gone   bool        // a message that was asked for does not exist any more
+
+	buf     []byte
+	streams []stream
+}
+
+// stream is the rest of a literal whose head ends at an offset of buf.
+type stream struct {
+	at   int
+	size int64
+	r    *bufio.Reader
+	c    io.Closer
+}
+
+const (
+	// flushAt is how much of the responses is put together before it is written.
+	flushAt = 16 << 10
+	// inlineSize is up to which size a section is read as a whole.
+	inlineSize = 64 << 10
+	// maxHeader is how much of a header is searched for fields. What was kept on
+	// arrival answers nearly all; no real header is as long.
+	maxHeader = 4 << 20
+)
+
+// markSeen sets \Seen of the messages that do not have it, in one change. What
+// others did meanwhile is told, so the messages that exist now are returned.
+func (f *fetcher) markSeen(ctx context.Context, uids view.UIDSet, expunges bool) (view.UIDSet, error) {
+	var unseen []id.UID
+	for m := range f.view.In(uids) {
+		if m.Flags&view.Seen == 0 {
+			unseen = append(unseen, m.UID)
+		}
+	}
+	if len(unseen) == 0 {
+		return uids, nil
+	}
+	r, err := f.s.selected.SetFlags(ctx, store.FlagChange{
+		UIDs: view.NewUIDSet(unseen...), Mode: view.Add, Flags: view.Seen, UnchangedSince: -1,
+	})
+	if err != nil {
+		return uids, err
+	}
+	f.s.tellStored(ctx, r, expunges)
+	f.view, f.marked = r.View, r.Changed
+	present := uids.Intersect(r.View.UIDs())
+	f.gone = f.gone || !f.s.uid && present.Len() < uids.Len()
+	return present, nil
+}
+
+// fetch writes the responses for all messages of uids.
+func (f *fetcher) fetch(ctx context.Context, uids view.UIDSet) error {
+	var err error
+	switch {
+	case f.needsMeta():
+		err = f.fetchWithMeta(ctx, uids)
+	default:
+		err = f.fetchFromView(ctx, uids)
+	}
+	f.flush()
+	if err != nil {
+		f.tellMarked()
+	}
+	return err
+}
+
+// needsMeta tells whether more is asked for than the view knows, or the whole message.
+func (f *fetcher) needsMeta() bool {
+	for _, item := range f.items {
+		if item.kind&ofMeta != 0 && !(item.kind == itemSection && item.section.whole()) {
+			return true
+		}
+	}
+	return false
+}
+
+// whole tells whether the section is the message as it is: where it lies is known without looking.
+func (s *section) whole() bool { return len(s.path) == 0 && s.kind == "" }
+
+// tellMarked tells of the messages that took \Seen but whose response was not
+// written, because something failed: the client is not told otherwise.
+func (f *fetcher) tellMarked() {
+	for m := range f.view.In(f.marked) {
+		if m.UID > f.done {
+			f.s.writeChanged(f.s.number(m.UID), m, f.view.Keywords())
+		}
+	}
+}
+
+// fetchFromView answers what the view knows, and whole messages.
+func (f *fetcher) fetchFromView(ctx context.Context, uids view.UIDSet) error {
+	for m := range f.view.In(uids) {
+		if err := f.message(ctx, &m, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fetchWithMeta answers what needs the parsed message.
+func (f *fetcher) fetchWithMeta(ctx context.Context, uids view.UIDSet) error {
+	return f.s.selected.eachBatch(ctx, f.view, uids, func(b emailsOf) error { return f.fetchBatch(ctx, b) })
+}
+
+func (f *fetcher) fetchBatch(ctx context.Context, b emailsOf) error {
+	for i := range b.messages {
+		if b.emails[i].Meta == nil {
+			f.gone = true
+			continue
+		}
+		if err := f.message(ctx, &b.messages[i], b.emails[i].Meta); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// message puts together the response for one message. meta is nil where it is not needed.
+func (f *fetcher) message(ctx context.Context, m *view.Message, meta *message.Meta) error {
+	start := len(f.buf)
+	f.begin(m)
+	for i, item := range f.items {
+		if i > 0 {
+			f.buf = append(f.buf, ' ')
+		}
+		if item.kind != itemSection {
+			f.item(item.kind, m, meta)
+			continue
+		}
+		if err := f.section(ctx, item.section, m, meta); err != nil {
+			f.abandon(start)
+			if isExpunged(err) {
+				f.gone = true
+				return nil
+			}
+			return err
+		}
+	}
+	f.buf = append(f.buf, ")\r\n"...)
+	if len(f.buf) >= flushAt || len(f.streams) > 0 {
+		f.flush()
+		if err := f.s.enc.Err(); err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	f.done = m.UID
+	return nil
+}
+
+// begin begins a response. The flags of a message that took \Seen are told first, where they are not asked for.
+func (f *fetcher) begin(m *view.Message) {
+	f.buf = append(f.buf, "* "...)
+	f.buf = strconv.AppendUint(f.buf, uint64(f.s.number(m.UID)), 10)
+	f.buf = append(f.buf, " FETCH ("...)
+	if f.marked.Empty() || !f.marked.Contains(m.UID) {
+		return
+	}
+	extra := itemFlags
+	if f.s.condstore { // RFC 7162 section 3.2.4
+		extra |= itemModSeq | itemUID
+	}
+	for _, kind := range [...]itemKind{itemUID, itemFlags, itemModSeq} {
+		if extra&^f.asked&kind != 0 {
+			f.item(kind, m, nil)
+			f.buf = append(f.buf, ' ')
+		}
+	}
+}
+
+// item puts one data item, which is no section, into the response.
+func (f *fetcher) item(kind itemKind, m *view.Message, meta *message.Meta) {
+	switch kind {
+	case itemUID:
+		f.buf = append(f.buf, "UID "...)
+		f.buf = strconv.AppendUint(f.buf, uint64(m.UID), 10)
+	case itemFlags:
+		f.buf = append(f.buf, "FLAGS "...)
+		f.buf = f.s.selected.appendFlags(f.buf, m, f.view.Keywords())
+	case itemInternalDate:
+		f.buf = append(f.buf, "INTERNALDATE "...)
+		f.buf = m.InternalDate.AppendFormat(f.buf, `"_2-Jan-2006 15:04:05 -0700"`)
+	case itemSize:
+		f.buf = append(f.buf, "RFC822.SIZE "...)
+		f.buf = strconv.AppendInt(f.buf, m.Size, 10)
+	case itemModSeq:
+		f.buf = f.s.appendModSeq(f.buf, m)
+	case itemEnvelope:
+		f.buf = append(f.buf, "ENVELOPE "...)
+		f.buf = appendEnvelope(f.buf, &meta.Envelope)
+	case itemBody:
+		f.buf = append(f.buf, "BODY "...)
+		f.buf = appendBodyStructure(f.buf, meta.Root, false)
+	case itemBodyStructure:
+		f.buf = append(f.buf, "BODYSTRUCTURE "...)
+		f.buf = appendBodyStructure(f.buf, meta.Root, true)
+	}
+}
+
+// section puts a section into the response: NIL where there is no such part.
+func (f *fetcher) section(ctx context.Context, s *section, m *view.Message, meta *message.Meta) error {
+	f.buf = append(f.buf, s.label...)
+	f.buf = append(f.buf, ' ')
+	place := message.Range{Len: m.Size}
+	if !s.whole() {
+		var ok bool
+		if place, ok = meta.Section(s.path, s.kind); !ok {
+			f.buf = append(f.buf, "NIL"...)
+			return nil
+		}
+	}
+	if data, ok, err := f.smallSection(ctx, s, m, meta, place); err != nil || ok {
+		f.literal(s.cut(data))
+		return err
+	}
+	place = s.within(place)
+	if place.Len == 0 {
+		f.buf = append(f.buf, `""`...)
+		return nil
+	}
+	return f.octets(ctx, m, place)
+}
+
+// smallSection returns header fields, and a header that is kept with the
+// parsed message; ok is false for what lies in the content as it is.
+func (f *fetcher) smallSection(ctx context.Context, s *section, m *view.Message, meta *message.Meta, place message.Range) (data []byte, ok bool, err error) {
+	if s.kind != "HEADER" {
+		return nil, false, nil
+	}
+	if len(s.path) == 0 {
+		if len(s.fields) > 0 {
+			data, ok = meta.HeaderFields(s.fields, s.not)
+		} else {
+			data, ok = meta.HeaderBlock()
+		}
+	}
+	if ok || len(s.fields) == 0 {
+		return data, ok, nil
+	}
+	place.Len = min(place.Len, maxHeader)
+	header, err := f.read(ctx, m, place)
+	if err != nil {
+		return nil, false, err
+	}
+	return message.SelectFields(header, s.fields, s.not), true, nil
+}
+
+// cut applies <off.len> to what is in memory.
+func (s *section) cut(data []byte) []byte {
+	r := s.within(message.Range{Len: int64(len(data))})
+	return data[r.Off : r.Off+r.Len]
+}
+
+// within applies <off.len> to a place: what lies behind its end is empty.
+func (s *section) within(r message.Range) message.Range {
+	if !s.partial {
+		return r
+	}
+	off := min(s.off, r.Len)
+	return message.Range{Off: r.Off + off, Len: min(s.len, r.Len-off)}
+}
+
+func (f *fetcher) literalHead(size int64) {
+	f.buf = append(f.buf, '{')
+	f.buf = strconv.AppendInt(f.buf, size, 10)
+	f.buf = append(f.buf, "}\r\n"...)
+}
+
+func (f *fetcher) literal(data []byte) {
+	f.literalHead(int64(len(data)))
+	f.buf = append(f.buf, data...)
+}
+
+// octets puts a range of the message's content into the response: at once
+// where it is small, else as a stream.
+func (f *fetcher) octets(ctx context.Context, m *view.Message, place message.Range) error {
+	rc, err := f.open(ctx, m, place)
+	if err != nil {
+		return err
+	}
+	if place.Len <= inlineSize {
+		defer rc.Close()
+		f.literalHead(place.Len)
+		n := len(f.buf)
+		f.buf = append(f.buf, make([]byte, place.Len)...)
+		_, err := io.ReadFull(rc, f.buf[n:])
+		return err
+	}
+	br := bufio.NewReaderSize(rc, 32<<10)
+	if _, err := br.Peek(1); err != nil { // before anything is announced
+		rc.Close()
+		return err
+	}
+	f.literalHead(place.Len)
+	f.streams = append(f.streams, stream{len(f.buf), place.Len, br, rc})
+	return nil
+}
+
+func (f *fetcher) open(ctx context.Context, m *view.Message, place message.Range) (io.ReadCloser, error) {
+	content, err := f.s.selected.Content(ctx, m.Email)
+	if err != nil {
+		return nil, err
+	}
+	return content.Open(ctx, place.Off, place.Len)
+}
+
+// read reads a range of the message's content into memory.
+func (f *fetcher) read(ctx context.Context, m *view.Message, place message.Range) ([]byte, error) {
+	rc, err := f.open(ctx, m, place)
+	if err != nil {
+		return nil, err
+	}
+	defer rc.Close()
+	var data bytes.Buffer
+	data.Grow(int(place.Len))
+	_, err = data.ReadFrom(rc)
+	return data.Bytes(), err
+}
+
+// flush writes what was put together, and the streams in it.
+func (f *fetcher) flush() {
+	from := 0
+	for _, st := range f.streams {
+		f.s.enc.Bytes(f.buf[from:st.at]).Copy(st.size, st.r)
+		st.c.Close()
+		from = st.at
+	}
+	f.s.enc.Bytes(f.buf[from:])
+	f.buf, f.streams = f.buf[:0], f.streams[:0]
+	if cap(f.buf) > 4*inlineSize {
+		f.buf = nil
+	}
+}
+
+// abandon takes back the response that begins at start, of which nothing was written.
+func (f *fetcher) abandon(start int) {
+	for _, st := range f.streams {
+		st.c.Close()
+	}
+	f.buf, f.streams = f.buf[:start], f.streams[:0]
+}

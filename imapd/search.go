@@ -1,0 +1,340 @@
+package imapd
+
+// SEARCH and UID SEARCH: how they are read and answered. What a key matches is
+// in search_eval.go.
+//
+// RFC 3501 section 6.4.4; MODSEQ: RFC 7162 section 3.1.5.
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"mailstead.dev/imapd/wire"
+	"mailstead.dev/index"
+	"mailstead.dev/store/id"
+	"mailstead.dev/store/view"
+)
+
+type searchCmd struct {
+	uid        bool
+	badCharset bool
+	key        *searchKey
+	queries    []index.Query
+	modSeq     bool // a MODSEQ key is among the keys
+}
+
+// searchKey is a node of the program.
+type searchKey struct {
+	op   searchOp
+	kids []*searchKey // of opAnd, opOr and opNot
+
+	set     messageSet
+	flags   view.Flags
+	keyword string
+	day     int   // of date keys, as dayOf tells it
+	number  int64 // of LARGER, SMALLER and MODSEQ
+	query   int   // of opText: index of queries
+
+	// Set by resolve, for one view:
+	uids view.UIDSet
+	bit  int // of keyword; -1: not defined
+}
+
+type searchOp uint8
+
+const (
+	opAnd searchOp = iota
+	opOr
+	opNot
+	opAll
+	opSet
+	opFlags   // has all of flags
+	opUnflags // has none of flags
+	opKeyword
+	opRecent
+	opBefore
+	opOn
+	opSince
+	opLarger
+	opSmaller
+	opModSeq
+	// What follows needs the parsed message.
+	opSentBefore
+	opSentOn
+	opSentSince
+	opText
+)
+
+const (
+	// maxSearchKeys bounds the work for each message.
+	maxSearchKeys = 2000
+	// maxSearchTexts bounds the strings that are looked for.
+	maxSearchTexts = 200
+	// maxSearchTime is how long one search may take.
+	maxSearchTime = 5 * time.Minute
+)
+
+// flagKeys are the keys that ask for system flags.
+var flagKeys = map[string]struct {
+	op    searchOp
+	flags view.Flags
+}{
+	"ANSWERED": {opFlags, view.Answered}, "UNANSWERED": {opUnflags, view.Answered},
+	"DELETED": {opFlags, view.Deleted}, "UNDELETED": {opUnflags, view.Deleted},
+	"DRAFT": {opFlags, view.Draft}, "UNDRAFT": {opUnflags, view.Draft},
+	"FLAGGED": {opFlags, view.Flagged}, "UNFLAGGED": {opUnflags, view.Flagged},
+	"SEEN": {opFlags, view.Seen}, "UNSEEN": {opUnflags, view.Seen},
+}
+
+// dateKeys and numberKeys are the keys with a date and with a number.
+var (
+	dateKeys = map[string]searchOp{
+		"BEFORE": opBefore, "ON": opOn, "SINCE": opSince,
+		"SENTBEFORE": opSentBefore, "SENTON": opSentOn, "SENTSINCE": opSentSince,
+	}
+	numberKeys = map[string]searchOp{"LARGER": opLarger, "SMALLER": opSmaller}
+)
+
+// textKeys are the keys with a string.
+var textKeys = map[string]index.Query{
+	"BCC":     {In: index.Header, Field: "Bcc"},
+	"CC":      {In: index.Header, Field: "Cc"},
+	"FROM":    {In: index.Header, Field: "From"},
+	"SUBJECT": {In: index.Header, Field: "Subject"},
+	"TO":      {In: index.Header, Field: "To"},
+	"BODY":    {In: index.Body},
+	"TEXT":    {In: index.Anywhere},
+}
+
+func readSearch(d *wire.Decoder) (run, error)    { return parseSearch(d, false) }
+func readUIDSearch(d *wire.Decoder) (run, error) { return parseSearch(d, true) }
+
+func parseSearch(d *wire.Decoder, uid bool) (run, error) {
+	c := readSearchCmd(d, uid)
+	return c.run, d.End()
+}
+
+// searchReader reads one command.
+type searchReader struct {
+	d       *wire.Decoder
+	cmd     *searchCmd
+	charset *charset // nil: not known, so that strings mean nothing
+	keys    int
+}
+
+// search = "SEARCH" [SP "CHARSET" SP astring] 1*(SP search-key)
+func readSearchCmd(d *wire.Decoder, uid bool) *searchCmd {
+	c := &searchCmd{uid: uid, key: &searchKey{op: opAnd}}
+	r := searchReader{d: d, cmd: c, charset: defaultCharset}
+	d.SP()
+	var first string
+	if isKeyName(d.Peek()) {
+		if first = d.Keyword(); first == "CHARSET" {
+			d.SP()
+			r.charset = findCharset(d.AString())
+			c.badCharset = r.charset == nil && d.Err() == nil
+			d.SP()
+			first = ""
+		}
+	}
+	for {
+		if first != "" {
+			c.key.kids = append(c.key.kids, r.named(first))
+			first = ""
+		} else {
+			c.key.kids = append(c.key.kids, r.key())
+		}
+		if !d.TrySP() {
+			return c
+		}
+	}
+}
+
+// isKeyName tells whether a key that begins with c has a name.
+func isKeyName(c byte) bool { return c != '(' && c != '*' && (c < '0' || c > '9') }
+
+// search-key = sequence-set / "(" search-key *(SP search-key) ")" / a key with a name
+func (r *searchReader) key() *searchKey {
+	d := r.d
+	if c := d.Peek(); isKeyName(c) {
+		return r.named(d.Keyword())
+	} else if c != '(' {
+		return r.count(&searchKey{op: opSet, set: readMessageSet(d, false)})
+	}
+	k := r.count(&searchKey{op: opAnd})
+	d.List(func() { k.kids = append(k.kids, r.key()) })
+	if len(k.kids) == 0 {
+		d.Fail("A list of search keys cannot be empty")
+	}
+	return k
+}
+
+func (r *searchReader) count(k *searchKey) *searchKey {
+	if r.keys++; r.keys > maxSearchKeys {
+		r.d.Fail("Too many search keys: at most %d are allowed", maxSearchKeys)
+	}
+	return k
+}
+
+// named reads what follows the name of a key.
+func (r *searchReader) named(name string) *searchKey {
+	d := r.d
+	k := r.count(&searchKey{})
+	if d.Err() != nil {
+		return k
+	}
+	if f, ok := flagKeys[name]; ok {
+		k.op, k.flags = f.op, f.flags
+		return k
+	}
+	if op, ok := dateKeys[name]; ok {
+		d.SP()
+		k.op, k.day = op, dayOf(d.Date())
+		return k
+	}
+	if op, ok := numberKeys[name]; ok {
+		d.SP()
+		k.op, k.number = op, int64(d.Number64())
+		return k
+	}
+	if q, ok := textKeys[name]; ok {
+		d.SP()
+		return r.text(k, q)
+	}
+	switch name {
+	case "ALL":
+		k.op = opAll
+	case "RECENT":
+		k.op = opRecent
+	case "OLD":
+		k.op, k.kids = opNot, []*searchKey{{op: opRecent}}
+	case "NEW":
+		k.op, k.kids = opAnd, []*searchKey{{op: opRecent}, {op: opUnflags, flags: view.Seen}}
+	case "UID":
+		d.SP()
+		k.op, k.set = opSet, readMessageSet(d, true)
+	case "KEYWORD", "UNKEYWORD":
+		d.SP()
+		return r.keyword(k, name == "UNKEYWORD")
+	case "HEADER":
+		d.SP()
+		field := d.AString()
+		d.SP()
+		return r.text(k, index.Query{In: index.Header, Field: field})
+	case "MODSEQ":
+		d.SP()
+		r.modSeq(k)
+	case "NOT":
+		d.SP()
+		k.op = opNot
+		d.Nest(func() { k.kids = []*searchKey{r.key()} })
+	case "OR":
+		d.SP()
+		k.op = opOr
+		d.Nest(func() {
+			a := r.key()
+			d.SP()
+			k.kids = []*searchKey{a, r.key()}
+		})
+	default:
+		d.Fail("Unknown search key %.40q", name)
+	}
+	return k
+}
+
+func (r *searchReader) keyword(k *searchKey, not bool) *searchKey {
+	k.op, k.keyword = opKeyword, string(r.d.Flag())
+	if strings.HasPrefix(k.keyword, `\`) {
+		r.d.Fail("%.40s is no keyword", k.keyword)
+	}
+	if not {
+		return &searchKey{op: opNot, kids: []*searchKey{k}}
+	}
+	return k
+}
+
+// modSeq reads what follows MODSEQ. All flags of a message share one MODSEQ, so
+// which of them is asked about does not matter (RFC 7162 section 3.1.5).
+//
+// search-modsequence = "MODSEQ" [SP entry-name SP entry-type-req] SP mod-sequence-valzer
+func (r *searchReader) modSeq(k *searchKey) {
+	d := r.d
+	if d.Peek() == '"' {
+		d.String()
+		d.SP()
+		if kind := d.Keyword(); kind != "SHARED" && kind != "PRIV" && kind != "ALL" {
+			d.Fail("Unknown kind of metadata %.40q", kind)
+		}
+		d.SP()
+	}
+	k.op, k.number = opModSeq, int64(d.Number64())
+	r.cmd.modSeq = true
+}
+
+// text reads the string of a key.
+func (r *searchReader) text(k *searchKey, q index.Query) *searchKey {
+	s := r.d.AString()
+	k.op, k.query = opText, len(r.cmd.queries)
+	if k.query == maxSearchTexts {
+		r.d.Fail("Too many strings to search for: at most %d are allowed", maxSearchTexts)
+	}
+	if r.charset != nil {
+		var ok bool
+		if q.Text, ok = r.charset.decode(s); !ok {
+			r.d.Fail("The string to search for is not in %s", r.charset.name)
+		}
+	}
+	r.cmd.queries = append(r.cmd.queries, q)
+	return k
+}
+
+func (c *searchCmd) run(ctx context.Context, s *session) error {
+	if c.badCharset {
+		return no("BADCHARSET ("+charsetNames()+")", "Charset not supported")
+	}
+	if c.modSeq {
+		s.enableCondstore()
+	}
+	v, err := s.view(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, maxSearchTime)
+	defer cancel()
+	found, err := c.search(ctx, s, v)
+	if err != nil {
+		return err
+	}
+	c.tell(s, v, found)
+	return nil
+}
+
+// mailbox-data =/ "SEARCH" [1*(SP nz-number) SP search-sort-mod-seq]
+func (c *searchCmd) tell(s *session, v *view.View, found view.UIDSet) {
+	b := append(s.scratch[:0], "* SEARCH"...)
+	for uid := range found.All() {
+		n := uint32(uid)
+		if !c.uid {
+			n = s.number(uid)
+		}
+		b = appendNumber(append(b, ' '), n)
+		if len(b) >= flushAt {
+			s.enc.Bytes(b)
+			b = b[:0]
+		}
+	}
+	if c.modSeq && !found.Empty() {
+		highest := id.ModSeq(0)
+		for m := range v.In(found) {
+			highest = max(highest, m.ModSeq)
+		}
+		s.reported = max(s.reported, highest)
+		b = append(b, " (MODSEQ "...)
+		b = appendNumber(b, highest)
+		b = append(b, ')')
+	}
+	b = append(b, "\r\n"...)
+	s.enc.Bytes(b)
+	s.scratch = b[:0]
+}

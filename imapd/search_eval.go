@@ -1,0 +1,267 @@
+package imapd
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"golang.org/x/sync/errgroup"
+
+	"mailstead.dev/index"
+	"mailstead.dev/store/id"
+	"mailstead.dev/store/message"
+	"mailstead.dev/store/view"
+)
+
+// How a search is answered: first from the view alone, which settles most
+// messages; then, for those that it leaves open, from what was kept of the parsed
+// message; and only for those that are still open from the content.
+
+// truth is what is known of a key for a message.
+type truth uint8
+
+const (
+	isFalse truth = iota
+	isTrue
+	isOpen // more has to be read to tell
+)
+
+func truthOf(b bool) truth {
+	if b {
+		return isTrue
+	}
+	return isFalse
+}
+
+// evidence is what has been read of a message beyond the view, nil for nothing.
+type evidence struct {
+	meta    *message.Meta
+	found   []bool // answers to the queries
+	settled []bool // which of them are known; nil: all
+}
+
+// checkEvery is after how many messages it is looked whether anybody still waits.
+const checkEvery = 1024
+
+// search returns the UIDs of the messages that match.
+func (c *searchCmd) search(ctx context.Context, s *session, v *view.View) (view.UIDSet, error) {
+	c.key.resolve(s, v)
+	c.key.order()
+	recent := s.selected.recent
+	var found, open []id.UID
+	n := 0
+	for m := range v.In(s.selected.told.UIDs) {
+		if n++; n%checkEvery == 0 && ctx.Err() != nil {
+			return view.UIDSet{}, ctx.Err()
+		}
+		switch c.key.eval(&m, recent, nil) {
+		case isTrue:
+			found = append(found, m.UID)
+		case isOpen:
+			open = append(open, m.UID)
+		}
+	}
+	set := view.NewUIDSet(found...)
+	if len(open) == 0 {
+		return set, nil
+	}
+	more, err := c.searchEmails(ctx, s, v, view.NewUIDSet(open...))
+	return set.Union(more), err
+}
+
+// searchEmails returns those of the messages uids that match, looking at their emails.
+func (c *searchCmd) searchEmails(ctx context.Context, s *session, v *view.View, uids view.UIDSet) (view.UIDSet, error) {
+	matcher := index.NewMatcher(c.queries)
+	var found []id.UID
+	err := s.selected.eachBatch(ctx, v, uids, func(b emailsOf) error {
+		matches, err := c.searchBatch(ctx, s.selected, matcher, b)
+		for i, m := range matches {
+			if m {
+				found = append(found, b.messages[i].UID)
+			}
+		}
+		return err
+	})
+	return view.NewUIDSet(found...), err
+}
+
+// searchBatch tells which messages of a batch match. A message that is gone does not.
+func (c *searchCmd) searchBatch(ctx context.Context, sel *selected, matcher *index.Matcher, b emailsOf) ([]bool, error) {
+	matches := make([]bool, len(b.messages))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(4)
+	for i := range b.messages {
+		m, meta := &b.messages[i], b.emails[i].Meta
+		if meta == nil {
+			continue
+		}
+		known := evidence{meta: meta}
+		known.found, known.settled = matcher.FromMeta(meta)
+		switch c.key.eval(m, sel.recent, &known) {
+		case isTrue:
+			matches[i] = true
+		case isOpen:
+			g.Go(func() error {
+				found, err := matcher.Match(ctx, meta, func() (message.Reader, error) { return sel.Content(ctx, m.Email) })
+				if isExpunged(err) {
+					return nil
+				}
+				matches[i] = err == nil && c.key.eval(m, sel.recent, &evidence{meta: meta, found: found}) == isTrue
+				return err
+			})
+		}
+	}
+	return matches, g.Wait()
+}
+
+// resolve looks up in a view what keys name: messages, keywords.
+func (k *searchKey) resolve(s *session, v *view.View) {
+	switch k.op {
+	case opSet:
+		if k.set.uid {
+			k.uids = s.uids(k.set.uids)
+		} else {
+			k.uids = s.lenientNumbers(k.set.seqs)
+		}
+	case opKeyword:
+		k.bit = slices.IndexFunc(v.Keywords(), func(name string) bool { return strings.EqualFold(name, k.keyword) })
+	}
+	for _, kid := range k.kids {
+		kid.resolve(s, v)
+	}
+}
+
+// lenientNumbers returns the UIDs of message numbers. In a search, a number of
+// which there is no message matches none: many clients ask for 1:* whatever there is.
+func (s *session) lenientNumbers(set imap.SeqSet) view.UIDSet {
+	told := s.selected.told.UIDs
+	count := uint32(told.Len())
+	var ranges []view.Range
+	for _, r := range set {
+		first, last := r.Start, r.Stop
+		if first == 0 {
+			first = count
+		}
+		if last == 0 {
+			first, last = min(first, count), max(first, count)
+		}
+		if last = min(last, count); first <= last && first > 0 {
+			ranges = append(ranges, view.Range{First: told.Select(int(first)), Last: told.Select(int(last))})
+		}
+	}
+	return view.UIDSetOf(ranges...).Intersect(told)
+}
+
+// order puts cheap keys first, so that the others are often not asked.
+func (k *searchKey) order() {
+	for _, kid := range k.kids {
+		kid.order()
+	}
+	slices.SortStableFunc(k.kids, func(a, b *searchKey) int { return cmp.Compare(a.cost(), b.cost()) })
+}
+
+func (k *searchKey) cost() int {
+	switch {
+	case k.op >= opText:
+		return 2
+	case k.op >= opSentBefore:
+		return 1
+	}
+	cost := 0
+	for _, kid := range k.kids {
+		cost = max(cost, kid.cost())
+	}
+	return cost
+}
+
+// eval tells whether a message matches, as far as known tells.
+func (k *searchKey) eval(m *view.Message, recent view.UIDSet, known *evidence) truth {
+	switch k.op {
+	case opAnd:
+		return k.all(isTrue, m, recent, known)
+	case opOr:
+		return k.all(isFalse, m, recent, known)
+	case opNot:
+		return k.kids[0].eval(m, recent, known).not()
+	case opAll:
+		return isTrue
+	case opSet:
+		return truthOf(k.uids.Contains(m.UID))
+	case opFlags:
+		return truthOf(m.Flags&k.flags == k.flags)
+	case opUnflags:
+		return truthOf(m.Flags&k.flags == 0)
+	case opKeyword:
+		return truthOf(k.bit >= 0 && m.Keywords.Has(k.bit))
+	case opRecent:
+		return truthOf(recent.Contains(m.UID))
+	case opBefore, opOn, opSince:
+		return truthOf(k.compareDay(m.InternalDate, k.op-opBefore))
+	case opLarger:
+		return truthOf(m.Size > k.number)
+	case opSmaller:
+		return truthOf(m.Size < k.number)
+	case opModSeq:
+		return truthOf(int64(m.ModSeq) >= k.number)
+	}
+	switch {
+	case known == nil:
+		return isOpen
+	case k.op != opText:
+		return truthOf(!known.meta.SentDate.IsZero() && k.compareDay(known.meta.SentDate, k.op-opSentBefore))
+	case known.settled != nil && !known.settled[k.query]:
+		return isOpen
+	}
+	return truthOf(known.found[k.query])
+}
+
+// all tells whether all kids are goal; one that is the opposite decides.
+func (k *searchKey) all(goal truth, m *view.Message, recent view.UIDSet, known *evidence) truth {
+	result := goal
+	for _, kid := range k.kids {
+		switch kid.eval(m, recent, known) {
+		case goal:
+		case isOpen:
+			result = isOpen
+		default:
+			return goal.not()
+		}
+	}
+	return result
+}
+
+func (t truth) not() truth {
+	switch t {
+	case isTrue:
+		return isFalse
+	case isFalse:
+		return isTrue
+	}
+	return isOpen
+}
+
+// compareDay compares the day of t with the key's: before, on, since.
+func (k *searchKey) compareDay(t time.Time, how searchOp) bool {
+	switch day := dayOf(t); how {
+	case 0:
+		return day < k.day
+	case 1:
+		return day == k.day
+	}
+	return dayOf(t) >= k.day
+}
+
+// dayOf returns the day that t names in its own zone, as a number that orders
+// days: searches disregard time and zone (RFC 3501 section 6.4.4).
+func dayOf(t time.Time) int {
+	year, month, day := t.Date()
+	return year*10000 + int(month)*100 + day
+}
+
+func appendNumber[N ~uint32 | ~int64](b []byte, n N) []byte {
+	return strconv.AppendUint(b, uint64(n), 10)
+}
