@@ -29,6 +29,7 @@ var responses = []struct {
 	{as[*quota.OverError], "NO", "OVERQUOTA", "Quota exceeded"},
 	{is(store.ErrTooBig), "NO", "TOOBIG", "Message too big"},
 	{is(store.ErrKeywords), "NO", "LIMIT", "Too many keywords in this mailbox"},
+	{is(store.ErrFull), "NO", "LIMIT", "The mailbox has no UID left: create another"},
 	{is(store.ErrExpunged), "NO", "EXPUNGEISSUED", "Some of the messages are gone"},
 	{is(store.ErrAuth), "NO", "AUTHENTICATIONFAILED", "Wrong login or password"},
 	{is(store.ErrDisabled), "NO", "CONTACTADMIN", "Account disabled"},

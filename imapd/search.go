@@ -261,7 +261,7 @@ func (r *searchReader) keyword(k *searchKey, not bool) *searchKey {
 func (r *searchReader) modSeq(k *searchKey) {
 	d := r.d
 	if d.Peek() == '"' {
-		d.String()
+		_ = d.String()
 		d.SP()
 		if kind := d.Keyword(); kind != "SHARED" && kind != "PRIV" && kind != "ALL" {
 			d.Fail("Unknown kind of metadata %.40q", kind)

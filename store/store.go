@@ -120,6 +120,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	return s, nil
 }
 
+// MaxMessage returns how large a message can be, in octets.
+func (s *Store) MaxMessage() int64 { return s.options.MaxMessage }
+
 // Close ends the store's work in the background and its connections.
 func (s *Store) Close() error {
 	s.folder.close()
