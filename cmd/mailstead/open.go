@@ -7,6 +7,7 @@ import (
 
 	"mailstead.dev/cmd/mailstead/config"
 	"mailstead.dev/store"
+	"mailstead.dev/store/blob"
 )
 
 // logger makes the process's logger, as the configuration says.
@@ -30,7 +31,17 @@ func (a *app) open(ctx context.Context) (*store.Store, *config.Config, error) {
 }
 
 func openStore(ctx context.Context, c *config.Config, log *slog.Logger) (*store.Store, error) {
-	return store.Open(ctx, storeOptions(c, log))
+	options := storeOptions(c, log)
+	bucket, err := blob.NewS3(blob.S3Options{
+		Endpoint: string(c.Objects.Endpoint), Region: c.Objects.Region, Bucket: c.Objects.Bucket,
+		Access: c.Objects.AccessKey, Secret: c.Objects.SecretKey.Reveal(),
+		PathStyle: c.Objects.PathStyle, CAFile: c.Objects.CAFile,
+	})
+	if err != nil {
+		return nil, err
+	}
+	options.Bucket = bucket
+	return store.Open(ctx, options)
 }
 
 func storeOptions(c *config.Config, log *slog.Logger) store.Options {

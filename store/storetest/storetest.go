@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"mailstead.dev/store"
+	"mailstead.dev/store/blob"
 	"mailstead.dev/store/storetest/testdb"
 )
 
@@ -23,7 +24,7 @@ func Config(t testing.TB) *testdb.Cluster {
 // Open opens one more store on c. It ends with the test.
 func Open(t testing.TB, c *testdb.Cluster, change ...func(*store.Options)) *store.Store {
 	t.Helper()
-	o := store.Options{DSN: c.ServingDSN, SpoolDir: t.TempDir(), Logger: logger(t)}
+	o := store.Options{DSN: c.ServingDSN, Bucket: Bucket(t, c), SpoolDir: t.TempDir(), Logger: logger(t)}
 	for _, f := range change {
 		f(&o)
 	}
@@ -37,6 +38,18 @@ func Open(t testing.TB, c *testdb.Cluster, change ...func(*store.Options)) *stor
 		}
 	})
 	return s
+}
+
+// Bucket is the bucket of c.
+func Bucket(t testing.TB, c *testdb.Cluster) blob.Bucket {
+	t.Helper()
+	b, err := blob.NewS3(blob.S3Options{
+		Endpoint: "http://" + c.Endpoint, Region: c.Region, Bucket: c.Bucket, Access: c.Access, Secret: c.Secret, PathStyle: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // logger writes to the test's output.
