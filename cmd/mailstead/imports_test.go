@@ -33,7 +33,7 @@ var layers = map[string][]string{
 	"store/view":          {"store/id"},
 	"store/message":       {"store/id"},
 	"store/blob":          {"store/id"},
-	"store/blob/blobtest":  {"store/blob"},
+	"store/blob/blobtest": {"store/blob"},
 	"store/storetest/...": {"store", "store/...", "deploy/local", "migrations", "auth"},
 	"acl":                 {},
 	"quota":               {},
