@@ -57,6 +57,7 @@ e2e-serve: build dev-deps
 
 bench: build dev-deps
 	bench/run
+	bench/puts
 
 clean:
 	rm -rf bin
