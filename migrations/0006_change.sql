@@ -138,10 +138,11 @@ BEGIN
 
     emails := charge_account(t, account, n, d_bytes, n);
 
-    INSERT INTO email (tenant_id, account_id, email_id, digest, prefix, size, sent_at, emailid, threadid, meta)
-    SELECT t, account, emails + e.number, e.digest, e.prefix, e.size, e.sent, e.emailid, e.threadid, e.meta
-    FROM unnest(e_digest, e_prefix, e_size, e_sent, e_emailid, e_threadid, e_meta)
-        WITH ORDINALITY AS e (digest, prefix, size, sent, emailid, threadid, meta, number);
+    -- Row by row, so that the plan is made once: that of a set is made anew each time.
+    FOR i IN 1 .. n LOOP
+        INSERT INTO email (tenant_id, account_id, email_id, digest, prefix, size, sent_at, emailid, threadid, meta)
+        VALUES (t, account, emails + i, e_digest[i], e_prefix[i], e_size[i], e_sent[i], e_emailid[i], e_threadid[i], e_meta[i]);
+    END LOOP;
 
     INSERT INTO mailbox_log (tenant_id, mailbox_id, modseq, uid_base, email_base, record)
     VALUES (t, box, new_modseq, uids, emails, rec);
