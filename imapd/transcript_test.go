@@ -1,0 +1,112 @@
+package imapd
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"mailstead.dev/auth"
+	"mailstead.dev/store"
+	"mailstead.dev/store/storetest"
+)
+
+// TestTranscripts plays testdata/*.imap, each with a fresh account on one server
+// and store. In them,
+//
+//	# is a comment
+//	C: is a line that the client sends
+//	S: is a line that it gets, where "..." at the end stands for any rest
+//	S: [closed] is the end of the connection
+//	C2: and S2: are a second connection of the account, and so on
+//	@raw says that the client gets the greeting and logs in itself
+//
+// $LOGIN stands for the account's login. A connection begins where it is
+// first named; at the end each that is open must have said no more than is written.
+func TestTranscripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.imap")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no transcripts: %v", err)
+	}
+	s := storetest.New(t)
+	connect := serveStore(t, s, nil)
+	for i, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".imap")
+		t.Run(name, func(t *testing.T) {
+			login := fmt.Sprintf("user%d@transcript.test", i)
+			storetest.Account(t, s, login)
+			play(t, file, login, func() *client { return connect(t) })
+		})
+	}
+}
+
+// serveStore serves a store and returns how to connect.
+func serveStore(t testing.TB, s *store.Store, change func(*Options)) func(testing.TB) *client {
+	o := testOptions(t)
+	o.Store = s
+	o.Authenticator = auth.New(s, auth.Options{})
+	if change != nil {
+		change(&o)
+	}
+	server := New(o)
+	addr := listen(t, server, server.Serve)
+	return func(t testing.TB) *client { return dial(t, addr) }
+}
+
+var transcriptLine = regexp.MustCompile(`^([CS])([0-9]*):(?: (.*))?$`)
+
+func play(t *testing.T, file, login string, connect func() *client) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := false
+	open := make(map[string]*client)
+	for i, line := range strings.Split(string(text), "\n") {
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if line == "@raw" {
+			raw = true
+			continue
+		}
+		m := transcriptLine.FindStringSubmatch(line)
+		if m == nil {
+			t.Fatalf("%s:%d: not a line of a transcript: %q", file, i+1, line)
+		}
+		who, content := m[2], strings.ReplaceAll(m[3], "$LOGIN", login)
+		if open[who] == nil {
+			open[who] = connect()
+			if !raw {
+				enter(open[who], login)
+			}
+		}
+		c := open[who]
+		switch {
+		case m[1] == "C":
+			c.send(content)
+		case content == "[closed]":
+			c.expectClosed()
+			delete(open, who)
+		default:
+			if got := c.line(); !matches(got, content) {
+				t.Fatalf("%s:%d:\n got %s\nwant %s", file, i+1, got, content)
+			}
+		}
+	}
+	for who, c := range open {
+		c.send("end LOGOUT")
+		if got := c.line(); !strings.HasPrefix(got, "* BYE ") {
+			t.Errorf("%s: connection %q is told more than is written: %q", file, who, got)
+		}
+	}
+}
+
+// enter receives the greeting and logs in.
+func enter(c *client, login string) {
+	c.expect("* OK ...")
+	c.send("enter LOGIN " + login + " " + storetest.Password)
+	c.expect("enter OK ...")
+}
