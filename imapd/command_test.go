@@ -1,0 +1,96 @@
+package imapd
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"mailstead.dev/imapd/wire"
+)
+
+// Each capability names its RFC, is announced at some time, and what it
+// promises is in the command table.
+func TestCapabilities(t *testing.T) {
+	promised := map[string][]string{
+		"IMAP4rev1": {"CAPABILITY", "NOOP", "LOGOUT", "LOGIN", "AUTHENTICATE", "SELECT", "EXAMINE", "CREATE", "DELETE", "RENAME", "SUBSCRIBE",
+			"UNSUBSCRIBE", "LIST", "LSUB", "STATUS", "APPEND", "CHECK", "CLOSE", "EXPUNGE", "SEARCH", "FETCH", "STORE", "COPY",
+			"UID SEARCH", "UID FETCH", "UID STORE", "UID COPY"},
+		"STARTTLS":  {"STARTTLS"},
+		"ID":        {"ID"},
+		"ENABLE":    {"ENABLE"},
+		"IDLE":      {"IDLE"},
+		"NAMESPACE": {"NAMESPACE"},
+		"UIDPLUS":   {"UID EXPUNGE"},
+		"UNSELECT":  {"UNSELECT"},
+		"MOVE":      {"MOVE", "UID MOVE"},
+		"CONDSTORE": {"ENABLE"},
+		"QRESYNC":   {"ENABLE"},
+	}
+	rfc := regexp.MustCompile(`^RFC [0-9]+( section [0-9.]+)?$`)
+	var needed []string
+	for _, c := range capabilities {
+		if !rfc.MatchString(c.rfc) {
+			t.Errorf("%s stands for %q", c.name, c.rfc)
+		}
+		for _, name := range promised[c.name] {
+			needed = append(needed, name)
+			if commands[name].read == nil {
+				t.Errorf("%s is announced without %s", c.name, name)
+			}
+		}
+	}
+	for name := range commands {
+		if !slices.Contains(needed, name) {
+			t.Errorf("%s is a command that no capability announces", name)
+		}
+	}
+}
+
+// What a client sends for a command, of any kind, is read to the end of
+// the line: what follows is the next command.
+func FuzzCommands(f *testing.F) {
+	var names []string
+	for name := range commands {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for i, arguments := range []string{
+		"", " x", ` "a" "b"`, " {1+}\r\nx {1}\r\ny", " 1:* (FLAGS BODY.PEEK[HEADER.FIELDS (A B)]<0.10>)", " 1 +FLAGS.SILENT (\\Seen)",
+		" INBOX (\\Seen) \"01-Feb-2006 15:04:05 +0000\" {3+}\r\nabc", " CHARSET UTF-8 OR (FROM a NOT SINCE 1-Feb-2006) UID 1:*",
+		" INBOX (CONDSTORE QRESYNC (1 2 3:4 (5 6)))", ` "" "*"`, " INBOX (MESSAGES UNSEEN)", ` ("name" NIL)`, " PLAIN =", " 1,3:5 Sent",
+		" 1:* (FLAGS) (CHANGEDSINCE 1 VANISHED)", " 1 (UNCHANGEDSINCE 3) FLAGS a",
+	} {
+		for n := range names {
+			if (n+i)%3 == 0 {
+				f.Add(uint8(n), arguments)
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, n uint8, arguments string) {
+		arguments = strings.NewReplacer("\r", "", "\n", "").Replace(arguments) // one line
+		name := names[int(n)%len(names)]
+		d := wire.NewDecoder(bufio.NewReader(strings.NewReader(arguments+"\r\nnext NOOP\r\n")), wire.DecoderOptions{MaxSkip: 1 << 16})
+		run, err := commands[name].read(d)
+		if run == nil && err == nil {
+			t.Fatal("neither something to run nor an error")
+		}
+		if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, wire.ErrFlood) {
+			return // a literal took the rest
+		}
+		if d.Skip(); d.Dead() != nil {
+			return
+		}
+		if literalEnd.MatchString(arguments) {
+			return
+		}
+		if tag := d.Tag(); tag != "next" {
+			t.Errorf("%s%q: the next command's tag is %q", name, arguments, tag)
+		}
+	})
+}
+
+var literalEnd = regexp.MustCompile(`\{[0-9]+\+?\}$`)
