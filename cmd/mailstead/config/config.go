@@ -23,7 +23,6 @@ type Config struct {
 	LMTP     LMTP     `yaml:"lmtp"`
 	HTTP     HTTP     `yaml:"http"`
 	Accounts Accounts `yaml:"accounts"`
-	Tracing  Tracing  `yaml:"tracing"`
 }
 
 // Log says what is logged, to standard error.
@@ -143,12 +142,6 @@ type HTTP struct {
 type Accounts struct {
 	// Whether new accounts get Drafts, Sent, Junk, Trash and Archive, subscribed, with their special uses (RFC 6154).
 	DefaultMailboxes bool `yaml:"default_mailboxes"`
-}
-
-// Tracing is where OpenTelemetry traces go.
-type Tracing struct {
-	// URL of an OTLP receiver over HTTP: http://127.0.0.1:4318. Empty: no traces.
-	Endpoint URL `yaml:"endpoint"`
 }
 
 // Default returns the configuration of an empty file.
