@@ -123,7 +123,7 @@ func (l *Listen) UnmarshalText(text []byte) error {
 	}
 	if path, unix := strings.CutPrefix(s, "unix:"); unix {
 		if !strings.HasPrefix(path, "/") || len(path) > 107 {
-			return errors.New("want an absolute path of at most 107 characters after unix:")
+			return errors.New("want unix: and then an absolute path of at most 107 characters")
 		}
 	} else if _, port, err := net.SplitHostPort(s); err != nil || !isPort(port) {
 		return errors.New("want host:port, :port for all addresses, or off")
