@@ -165,3 +165,5 @@ func checkAccount(t testing.TB, s *store.Store, u store.User) {
 		t.Errorf("%d of %d emails are there", gotEmails, len(list))
 	}
 }
+
+func ptr[T any](v T) *T { return &v }
