@@ -20,6 +20,30 @@ def run(args, **more):
     return done.stdout.decode(errors="replace")
 
 
+def on_terminal(args, timeout=300, **environment):
+    """Runs a program on a terminal of its own, and returns what it wrote last."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ.update(environment)
+        os.execvp(args[0], args)
+    screen, end = b"", time.monotonic() + timeout
+    while time.monotonic() < end:
+        if select.select([terminal], [], [], 1)[0]:
+            try:
+                got = os.read(terminal, 65536)
+            except OSError:  # the terminal has gone with the program
+                break
+            if not got:
+                break
+            screen = (screen + got)[-4000:]
+    else:
+        os.kill(pid, 9)
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert status == 0, f"{args[0]}: status {status}; its screen: {screen[-1500:]!r}"
+    return screen.decode(errors="replace")
+
+
 class Mbsync:
     """One account mirrored as Maildirs.
 
@@ -63,13 +87,12 @@ MaxMessages 0
 """)
 
     def sync(self):
-        """Returns what it has done: (far, near), each the numbers of messages added, flagged and trashed."""
-        out = run(["mbsync", "-c", str(self.config), "-a"])
-        summary = re.findall(r"(?:Far|Near): \+(\d+) \*(\d+) #(\d+)", out.replace("\r", "\n"))
-        if not summary:
-            out = run(["mbsync", "-V", "-c", str(self.config), "-a"])
-            raise AssertionError(f"mbsync says nothing of what it did:\n{out[-1000:]}")
-        return [tuple(map(int, s)) for s in summary[-2:]]
+        """Returns what it has done: for the far and the near side, the numbers of messages added, flagged and trashed."""
+        out = on_terminal(["mbsync", "-c", str(self.config), "-a"])  # it tells its figures to terminals only
+        found = re.findall(r"([FN]): \+(\d+)/\d+ \*(\d+)/\d+ #(\d+)/\d+", out)
+        assert found, f"mbsync says nothing of what it did: {out[-1000:]}"
+        last = {side: tuple(map(int, numbers)) for side, *numbers in found}
+        return [last["F"], last["N"]]
 
     def files(self):
         for path in sorted(self.mail.rglob("*")):
@@ -138,35 +161,15 @@ class Mutt:
         self.rc = self.folder / "muttrc"
         self.rc.write_text(f"""set imap_user="{account.login}" imap_pass="{account.password}"
 set folder="{self.url}" spoolfile="{self.url}INBOX"
-set ssl_usesystemcerts=no certificate_file="{ca}" ssl_verify_host=yes
+set ssl_ca_certificates_file="{ca}" certificate_file="" ssl_verify_host=yes
 set mbox_type=Maildir sort=mailbox-order header_cache="" message_cachedir=""
 set confirmcreate=no confirmappend=no quit=yes delete=yes move=no mark_old=no
 set wait_key=no beep=no read_inc=0 write_inc=0 net_inc=0 imap_check_subscribed=no imap_peek=yes copy=no
 """)
 
-    def press(self, box, keys, timeout=180):
-        pid, terminal = pty.fork()
-        if pid == 0:
-            os.environ.update(TERM="xterm", HOME=str(self.folder), LC_ALL="C.UTF-8")
-            os.execvp("mutt", ["mutt", "-n", "-F", str(self.rc), "-f", self.url + utf7(box), "-e", f"push '{keys}'"])
-        screen, end = b"", time.monotonic() + timeout
-        while time.monotonic() < end:
-            if select.select([terminal], [], [], 1)[0]:
-                try:
-                    got = os.read(terminal, 65536)
-                except OSError:  # the terminal is gone with its program
-                    break
-                if not got:
-                    break
-                screen = (screen + got)[-4000:]
-        else:
-            os.kill(pid, 9)
-            os.waitpid(pid, 0)
-            raise AssertionError(f"mutt does not end; its screen: {screen[-1500:]!r}")
-        os.close(terminal)
-        _, status = os.waitpid(pid, 0)
-        if status != 0:
-            raise AssertionError(f"mutt: {status}; its screen: {screen[-1500:]!r}")
+    def press(self, box, keys):
+        on_terminal(["mutt", "-n", "-F", str(self.rc), "-f", self.url + utf7(box), "-e", f"push '{keys}'"],
+                    TERM="xterm", HOME=str(self.folder), LC_ALL="C.UTF-8")
 
     def read(self, box):
         out = self.folder / "copy"

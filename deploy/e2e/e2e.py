@@ -73,7 +73,7 @@ class Run:
             s.ok(s.create(quoted(FOLDER)))
             s.ok(s.subscribe(quoted(FOLDER)))
             for box in s.boxes():
-                a.boxes[box] = [Message("before", content, flags) for content, flags, _ in s.read(box)]
+                a.boxes[box] = [Message("before", content, flags) for content, flags, _ in s.messages(box)]
                 assert not a.boxes[box], f"{a}: {box} is not empty"
         by = {"LMTP": 0, "APPEND": 0}
         for i, (name, content) in enumerate(self.mail):
@@ -115,16 +115,16 @@ class Run:
         print(title)
         for a in self.accounts:
             s = self.session(a)
-            a.check("imaplib", {box: [(c, f) for c, f, _ in s.read(box)] for box in s.boxes()})
+            a.check("imaplib", {box: [(c, f) for c, f, _ in s.messages(box)] for box in s.boxes()})
             s.leave()
 
     def change(self):
         """Flags, moves, copies and expunges through imaplib."""
         for a in self.accounts:
             s = self.session(a)
-            uids = [uid for _, _, uid in s.read("INBOX")]
-            s.read_parts("INBOX", [m for m in s.read("INBOX") if len(m[0]) < 1 << 20][::7])
-            by_uid = dict(zip(uids, self.in_order(a, "INBOX", s.read("INBOX"))))
+            uids = [uid for _, _, uid in s.messages("INBOX")]
+            s.read_parts("INBOX", [m for m in s.messages("INBOX") if len(m[0]) < 1 << 20][::7])
+            by_uid = dict(zip(uids, self.in_order(a, "INBOX", s.messages("INBOX"))))
             s.ok(s.select("INBOX"))
             every = lambda first, step: ",".join(map(str, uids[first::step]))
             s.ok(s.uid("STORE", every(0, 5), "+FLAGS.SILENT", r"(\Seen $Important)"))
@@ -173,7 +173,7 @@ class Run:
             m.add("Drafts", note)
             m.sync()
             s = self.session(a)
-            drafts = s.read("Drafts")
+            drafts = s.messages("Drafts")
             s.leave()
             # mbsync marks what it uploads, and leaves the mark.
             assert len(drafts) == 1 and re.sub(rb"X-TUID: [^\r\n]*\r\n", b"", drafts[0][0]) == note, drafts
@@ -204,7 +204,7 @@ class Run:
             m = self.client(clients.Mutt, a)
             a.check("mutt", {"Archive": m.read("Archive")}, flags=False, boxes=["Archive"], change=m.changed)
             s = self.session(a)
-            first, second = self.in_order(a, "Archive", s.read("Archive"))[:2]
+            first, second = self.in_order(a, "Archive", s.messages("Archive"))[:2]
             s.leave()
             m.press("Archive", "<first-entry><set-flag>!<jump>2<enter><save-message>=Junk<enter><sync-mailbox><quit>")
             first.flags.add(r"\Flagged")

@@ -27,8 +27,9 @@ def real(folder):
 
 def generated(count, work):
     folder = pathlib.Path(work, "corpus")
-    subprocess.run(["python3", str(CORPUS), "--count", str(count), "--format", "eml", "--out", str(folder), "--crlf"], check=True,
-                   stdout=subprocess.DEVNULL)
+    made = subprocess.run(["python3", str(CORPUS), "--count", str(count), "--format", "eml", "--out", str(folder), "--crlf"],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert made.returncode == 0, f"corpus.py: {made.stdout.decode(errors='replace')}"
     for path in sorted(folder.iterdir()):
         if path.suffix == ".eml":
             yield path.name, crlf(path.read_bytes())

@@ -78,7 +78,7 @@ class IMAP(imaplib.IMAP4_SSL):
         lines = self.ok(self.list())
         return [from_utf7(re.search(rb'"/" "?([^"]+)"?$', line)[1].decode()) for line in lines if b"\\Noselect" not in line]
 
-    def read(self, box):
+    def messages(self, box):
         """The messages of a mailbox: [(content, flags, uid)]. SIZE and the parts of each are compared with its whole."""
         self.ok(self.select(quoted(box), readonly=True))
         uids = self.ok(self.uid("SEARCH", None, "ALL"))[0].split()
