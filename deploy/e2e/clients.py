@@ -150,8 +150,8 @@ class Curl:
 class Mutt:
     """Mutt on a terminal of its own, told what keys are pressed.
 
-    Copied to a Maildir, messages have LF, and mutt takes out the fields Status, X-Status, Content-Length and Lines,
-    which it keeps for itself.
+    Copied to a Maildir, messages have LF, and mutt takes out the fields Status, X-Status, Content-Length and Lines, or
+    writes its own: these are left out on both sides.
     """
 
     def __init__(self, port, ca, account, work):
@@ -177,7 +177,8 @@ set wait_key=no beep=no read_inc=0 write_inc=0 net_inc=0 imap_check_subscribed=n
         seen = []
         for path in sorted(out.rglob("*")):
             if path.is_file():
-                seen.append((path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"), set()))
+                content = path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+                seen.append((self.changed(content), set()))
         return seen
 
     @staticmethod
