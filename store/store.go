@@ -94,6 +94,8 @@ type Store struct {
 	views     *viewCache
 	changers  *turns // those who change a mailbox from its view
 	appenders *turns
+	cache     *blob.Cache
+	contents  *knownContents
 	watch     *watch
 	folder    *folder
 }
@@ -102,6 +104,9 @@ type Store struct {
 // where the role that it serves as could get past row-level security.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	o = o.withDefaults()
+	if o.Bucket == nil {
+		return nil, errors.New("no bucket for the store's content")
+	}
 	pool, err := newPool(ctx, o)
 	if err != nil {
 		return nil, err
@@ -111,6 +116,16 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		views:     newViewCache(o.ViewCacheBytes),
 		changers:  newTurns(1),
 		appenders: newTurns(maxAppenders),
+	}
+	if s.cache, err = blob.NewCache(blob.CacheOptions{
+		Bytes: o.BlobCacheBytes, Dir: o.BlobCacheDir, DirBytes: o.BlobCacheDirBytes, Logger: o.Logger,
+	}); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	if s.contents, err = newKnownContents(); err != nil {
+		pool.Close()
+		return nil, err
 	}
 	s.watch, s.folder = newWatch(s), newFolder(s)
 	if err := s.checkRole(ctx); err != nil {

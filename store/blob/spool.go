@@ -59,6 +59,18 @@ func NewSpool(r io.Reader, memory int, dir string, tee io.Writer) (_ *Spool, err
 	return s, nil
 }
 
+// SpoolOf is NewSpool for content that is in memory, and stays there.
+func SpoolOf(content []byte) *Spool {
+	s := &Spool{Digest: sha256.Sum256(content), Layout: Layout{Encoding: EncodingZstd, Size: int64(len(content))}}
+	for len(content) > 0 {
+		n, before := min(len(content), FrameSize), len(s.memory)
+		s.memory = appendFrame(s.memory, content[:n])
+		s.Layout.Frames = append(s.Layout.Frames, int64(len(s.memory)-before))
+		content = content[n:]
+	}
+	return s
+}
+
 // add appends a stored frame, and moves all to a file when it gets too much for memory.
 func (s *Spool) add(frame []byte, memory int, dir string) error {
 	if s.file == nil {

@@ -1,0 +1,96 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"mailstead.dev/store/id"
+	"mailstead.dev/store/message"
+)
+
+// emailBatch is how many emails are read from the database at a time.
+const emailBatch = 256
+
+// Email is a stored email of an account, without its content.
+type Email struct {
+	ID       id.Email
+	EmailID  id.Object
+	ThreadID id.Object
+	Size     int64
+	Meta     *message.Meta // with the prefix applied
+}
+
+// Emails calls yield for each email, in the order asked, reading a bounded
+// number at a time. Those that do not exist (any more) are left out.
+func (m *Mailbox) Emails(ctx context.Context, ids []id.Email, yield func(Email) error) error {
+	for some := range slices.Chunk(ids, emailBatch) {
+		rows, err := m.emailRows(ctx, some)
+		if err != nil {
+			return err
+		}
+		for _, email := range some {
+			row, ok := rows[email]
+			if !ok {
+				continue
+			}
+			e, err := row.email()
+			if err != nil {
+				return fmt.Errorf("email %d of account %d: %w", email, m.Owner, err)
+			}
+			if err := yield(e); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// emailRow is a row of email, without what only its content needs.
+type emailRow struct {
+	EmailID  id.Email
+	ObjectID id.Object
+	ThreadID id.Object
+	Size     int64
+	Prefix   []byte
+	Meta     []byte
+}
+
+func (r *emailRow) email() (Email, error) {
+	meta, err := message.DecodeMeta(r.Meta)
+	if err != nil {
+		return Email{}, err
+	}
+	if len(r.Prefix) > 0 {
+		meta = meta.WithPrefix(r.Prefix)
+	}
+	return Email{ID: r.EmailID, EmailID: r.ObjectID, ThreadID: r.ThreadID, Size: r.Size, Meta: meta}, nil
+}
+
+func (m *Mailbox) emailRows(ctx context.Context, ids []id.Email) (map[id.Email]emailRow, error) {
+	const query = `
+		SELECT email_id, emailid, threadid, size, prefix, meta
+		FROM email
+		WHERE tenant_id = $1 AND account_id = $2 AND email_id = ANY ($3)`
+
+	var found map[id.Email]emailRow
+	err := m.store.read(ctx, m.Tenant, func(b *pgx.Batch) {
+		found = make(map[id.Email]emailRow, len(ids))
+		b.Queue(query, m.Tenant, m.Owner, ids).Query(func(rows pgx.Rows) error {
+			for rows.Next() {
+				var r emailRow
+				if err := rows.Scan(&r.EmailID, &r.ObjectID, &r.ThreadID, &r.Size, &r.Prefix, &r.Meta); err != nil {
+					return err
+				}
+				found[r.EmailID] = r
+			}
+			return rows.Err()
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read emails: %w", err)
+	}
+	return found, nil
+}
