@@ -19,7 +19,7 @@ func ContentForTest(t id.Tenant, text string) *Content {
 	return &Content{
 		Size: int64(len(text)), Meta: meta, tenant: t, digest: sha256.Sum256([]byte(text)),
 		layout: blob.Layout{Encoding: blob.EncodingZstd, Size: int64(len(text)), Frames: []int64{int64(len(text))}},
-		staged: []byte(text),
+		staged: []byte(text), meta: meta.Encode(),
 	}
 }
 

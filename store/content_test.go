@@ -1,0 +1,225 @@
+package store_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"mailstead.dev/store"
+	"mailstead.dev/store/blob/blobtest"
+	"mailstead.dev/store/id"
+	"mailstead.dev/store/message"
+	"mailstead.dev/store/storetest"
+)
+
+// letter makes a message of about size octets, the same for the same seed: lines of base64-like text, which compress a little.
+func letter(seed uint64, size int) string {
+	random := rand.New(rand.NewPCG(seed, 1))
+	var b strings.Builder
+	fmt.Fprintf(&b, "From: a@one.test\r\nSubject: letter %d\r\nMessage-ID: <%d@one.test>\r\n\r\n", seed, seed)
+	for b.Len() < size {
+		for range 72 {
+			b.WriteByte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"[random.IntN(64)])
+		}
+		b.WriteString("\r\n")
+	}
+	return b.String()
+}
+
+func receive(t *testing.T, s *store.Store, tenant id.Tenant, text string) *store.Content {
+	t.Helper()
+	c, err := s.Receive(t.Context(), tenant, strings.NewReader(text))
+	if err != nil {
+		t.Fatalf("receive %d octets: %v", len(text), err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// deliver appends messages with a prefix, and returns their email numbers.
+func deliver(t *testing.T, s *store.Store, m *store.Mailbox, prefix string, texts ...string) []id.Email {
+	t.Helper()
+	var ids []id.Email
+	for _, text := range texts {
+		if _, err := m.Append(t.Context(), store.Incoming{Content: receive(t, s, m.Tenant, text), Prefix: []byte(prefix)}); err != nil {
+			t.Fatalf("append: %v", err)
+		}
+		v := viewOf(t, m)
+		ids = append(ids, v.At(v.Len()-1).Email)
+	}
+	return ids
+}
+
+// contentOf reads a range of an email.
+func contentOf(ctx context.Context, m *store.Mailbox, email id.Email, off, n int64) (string, error) {
+	r, err := m.Content(ctx, email)
+	if err != nil {
+		return "", err
+	}
+	return rangeOf(ctx, r, off, n)
+}
+
+func rangeOf(ctx context.Context, r message.Reader, off, n int64) (string, error) {
+	rc, err := r.Open(ctx, off, n)
+	if err != nil {
+		return "", err
+	}
+	defer rc.Close()
+	data, err := io.ReadAll(rc)
+	return string(data), err
+}
+
+func checkContent(t *testing.T, m *store.Mailbox, email id.Email, want string) {
+	t.Helper()
+	got, err := contentOf(t.Context(), m, email, 0, 1<<30)
+	if err != nil || got != want {
+		t.Errorf("content of email %d: %d octets, %v; want %d", email, len(got), err, len(want))
+	}
+}
+
+func TestContent(t *testing.T) {
+	for name, change := range map[string]func(*store.Options){
+		"staged":     func(*store.Options) {},
+		"NoStaging":  func(o *store.Options) { o.NoStaging = true },
+		"StagedMax":  func(o *store.Options) { o.StagedMax = 100 },
+		"disk cache": func(o *store.Options) { o.NoStaging, o.BlobCacheDir, o.BlobCacheBytes = true, t.TempDir(), 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := storetest.Config(t)
+			s := storetest.Open(t, c, change)
+			u := storetest.Account(t, s, "a@one.test")
+			m := open(t, s, u, "INBOX")
+			texts := []string{"", "x", letter(1, 500), letter(2, 128<<10), letter(3, 128<<10-30), letter(4, 1<<20), letter(5, 5<<20), strings.Repeat("y", 3<<20)}
+			const prefix = "Return-Path: <>\r\n"
+			ids := deliver(t, s, m, prefix, texts...)
+			fresh := storetest.Open(t, c, change) // which has nothing in memory
+			for _, s := range []*store.Store{s, fresh, fresh} {
+				m := open(t, s, u, "INBOX")
+				for i, text := range texts {
+					checkContent(t, m, ids[i], prefix+text)
+				}
+			}
+			random := rand.New(rand.NewPCG(1, 2))
+			for range 200 {
+				i := random.IntN(len(texts))
+				want := prefix + texts[i]
+				off := random.IntN(len(want) + 1)
+				n := random.IntN(len(want) + 10)
+				got, err := contentOf(t.Context(), m, ids[i], int64(off), int64(n))
+				if want := want[off:min(off+n, len(want))]; err != nil || got != want {
+					t.Fatalf("message %d [%d, +%d): %d octets, %v; want %d", i, off, n, len(got), err, len(want))
+				}
+			}
+		})
+	}
+}
+
+// The meta of a message is the same whether it came in one piece or by the pipe, and sizes are those with the prefix.
+func TestEmails(t *testing.T) {
+	s := storetest.New(t)
+	u := storetest.Account(t, s, "a@one.test")
+	m := open(t, s, u, "INBOX")
+	const prefix = "Return-Path: <>\r\n"
+	texts := []string{letter(1, 500), letter(2, 300<<10), letter(3, 700)}
+	ids := deliver(t, s, m, prefix, texts...)
+	asked := []id.Email{ids[2], 1000, ids[0], ids[1]}
+	var got []store.Email
+	if err := m.Emails(t.Context(), asked, func(e store.Email) error {
+		got = append(got, e)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 3 {
+		t.Fatalf("%d emails, want 3", len(got))
+	}
+	for i, at := range []int{2, 0, 1} {
+		e, want := got[i], prefix+texts[at]
+		if e.ID != ids[at] || e.Size != int64(len(want)) || e.Meta.Size != e.Size || e.EmailID == "" || e.ThreadID == "" {
+			t.Errorf("email %d: %+v, size %d", at, e, len(want))
+		}
+		if subject := fmt.Sprintf("letter %d", at+1); e.Meta.Envelope.Subject != subject {
+			t.Errorf("subject %q, want %q", e.Meta.Envelope.Subject, subject)
+		}
+		body := e.Meta.Root.Body
+		if text, err := contentOf(t.Context(), m, e.ID, body.Off, body.Len); err != nil || text != want[strings.Index(want, "\r\n\r\n")+4:] {
+			t.Errorf("body of email %d: %d octets, %v", at, len(text), err)
+		}
+	}
+	stop := errors.New("stop")
+	if err := m.Emails(t.Context(), asked, func(store.Email) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("error of yield: %v", err)
+	}
+	if _, err := m.Content(t.Context(), 1000); !errors.Is(err, store.ErrExpunged) {
+		t.Errorf("content of no email: %v", err)
+	}
+}
+
+func TestReceiveLimits(t *testing.T) {
+	s := storetest.New(t, func(o *store.Options) { o.MaxMessage = 300 << 10 })
+	u := storetest.Account(t, s, "a@one.test")
+	for size, want := range map[int]error{300 << 10: nil, 300<<10 + 1: store.ErrTooBig, 2 << 20: store.ErrTooBig} {
+		r := &io.LimitedReader{R: repeat('a'), N: int64(size)}
+		c, err := s.Receive(t.Context(), u.Tenant, r)
+		if !errors.Is(err, want) {
+			t.Errorf("%d octets: %v, want %v", size, err, want)
+		}
+		if read := int64(size) - r.N; read > 300<<10+1 {
+			t.Errorf("of %d octets %d were read", size, read)
+		}
+		if c != nil && c.Size != int64(size) {
+			t.Errorf("size %d, want %d", c.Size, size)
+		}
+	}
+	broken := errors.New("broken")
+	for _, size := range []int{0, 100, 200 << 10} {
+		r := io.MultiReader(bytes.NewReader(make([]byte, size)), iotest.ErrReader(broken))
+		if _, err := s.Receive(t.Context(), u.Tenant, r); !errors.Is(err, broken) {
+			t.Errorf("reader that breaks after %d octets: %v", size, err)
+		}
+	}
+}
+
+// repeat reads as one octet for ever.
+type repeat byte
+
+func (r repeat) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = byte(r)
+	}
+	return len(p), nil
+}
+
+// Without object storage small mail is taken, large mail is not, and nothing of it is left; then all goes on.
+func TestBucketAway(t *testing.T) {
+	bucket, c := &blobtest.Memory{}, storetest.Config(t)
+	inMemory := func(o *store.Options) { o.Bucket = bucket }
+	s := storetest.Open(t, c, inMemory)
+	u := storetest.Account(t, s, "a@one.test")
+	m := open(t, s, u, "INBOX")
+	small, large := letter(1, 1000), letter(2, 1<<20)
+	before := deliver(t, s, m, "", large)
+	bucket.SetAway(true)
+	ids := deliver(t, s, m, "", small)
+	if _, err := s.Receive(t.Context(), u.Tenant, strings.NewReader(letter(3, 1<<20))); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("large message without object storage: %v", err)
+	}
+	checkContent(t, m, ids[0], small)
+	other := storetest.Open(t, c, inMemory)
+	if _, err := contentOf(t.Context(), open(t, other, u, "INBOX"), before[0], 0, 100); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("reading without object storage: %v", err)
+	}
+	bucket.SetAway(false)
+	checkContent(t, open(t, other, u, "INBOX"), before[0], large)
+	checkContent(t, m, deliver(t, s, m, "", letter(3, 1<<20))[0], letter(3, 1<<20))
+}
