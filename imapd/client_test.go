@@ -56,20 +56,6 @@ func (c *client) expect(want string) {
 	}
 }
 
-// do sends a command and receives up to its tagged answer.
-func (c *client) do(line string) []string {
-	c.t.Helper()
-	c.send(line)
-	tag, _, _ := strings.Cut(line, " ")
-	var lines []string
-	for {
-		lines = append(lines, c.line())
-		if strings.HasPrefix(lines[len(lines)-1], tag+" ") {
-			return lines
-		}
-	}
-}
-
 // expectClosed demands that the server has closed the connection.
 func (c *client) expectClosed() {
 	c.t.Helper()

@@ -263,7 +263,6 @@ type client struct {
 	uids     []id.UID
 	flags    map[id.UID]Message
 	keywords int
-	withheld bool
 	highest  id.ModSeq // of HIGHESTMODSEQ, that it would resynchronize from
 }
 
