@@ -1,0 +1,299 @@
+package imapd
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapclient"
+
+	"mailstead.dev/auth"
+	"mailstead.dev/store"
+	"mailstead.dev/store/storetest"
+)
+
+// Whole mail through go-imap's client, as a second opinion on the wire.
+
+// imapClient logs in to an account of its own.
+func imapClient(t testing.TB, s *store.Store, login string) *imapclient.Client {
+	t.Helper()
+	storetest.Account(t, s, login)
+	o := testOptions(t)
+	o.Store = s
+	o.Authenticator = auth.New(s, auth.Options{})
+	server := New(o)
+	return clientOf(t, listen(t, server, server.Serve), login)
+}
+
+func clientOf(t testing.TB, addr, login string) *imapclient.Client {
+	t.Helper()
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := imapclient.New(nc, nil)
+	t.Cleanup(func() { c.Close() })
+	if err := c.Login(login, storetest.Password).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// appendMail appends a message and returns its UID.
+func appendMail(t testing.TB, c *imapclient.Client, mailbox string, text []byte, options *imap.AppendOptions) imap.UID {
+	t.Helper()
+	cmd := c.Append(mailbox, int64(len(text)), options)
+	if _, err := cmd.Write(text); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Close(); err != nil {
+		t.Fatal(err)
+	}
+	data, err := cmd.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data.UID
+}
+
+// testMail is mail of all shapes: generated, and real where there is a folder of it.
+func testMail(t testing.TB) map[string][]byte {
+	mail := map[string][]byte{
+		"nested":        []byte(nested),
+		"one line":      []byte("x"),
+		"only a header": []byte("Subject: x\r\n"),
+		"empty header":  []byte("\r\nbody\r\n"),
+		"NUL":           []byte("Subject: a\x00b\r\n\r\nc\x00d\r\n"),
+		"8 bit":         []byte("Subject: gr\xfcn\r\n\r\n\xff\xfe\r\n"),
+		"bare LF":       []byte("Subject: x\nTo: y\n\nbody\n"),
+		"long header":   []byte("Subject: " + strings.Repeat("x", 100_000) + "\r\n\r\nbody\r\n"),
+		"many fields":   []byte(strings.Repeat("X-Field: value\r\n", 5000) + "\r\nbody\r\n"),
+		"long line":     []byte("Subject: x\r\n\r\n" + strings.Repeat("y", 300_000) + "\r\n"),
+		"deep":          []byte(strings.Repeat("Content-Type: message/rfc822\r\n\r\n", 150) + "end\r\n"),
+		"no boundary":   []byte("Content-Type: multipart/mixed\r\n\r\n--x\r\n\r\nbody\r\n"),
+	}
+	dir := os.Getenv("MAIL_DIR")
+	if dir == "" {
+		dir = "../../shared/mail"
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) == 0 {
+		t.Logf("no folder of real mail at %s: generated mail only", dir)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(text) > 0 {
+			mail[filepath.Base(file)] = text
+		}
+	}
+	return mail
+}
+
+func TestMailThroughClient(t *testing.T) {
+	s := storetest.New(t)
+	c := imapClient(t, s, "mail@client.test")
+	mail := testMail(t)
+	if _, err := c.Select("INBOX", nil).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range mail {
+		uid := appendMail(t, c, "INBOX", text, nil)
+		t.Run(name, func(t *testing.T) { checkMail(t, c, uid, text) })
+	}
+	checkAll(t, c, mail)
+}
+
+// checkMail fetches a message in many ways and compares with its text.
+func checkMail(t *testing.T, c *imapclient.Client, uid imap.UID, text []byte) {
+	whole := &imap.FetchItemBodySection{Peek: true}
+	header := &imap.FetchItemBodySection{Specifier: imap.PartSpecifierHeader, Peek: true}
+	body := &imap.FetchItemBodySection{Specifier: imap.PartSpecifierText, Peek: true}
+	partial := &imap.FetchItemBodySection{Partial: &imap.SectionPartial{Offset: 10, Size: 100}, Peek: true}
+	got := fetchOne(t, c, uid, &imap.FetchOptions{
+		Envelope: true, RFC822Size: true, BodyStructure: &imap.FetchItemBodyStructure{Extended: true},
+		BodySection: []*imap.FetchItemBodySection{whole, header, body, partial},
+	})
+	if got.RFC822Size != int64(len(text)) {
+		t.Errorf("RFC822.SIZE is %d, want %d", got.RFC822Size, len(text))
+	}
+	if !bytes.Equal(got.FindBodySection(whole), text) {
+		t.Errorf("BODY[] is not what was appended")
+	}
+	if both := slices.Concat(got.FindBodySection(header), got.FindBodySection(body)); !bytes.Equal(both, text) {
+		t.Errorf("BODY[HEADER] and BODY[TEXT] are not the message: %d and %d octets of %d",
+			len(got.FindBodySection(header)), len(got.FindBodySection(body)), len(text))
+	}
+	if want := text[min(10, len(text)):min(110, len(text))]; !bytes.Equal(got.FindBodySection(partial), want) {
+		t.Errorf("BODY[]<10.100> is %q, want %q", got.FindBodySection(partial), want)
+	}
+	meta := parsed(t, string(text))
+	got.BodyStructure.Walk(func(path []int, part imap.BodyStructure) bool {
+		single, ok := part.(*imap.BodyStructureSinglePart)
+		place, there := meta.Section(path, "")
+		if !ok || !there {
+			return true
+		}
+		section := &imap.FetchItemBodySection{Part: path, Peek: true}
+		content := fetchOne(t, c, uid, &imap.FetchOptions{BodySection: []*imap.FetchItemBodySection{section}}).FindBodySection(section)
+		if !bytes.Equal(content, text[place.Off:place.End()]) || int64(len(content)) != int64(single.Size) {
+			t.Errorf("BODY%v has %d octets, want %d; the structure says %d", path, len(content), place.Len, single.Size)
+		}
+		return true
+	})
+}
+
+func fetchOne(t *testing.T, c *imapclient.Client, uid imap.UID, options *imap.FetchOptions) *imapclient.FetchMessageBuffer {
+	t.Helper()
+	messages, err := c.Fetch(imap.UIDSetNum(uid), options).Collect()
+	if err != nil || len(messages) != 1 {
+		t.Fatalf("FETCH of UID %d: %d messages, %v", uid, len(messages), err)
+	}
+	return messages[0]
+}
+
+// checkAll fetches everything at once.
+func checkAll(t *testing.T, c *imapclient.Client, mail map[string][]byte) {
+	whole := &imap.FetchItemBodySection{}
+	messages, err := c.Fetch(imap.SeqSet{{Start: 1}}, &imap.FetchOptions{
+		Flags: true, Envelope: true, BodySection: []*imap.FetchItemBodySection{whole},
+	}).Collect()
+	if err != nil || len(messages) != len(mail) {
+		t.Fatalf("FETCH 1:*: %d messages of %d, %v", len(messages), len(mail), err)
+	}
+	texts := make(map[string]int)
+	for _, text := range mail {
+		texts[string(text)]++
+	}
+	for _, m := range messages {
+		texts[string(m.FindBodySection(whole))]--
+		if !slices.Contains(m.Flags, imap.FlagSeen) {
+			t.Errorf("message %d is not \\Seen after its FETCH", m.SeqNum)
+		}
+	}
+	for text, n := range texts {
+		if n != 0 {
+			t.Errorf("a message of %d octets came %d times too seldom", len(text), n)
+		}
+	}
+}
+
+// TestLargeMail: what does not fit into a buffer, whole and in parts.
+func TestLargeMail(t *testing.T) {
+	s := storetest.New(t)
+	c := imapClient(t, s, "large@client.test")
+	rnd := rand.New(rand.NewPCG(1, 2))
+	var text bytes.Buffer
+	text.WriteString("Subject: large\r\n\r\n")
+	for text.Len() < 12<<20 {
+		fmt.Fprintf(&text, "%x\r\n", rnd.Uint64())
+	}
+	uid := appendMail(t, c, "INBOX", text.Bytes(), &imap.AppendOptions{Time: time.Unix(1_700_000_000, 0)})
+	if _, err := c.Select("INBOX", nil).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	whole := &imap.FetchItemBodySection{Peek: true}
+	sections := []*imap.FetchItemBodySection{whole}
+	for range 5 {
+		sections = append(sections, &imap.FetchItemBodySection{Peek: true, Specifier: imap.PartSpecifierText,
+			Partial: &imap.SectionPartial{Offset: rnd.Int64N(12 << 20), Size: 1 + rnd.Int64N(1<<20)}})
+	}
+	got := fetchOne(t, c, uid, &imap.FetchOptions{InternalDate: true, BodySection: sections})
+	if !got.InternalDate.Equal(time.Unix(1_700_000_000, 0)) {
+		t.Errorf("INTERNALDATE is %s", got.InternalDate)
+	}
+	if len(got.BodySection) != len(sections) {
+		t.Fatalf("%d sections of %d", len(got.BodySection), len(sections))
+	}
+	body := text.Bytes()[len("Subject: large\r\n\r\n"):]
+	for i, s := range sections {
+		want := text.Bytes()
+		if s.Partial != nil {
+			from := min(s.Partial.Offset, int64(len(body)))
+			want = body[from:min(from+s.Partial.Size, int64(len(body)))]
+		}
+		if !bytes.Equal(got.BodySection[i].Bytes, want) {
+			t.Errorf("section %d has %d octets, want %d, or others", i, len(got.BodySection[i].Bytes), len(want))
+		}
+	}
+}
+
+// TestManyThroughClient: sets wider than a batch, and every command on them.
+func TestManyThroughClient(t *testing.T) {
+	const n = 700
+	s := storetest.New(t)
+	c := imapClient(t, s, "many@client.test")
+	for i := range n {
+		flags := []imap.Flag{}
+		if i%3 == 0 {
+			flags = append(flags, imap.FlagSeen)
+		}
+		appendMail(t, c, "INBOX", fmt.Appendf(nil, "Subject: message %d\r\nMessage-ID: <%d@x>\r\n\r\nbody %d\r\n", i, i, i%7),
+			&imap.AppendOptions{Flags: flags})
+	}
+	if data, err := c.Select("INBOX", nil).Wait(); err != nil || data.NumMessages != n {
+		t.Fatalf("SELECT: %+v, %v", data, err)
+	}
+	all := imap.SeqSet{{Start: 1}}
+	messages, err := c.Fetch(all, &imap.FetchOptions{UID: true, Flags: true, Envelope: true}).Collect()
+	if err != nil || len(messages) != n {
+		t.Fatalf("FETCH 1:*: %d messages, %v", len(messages), err)
+	}
+	for i, m := range messages {
+		if want := fmt.Sprintf("message %d", i); m.SeqNum != uint32(i+1) || m.Envelope.Subject != want || slices.Contains(m.Flags, imap.FlagSeen) != (i%3 == 0) {
+			t.Fatalf("message %d: %+v, subject %q", i+1, m, m.Envelope.Subject)
+		}
+	}
+	search := func(criteria *imap.SearchCriteria) []uint32 {
+		t.Helper()
+		data, err := c.Search(criteria, nil).Wait()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data.AllSeqNums()
+	}
+	if got := len(search(&imap.SearchCriteria{NotFlag: []imap.Flag{imap.FlagSeen}})); got != n-(n+2)/3 {
+		t.Errorf("%d unseen messages", got)
+	}
+	if got := search(&imap.SearchCriteria{Header: []imap.SearchCriteriaHeaderField{{Key: "Message-ID", Value: "<433@x>"}}}); !slices.Equal(got, []uint32{434}) {
+		t.Errorf("Message-ID <433@x> is found at %v", got)
+	}
+	if got := search(&imap.SearchCriteria{Body: []string{"BODY 3"}, Flag: []imap.Flag{imap.FlagSeen}}); len(got) != 33 {
+		t.Errorf("body 3, seen: %d messages", len(got))
+	}
+	changed, err := c.Store(all, &imap.StoreFlags{Op: imap.StoreFlagsAdd, Flags: []imap.Flag{imap.FlagFlagged}}, nil).Collect()
+	if err != nil || len(changed) != n {
+		t.Fatalf("STORE 1:*: %d messages, %v", len(changed), err)
+	}
+	copied, err := c.Copy(imap.SeqSet{{Start: 1, Stop: 300}}, "Archive").Wait()
+	if err != nil || copied.SourceUIDs.String() != "1:300" || copied.DestUIDs.String() != "1:300" {
+		t.Fatalf("COPY: %+v, %v", copied, err)
+	}
+	moved, err := c.Move(imap.UIDSet{{Start: 301, Stop: 400}}, "Archive").Wait()
+	if err != nil || moved.SourceUIDs.(imap.UIDSet).String() != "301:400" || moved.DestUIDs.(imap.UIDSet).String() != "301:400" {
+		t.Fatalf("MOVE: %+v, %v", moved, err)
+	}
+	if _, err := c.Store(imap.SeqSet{{Start: 1, Stop: 500}}, &imap.StoreFlags{Op: imap.StoreFlagsAdd, Silent: true, Flags: []imap.Flag{imap.FlagDeleted}}, nil).Collect(); err != nil {
+		t.Fatal(err)
+	}
+	if gone, err := c.Expunge().Collect(); err != nil || len(gone) != 500 {
+		t.Fatalf("EXPUNGE: %d messages, %v", len(gone), err)
+	}
+	left, err := c.Fetch(all, &imap.FetchOptions{UID: true}).Collect()
+	if err != nil || len(left) != 100 || left[0].UID != 601 {
+		t.Fatalf("left: %d messages, %v", len(left), err)
+	}
+}
