@@ -271,7 +271,7 @@ func TestManyThroughClient(t *testing.T) {
 	if got := search(&imap.SearchCriteria{Header: []imap.SearchCriteriaHeaderField{{Key: "Message-ID", Value: "<433@x>"}}}); !slices.Equal(got, []uint32{434}) {
 		t.Errorf("Message-ID <433@x> is found at %v", got)
 	}
-	if got := search(&imap.SearchCriteria{Body: []string{"BODY 3"}, Flag: []imap.Flag{imap.FlagSeen}}); len(got) != 33 {
+	if got := search(&imap.SearchCriteria{Body: []string{"BODY 3"}, Flag: []imap.Flag{imap.FlagSeen}}); len(got) != 34 {
 		t.Errorf("body 3, seen: %d messages", len(got))
 	}
 	changed, err := c.Store(all, &imap.StoreFlags{Op: imap.StoreFlagsAdd, Flags: []imap.Flag{imap.FlagFlagged}}, nil).Collect()
