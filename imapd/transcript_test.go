@@ -23,7 +23,7 @@ import (
 //	C2: and S2: are a second connection of the account, and so on
 //	@raw says that the client gets the greeting and logs in itself
 //
-// $LOGIN stands for the account's login. A connection begins where it is
+// $LOGIN stands for the account's login, $UIDVALIDITY for that of the mailbox selected last. A connection begins where it is
 // first named; at the end each that is open must have said no more than is written.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.imap")
@@ -55,14 +55,17 @@ func serveStore(t testing.TB, s *store.Store, change func(*Options)) func(testin
 	return func(t testing.TB) *client { return dial(t, addr) }
 }
 
-var transcriptLine = regexp.MustCompile(`^([CS])([0-9]*):(?: (.*))?$`)
+var (
+	transcriptLine  = regexp.MustCompile(`^([CS])([0-9]*):(?: (.*))?$`)
+	uidValidityCode = regexp.MustCompile(`^\* OK \[UIDVALIDITY ([0-9]+)\]`)
+)
 
 func play(t *testing.T, file, login string, connect func() *client) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw := false
+	raw, uidValidity := false, ""
 	open := make(map[string]*client)
 	for i, line := range strings.Split(string(text), "\n") {
 		if line == "" || strings.HasPrefix(line, "#") {
@@ -76,7 +79,7 @@ func play(t *testing.T, file, login string, connect func() *client) {
 		if m == nil {
 			t.Fatalf("%s:%d: not a line of a transcript: %q", file, i+1, line)
 		}
-		who, content := m[2], strings.ReplaceAll(m[3], "$LOGIN", login)
+		who, content := m[2], strings.NewReplacer("$LOGIN", login, "$UIDVALIDITY", uidValidity).Replace(m[3])
 		if open[who] == nil {
 			open[who] = connect()
 			if !raw {
@@ -91,8 +94,12 @@ func play(t *testing.T, file, login string, connect func() *client) {
 			c.expectClosed()
 			delete(open, who)
 		default:
-			if got := c.line(); !matches(got, content) {
+			got := c.line()
+			if !matches(got, content) {
 				t.Fatalf("%s:%d:\n got %s\nwant %s", file, i+1, got, content)
+			}
+			if m := uidValidityCode.FindStringSubmatch(got); m != nil {
+				uidValidity = m[1]
 			}
 		}
 	}
