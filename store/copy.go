@@ -14,7 +14,7 @@ type Copied struct {
 	UIDValidity uint32
 	From, To    []id.UID
 	ModSeq      id.ModSeq  // of the destination
-	SourceView  *view.View // after a Move
+	SourceView  *view.View // after a Move; as it was copied from, after a Copy
 }
 
 var errOtherAccount = errors.New("copies between accounts are not supported")
@@ -45,12 +45,9 @@ func (m *Mailbox) transfer(ctx context.Context, uids view.UIDSet, to *Mailbox, m
 	if err != nil {
 		return Copied{}, err
 	}
-	result := Copied{UIDValidity: to.UIDValidity, From: t.from, To: t.to}
+	result := Copied{UIDValidity: to.UIDValidity, From: t.from, To: t.to, SourceView: done.after[0]}
 	if len(t.to) > 0 {
 		result.ModSeq = done.after[len(done.after)-1].ModSeq()
-	}
-	if move {
-		result.SourceView = done.after[0]
 	}
 	return result, nil
 }

@@ -76,13 +76,12 @@ func Diff(told Told, now *View, expunges bool) ([]Update, Told) {
 	if told.Keywords < next.Keywords {
 		updates = append(updates, FlagsDefined{now.keywords})
 	}
-	if !gone.Empty() {
-		if expunges {
-			updates = append(updates, Expunged{gone, numbers(told.UIDs, gone)})
-		} else {
-			next.UIDs = told.UIDs.Union(arrived)
-			next.Covered = told.Covered // the expunges are behind it
-		}
+	withheld = !gone.Empty() && !expunges
+	if withheld {
+		next.UIDs = told.UIDs.Union(arrived)
+		next.Covered = told.Covered // the expunges are behind it
+	} else if !gone.Empty() {
+		updates = append(updates, Expunged{gone, numbers(told.UIDs, gone)})
 	}
 	if !arrived.Empty() {
 		updates = append(updates, Exists{uint32(next.UIDs.Len()), arrived})
@@ -92,7 +91,7 @@ func Diff(told Told, now *View, expunges bool) ([]Update, Told) {
 			continue
 		}
 		number := i + 1
-		if next.Covered != now.modSeq {
+		if withheld {
 			number = next.UIDs.Rank(m.UID)
 		}
 		updates = append(updates, Changed{uint32(number), m})

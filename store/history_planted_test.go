@@ -1,0 +1,150 @@
+package store_test
+
+// plantedBugs are mistakes against the rules of the mailbox log.
+var plantedBugs = []planted{
+	{
+		name: "a guard that does not raise",
+		sql:  unguarded("AND highestmodseq = expected[i]", ""),
+	},
+	{
+		name: "the state is read before the lock",
+		program: []edit{{
+			in:  "change.go",
+			old: "deleted_at IS NULL\n\t\t\tFOR NO KEY UPDATE`",
+			new: "deleted_at IS NULL`",
+		}},
+		sql: unguarded("AND highestmodseq = expected[i]", ""),
+	},
+	{
+		name: "MOVE without a look at its source",
+		sql: append(unguarded(
+			"AND highestmodseq = expected[i]",
+			"AND (highestmodseq = expected[i] OR cardinality(boxes) > 1 AND d_messages[i] < 0)"),
+			edit{
+				in:  "change_mailboxes",
+				old: "IF now_at <> expected[i] THEN",
+				new: "IF now_at <> expected[i] AND d_messages[i] >= 0 THEN",
+			}),
+	},
+	{
+		name: "COPY does not hold its source",
+		sql: []edit{{
+			in:  "change_mailboxes",
+			old: "IF now_at <> expected[i] THEN",
+			new: "IF now_at <> expected[i] AND recs[i] IS NOT NULL THEN",
+		}},
+	},
+	{
+		name: "locks in any order",
+		program: []edit{{
+			in:  "change.go",
+			old: "slices.SortFunc(order, func(a, b int) int { return int(c.targets[a].mailbox - c.targets[b].mailbox) })",
+			new: "",
+		}},
+	},
+	{
+		name: "a conditional STORE without its condition",
+		program: []edit{{
+			in:  "flags.go",
+			old: "case c.UnchangedSince >= 0 && msg.ModSeq > c.UnchangedSince:",
+			new: "case c.UnchangedSince > msg.ModSeq+1<<60:",
+		}},
+	},
+	{
+		name: "a view without continuity",
+		program: []edit{
+			{
+				in:  "mailbox_view.go",
+				old: "if end.modSeq != v.ModSeq()+id.ModSeq(len(tail)) {",
+				new: "if len(tail) > 1<<30 {",
+			},
+			{
+				in:  "mailbox_view.go",
+				old: "if l.modSeq != v.ModSeq()+1+id.ModSeq(i) {",
+				new: "if l.modSeq < 0 {",
+			},
+			{
+				in:  "mailbox_view.go",
+				old: "if now.UIDNext() != end.uidNext {",
+				new: "if now.UIDNext() < 1 {",
+			},
+		},
+	},
+	{
+		name: "a view that is not asked for what is new",
+		program: []edit{{
+			in:  "mailbox_view.go",
+			old: "now, err := s.advance(ctx, key, v)",
+			new: "now, err := v, error(nil)",
+		}},
+	},
+	{
+		name: "row, segments and log are not of one snapshot",
+		program: []edit{{
+			in:  "mailbox_view.go",
+			old: "err := s.readSnapshot(ctx, key.tenant,",
+			new: "err := s.read(ctx, key.tenant,",
+		}},
+	},
+	{
+		name: "HIGHESTMODSEQ covers an EXPUNGE that is withheld",
+		program: []edit{{
+			in:  "view/diff.go",
+			old: "next.Covered = told.Covered",
+			new: "",
+		}},
+	},
+	{
+		name: "a fold that drops the end of the log",
+		sql: []edit{
+			{in: "fold_mailbox", old: "AND modseq > folded AND modseq <= up_to", new: ""},
+			{in: "fold_mailbox", old: "IF n <> up_to - folded THEN", new: "IF n < up_to - folded THEN"},
+		},
+	},
+	{
+		name: "two that fold at once",
+		sql: []edit{
+			{in: "fold_mailbox", old: "IF m.folded_modseq <> folded OR", new: "IF"},
+			{in: "fold_mailbox", old: "IF n <> cardinality(old_first) THEN", new: "IF false THEN"},
+			{in: "fold_mailbox", old: "IF n <> up_to - folded THEN", new: "IF false THEN"},
+		},
+	},
+	{
+		name: "a fold that forgets what was expunged",
+		sql: []edit{{
+			in:  "fold_mailbox",
+			old: "AS x (modseq, at, record);",
+			new: "AS x (modseq, at, record) WHERE false;",
+		}},
+	},
+	{
+		name: "a counter that is not moved",
+		sql:  []edit{{in: "change_mailboxes", old: "unseen = unseen + d_unseen[i]", new: "unseen = unseen"}},
+	},
+	{
+		name: "\\Recent told twice",
+		sql:  []edit{{in: "claim_recent", old: "IF was < next THEN", new: "IF false THEN"}},
+	},
+	{
+		name: "UIDVALIDITY used again",
+		trigger: `
+			CREATE FUNCTION reuse_uidvalidity() RETURNS trigger LANGUAGE plpgsql AS $$
+			BEGIN
+				NEW.uidvalidity := coalesce(
+					(SELECT max(uidvalidity) FROM mailbox WHERE tenant_id = NEW.tenant_id AND name = NEW.name), NEW.uidvalidity);
+				RETURN NEW;
+			END
+			$$;
+			CREATE TRIGGER reuse_uidvalidity BEFORE INSERT ON mailbox FOR EACH ROW EXECUTE FUNCTION reuse_uidvalidity()`,
+	},
+}
+
+// unguarded changes the guard of the statement that changes a mailbox, which then
+// writes its record at whatever MODSEQ the mailbox has come to.
+func unguarded(guard, other string) []edit {
+	return []edit{
+		{in: "change_mailboxes", old: guard, new: other},
+		{in: "change_mailboxes", old: "RETURNING log_bytes INTO log;", new: "RETURNING log_bytes, highestmodseq INTO log, now_at;"},
+		{in: "change_mailboxes", old: "VALUES (t, boxes[i], expected[i] + 1,", new: "VALUES (t, boxes[i], now_at,"},
+	}
+}
