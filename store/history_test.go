@@ -260,6 +260,7 @@ func (e edit) apply(t testing.TB, text string) string {
 func TestPlantedBugs(t *testing.T) {
 	for _, p := range plantedBugs {
 		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
 			binary := os.Args[0]
 			if len(p.program) > 0 {
 				binary = p.build(t)
