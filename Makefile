@@ -55,6 +55,15 @@ e2e: build dev-deps
 e2e-serve: build dev-deps
 	deploy/e2e/serve
 
+# The property test of the mailbox log, longer than in `make test`.
+property: test-deps
+	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 60m -run '^TestHistory$$' ./store -args -history.operations=200000 $(if $(SEED),-history.seed=$(SEED))
+
+# Front ends, PostgreSQL and the S3 server killed under load; and whether that test finds what it must.
+crash: dev-deps
+	$(GO) vet -tags crash ./cmd/mailstead
+	$(GO) test -v -count 1 -timeout 60m -tags crash -run '^TestCrash' ./cmd/mailstead -args $(if $(SEED),-crash.seed=$(SEED))
+
 bench: build dev-deps
 	bench/run
 	bench/puts
