@@ -5,7 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"flag"
+	commandline "flag" // flag is a helper here
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -32,8 +32,8 @@ import (
 // TestPlantedBugs one with a mistake in it.
 
 var (
-	historyOperations = flag.Int("history.operations", 20_000, "operations of TestHistory")
-	historySeed       = flag.Uint64("history.seed", 0, "seed of TestHistory; 0: a random one")
+	historyOperations = commandline.Int("history.operations", 20_000, "operations of TestHistory")
+	historySeed       = commandline.Uint64("history.seed", 0, "seed of TestHistory; 0: a random one")
 )
 
 // history is one run of the property test.
