@@ -61,8 +61,8 @@ property: test-deps
 
 # Front ends, PostgreSQL and the S3 server killed under load; and whether that test finds what it must.
 crash: dev-deps
-	$(GO) vet -tags crash ./cmd/mailstead
-	$(GO) test -v -count 1 -timeout 60m -tags crash -run '^TestCrash' ./cmd/mailstead -args $(if $(SEED),-crash.seed=$(SEED))
+	$(GO) vet -tags crash ./cmd/mailstead/crash
+	$(GO) test -v -count 1 -timeout 60m -tags crash -run '^TestCrash' ./cmd/mailstead/crash -args $(if $(SEED),-crash.seed=$(SEED))
 
 bench: build dev-deps
 	bench/run

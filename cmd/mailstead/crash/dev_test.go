@@ -1,6 +1,6 @@
 //go:build crash
 
-package main
+package crash
 
 import (
 	"bufio"
@@ -25,6 +25,16 @@ import (
 	"mailstead.dev/deploy/local"
 )
 
+// Ports of `mailstead dev`, counted from its base; those of the second front end are frontEndPorts higher.
+const (
+	portIMAP      = 0
+	portLMTP      = 2
+	frontEndPorts = 10
+)
+
+// accountPassword is that of all accounts of --accounts.
+const accountPassword = "pass"
+
 // devServer is a running `mailstead dev` with two front ends.
 type devServer struct {
 	binary, dir string
@@ -46,12 +56,12 @@ type change struct{ file, old, new string }
 // earlyAnswer has LMTP answer 250 a moment before it delivers.
 var earlyAnswer = []change{
 	{
-		file: "../../lmtpd/delivery.go",
+		file: "../../../lmtpd/delivery.go",
 		old:  "_, err := to.Mailbox.Append(ctx, store.Incoming{",
 		new:  "err := appendLater(ctx, to.Mailbox, store.Incoming{",
 	},
 	{
-		file: "../../lmtpd/delivery.go",
+		file: "../../../lmtpd/delivery.go",
 		old:  "func (d *delivery) append(",
 		new: `func appendLater(ctx context.Context, m *store.Mailbox, in store.Incoming) error {
 	go func() {
@@ -63,8 +73,8 @@ var earlyAnswer = []change{
 
 func (d *delivery) append(`,
 	},
-	{file: "../../lmtpd/delivery.go", old: "if err := c.Close(); err != nil {", new: "if err := error(nil); c == nil {"},
-	{file: "../../lmtpd/delivery.go", old: "\t\"context\"\n", new: "\t\"context\"\n\t\"time\"\n"},
+	{file: "../../../lmtpd/delivery.go", old: "if err := c.Close(); err != nil {", new: "if err := error(nil); c == nil {"},
+	{file: "../../../lmtpd/delivery.go", old: "\t\"context\"\n", new: "\t\"context\"\n\t\"time\"\n"},
 }
 
 // buildMailstead builds the program, with changes.
@@ -106,7 +116,7 @@ func buildMailstead(t *testing.T, changes ...change) string {
 		}
 		args = append(args, "-overlay", file)
 	}
-	if output, err := exec.CommandContext(t.Context(), "go", append(args, ".")...).CombinedOutput(); err != nil {
+	if output, err := exec.CommandContext(t.Context(), "go", append(args, "..")...).CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, output)
 	}
 	return filepath.Join(dir, "mailstead")

@@ -1,6 +1,6 @@
 //go:build crash
 
-package main
+package crash
 
 import (
 	"bufio"
