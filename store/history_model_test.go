@@ -499,7 +499,7 @@ func (m *historyModel) checkFinal(t testing.TB, s *store.Store, u store.User, na
 		}
 		emails[tag] = msg.Email
 		if msg.UID%16 == 0 {
-			if err := checkContent(t, box, msg); err != nil {
+			if err := checkHistoryContent(t, box, msg); err != nil {
 				return fmt.Errorf("UID %d: %w", msg.UID, err)
 			}
 		}
@@ -510,7 +510,7 @@ func (m *historyModel) checkFinal(t testing.TB, s *store.Store, u store.User, na
 	return nil
 }
 
-func checkContent(t testing.TB, box *store.Mailbox, m view.Message) error {
+func checkHistoryContent(t testing.TB, box *store.Mailbox, m view.Message) error {
 	r, err := box.Content(t.Context(), m.Email)
 	if err != nil {
 		return err
