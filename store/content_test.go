@@ -7,15 +7,20 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
 
+	"github.com/jackc/pgx/v5"
+
 	"mailstead.dev/store"
+	"mailstead.dev/store/blob"
 	"mailstead.dev/store/blob/blobtest"
 	"mailstead.dev/store/id"
 	"mailstead.dev/store/message"
 	"mailstead.dev/store/storetest"
+	"mailstead.dev/store/storetest/testdb"
 )
 
 // letter makes a message of about size octets, the same for the same seed: lines of base64-like text, which compress a little.
@@ -222,4 +227,134 @@ func TestBucketAway(t *testing.T) {
 	bucket.SetAway(false)
 	checkContent(t, open(t, other, u, "INBOX"), before[0], large)
 	checkContent(t, m, deliver(t, s, m, "", letter(3, 1<<20))[0], letter(3, 1<<20))
+}
+
+// Contents gives every content in the order asked, however it lies: staged, in
+// packs, in objects, cached or not, more than once, or gone.
+func TestContents(t *testing.T) {
+	c := storetest.Config(t)
+	s := storetest.Open(t, c)
+	u := storetest.Account(t, s, "a@one.test")
+	m := open(t, s, u, "INBOX")
+	var texts []string
+	for i := range 60 {
+		texts = append(texts, letter(uint64(i), 100+i*i*20))
+	}
+	texts = append(texts, letter(100, 1<<20), letter(101, 300<<10), "")
+	ids := deliver(t, s, m, "X: y\r\n", texts...)
+	want := make(map[id.Email]string)
+	for i, email := range ids {
+		want[email] = "X: y\r\n" + texts[i]
+	}
+	asked := append([]id.Email{ids[5], 1000}, ids...)
+	asked = append(asked, ids[7], ids[60], 1001)
+	for range 3 {
+		fresh := open(t, storetest.Open(t, c), u, "INBOX")
+		for range 2 {
+			var got []id.Email
+			if err := fresh.Contents(t.Context(), asked, func(email id.Email, r message.Reader) error {
+				got = append(got, email)
+				text, err := rangeOf(t.Context(), r, 0, 1<<30)
+				if err != nil || text != want[email] {
+					t.Errorf("email %d: %d octets, %v; want %d", email, len(text), err, len(want[email]))
+				}
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			exist := slices.DeleteFunc(slices.Clone(asked), func(e id.Email) bool { return want[e] == "" })
+			if !slices.Equal(got, exist) {
+				t.Errorf("emails %d, want %d", got, exist)
+			}
+		}
+		pack(t, c, s, u.Tenant)
+	}
+	stop := errors.New("stop")
+	if err := m.Contents(t.Context(), asked, func(id.Email, message.Reader) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("error of yield: %v", err)
+	}
+}
+
+// pack moves some of what is staged into an object, as the pack job does.
+func pack(t *testing.T, c *testdb.Cluster, s *store.Store, tenant id.Tenant) {
+	t.Helper()
+	ctx := t.Context()
+	var object []byte
+	key := fmt.Sprintf("t%d/p/test-%d", tenant, rand.Int64())
+	if err := s.Transact(ctx, tenant, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `SELECT digest, data FROM staged_0 WHERE tenant_id = $1 ORDER BY digest LIMIT 20`, tenant)
+		if err != nil {
+			return err
+		}
+		type staged struct{ Digest, Data []byte }
+		all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[staged])
+		if err != nil {
+			return err
+		}
+		for _, r := range all {
+			if _, err := tx.Exec(ctx, `UPDATE blob SET slot = NULL, object_key = $3, object_off = $4 WHERE tenant_id = $1 AND digest = $2`, tenant, r.Digest, key, len(object)); err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, `DELETE FROM staged_0 WHERE tenant_id = $1 AND digest = $2`, tenant, r.Digest); err != nil {
+				return err
+			}
+			object = append(object, r.Data...)
+		}
+		return storetest.Bucket(t, c).Put(ctx, key, bytes.NewReader(object), int64(len(object)))
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Content that moves between the look at its place and the reading of it is found where it is now.
+func TestContentMoves(t *testing.T) {
+	c := storetest.Config(t)
+	s := storetest.Open(t, c)
+	u := storetest.Account(t, s, "a@one.test")
+	m := open(t, s, u, "INBOX")
+	text := letter(1, 1000)
+	ids := deliver(t, s, m, "", text)
+	pack(t, c, s, u.Tenant)
+	fresh := storetest.Open(t, c)
+	r, err := open(t, fresh, u, "INBOX").Content(t.Context(), ids[0]) // in the first pack
+	if err != nil {
+		t.Fatal(err)
+	}
+	var old string
+	if err := s.Transact(t.Context(), u.Tenant, func(tx pgx.Tx) error {
+		return tx.QueryRow(t.Context(), `SELECT object_key FROM blob`).Scan(&old)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	bucket := storetest.Bucket(t, c)
+	object, err := bucket.Get(t.Context(), old, 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, err := io.ReadAll(object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	object.Close()
+	if err := bucket.Put(t.Context(), "elsewhere", io.MultiReader(strings.NewReader("---"), bytes.NewReader(stored)), int64(len(stored))+3); err != nil {
+		t.Fatal(err)
+	}
+	if err := bucket.Delete(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Transact(t.Context(), u.Tenant, func(tx pgx.Tx) error {
+		_, err := tx.Exec(t.Context(), `UPDATE blob SET object_key = 'elsewhere', object_off = 3`)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := rangeOf(t.Context(), r, 0, 1<<30); err != nil || got != text {
+		t.Errorf("content that has moved: %d octets, %v; want %d", len(got), err, len(text))
+	}
+	if err := bucket.Delete(t.Context(), "elsewhere"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := contentOf(t.Context(), open(t, storetest.Open(t, c), u, "INBOX"), ids[0], 0, 10); !errors.Is(err, blob.ErrDamaged) {
+		t.Errorf("content that is lost: %v, want %v", err, blob.ErrDamaged)
+	}
 }
