@@ -189,8 +189,8 @@ func (a *appending) locked(ctx context.Context) error {
 	b := &pgx.Batch{}
 	modSeq := v.ModSeq()
 	a.queue(b, &modSeq)
-	b.Queue("COMMIT")
-	return m.store.lost(ctx, conn, conn.SendBatch(ctx, b).Close(), true)
+	b.Queue(commitBlock)
+	return m.store.commit(ctx, conn, b)
 }
 
 // queue queues the append. expected is the MODSEQ of the mailbox where that matters.

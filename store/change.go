@@ -167,9 +167,9 @@ func (c *changing) locked(ctx context.Context) error {
 	b := &pgx.Batch{}
 	var done bool
 	c.queue(b, true, &done)
-	b.Queue("COMMIT")
-	if err := conn.SendBatch(ctx, b).Close(); err != nil {
-		return c.store.lost(ctx, conn, err, true)
+	b.Queue(commitBlock)
+	if err := c.store.commit(ctx, conn, b); err != nil {
+		return err
 	}
 	c.written = true
 	return nil
@@ -335,7 +335,7 @@ func (s *Store) giveUp(ctx context.Context, conn *pgxpool.Conn) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	_, err := conn.Exec(ctx, "ROLLBACK")
-	return s.lost(ctx, conn, err, false)
+	return s.lost(ctx, conn, err, unsent)
 }
 
 // ErrFull says that a mailbox has given out its last UID.

@@ -59,7 +59,7 @@ func lookupOnce[T any](ctx context.Context, s *Store, query string, args []any) 
 	defer conn.Release()
 	rows, _ := conn.Query(ctx, query, args...) // CollectRows reports the error
 	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[T])
-	return found, s.lost(ctx, conn, err, false)
+	return found, s.lost(ctx, conn, err, unsent)
 }
 
 // unique turns the database's word on a name that is there already into err.

@@ -63,10 +63,20 @@ func unavailable(state string) bool {
 	return len(state) == 5 && (state[:2] == "08" || state[:2] == "53") // connection, resources
 }
 
+// stage is how far a transaction had come when its connection was lost.
+type stage int
+
+const (
+	unsent   stage = iota // no commit had been sent, or there was nothing to commit
+	sent                  // all had been sent, with the commit
+	executed              // and the server had answered all but the commit
+)
+
 // lost maps an error of a connection or statement to what it means for the
-// caller. committing says that the commit had been sent when it happened, so
-// that without the server's word on it the outcome is unknown.
-func lost(ctx context.Context, err error, committing bool) error {
+// caller. Without the server's word on a commit that was sent, the outcome is
+// unknown. What the server says arrives in order: when it dies with words
+// before it has answered the last statement, it has not begun to commit.
+func lost(ctx context.Context, err error, at stage) error {
 	if err == nil {
 		return nil
 	}
@@ -75,12 +85,12 @@ func lost(ctx context.Context, err error, committing bool) error {
 		switch {
 		case !unavailable(e.Code):
 			return err
-		case committing && e.Severity == "FATAL":
+		case at == executed && e.Severity == "FATAL":
 			return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 		}
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	if committing && !pgconn.SafeToRetry(err) {
+	if at != unsent && !pgconn.SafeToRetry(err) {
 		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 	}
 	if errors.Is(ctx.Err(), context.Canceled) {

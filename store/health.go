@@ -13,7 +13,7 @@ func (s *Store) Ping(ctx context.Context) error {
 	}
 	defer conn.Release()
 	_, err = conn.Exec(ctx, `SELECT 1`)
-	return s.lost(ctx, conn, err, false)
+	return s.lost(ctx, conn, err, unsent)
 }
 
 // PoolStats is the state of the connections to the database.

@@ -190,7 +190,7 @@ func (s *Store) checkRole(ctx context.Context) error {
 
 	var super, bypass, owner bool
 	if err := s.pool.QueryRow(ctx, query).Scan(&super, &bypass, &owner); err != nil {
-		return fmt.Errorf("check of the serving role: %w", lost(ctx, err, false))
+		return fmt.Errorf("check of the serving role: %w", lost(ctx, err, unsent))
 	}
 	switch {
 	case super:

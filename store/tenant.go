@@ -35,7 +35,7 @@ func (s *Store) CreateTenant(ctx context.Context, name string) (Tenant, error) {
 	defer conn.Release()
 	rows, _ := conn.Query(ctx, query, name) // CollectExactlyOneRow reports the error
 	t, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[Tenant])
-	return t, unique(s.lost(ctx, conn, err, true), ErrTenantTaken)
+	return t, unique(s.lost(ctx, conn, err, sent), ErrTenantTaken)
 }
 
 // Tenants lists all tenants by name.

@@ -21,6 +21,9 @@ const setTenant = `SELECT set_config('mailstead.tenant', $1, true)`
 // beginSnapshot begins a transaction that only reads, and sees one state of the database.
 const beginSnapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
+// commitBlock commits a transaction block.
+const commitBlock = "COMMIT"
+
 // attempts bounds how often a transaction is run that others keep in the way of.
 const attempts = 8
 
@@ -75,9 +78,35 @@ func (s *Store) sendOnce(ctx context.Context, t id.Tenant, begin string, queue f
 	b.Queue(setTenant, tenantSetting(t))
 	queue(b)
 	if begin != "" {
-		b.Queue("COMMIT")
+		b.Queue(commitBlock)
 	}
-	return s.lost(ctx, conn, conn.SendBatch(ctx, b).Close(), writes)
+	if !writes {
+		return s.lost(ctx, conn, conn.SendBatch(ctx, b).Close(), unsent)
+	}
+	return s.commit(ctx, conn, b)
+}
+
+// commit sends what ends a transaction: statements that their end, or COMMIT
+// as the last of them, commits.
+func (s *Store) commit(ctx context.Context, conn *pgxpool.Conn, b *pgx.Batch) error {
+	last := b.QueuedQueries[b.Len()-1]
+	if last.SQL == commitBlock {
+		last = b.QueuedQueries[b.Len()-2]
+	}
+	at, answer := sent, last.Fn
+	if answer == nil {
+		last.Exec(func(pgconn.CommandTag) error { return nil })
+		answer = last.Fn
+	}
+	last.Fn = func(results pgx.BatchResults) error {
+		err := answer(results)
+		if err == nil {
+			at = executed
+		}
+		return err
+	}
+	err := conn.SendBatch(ctx, b).Close()
+	return s.lost(ctx, conn, err, at)
 }
 
 // transact runs f in a READ COMMITTED transaction, and again where others were
@@ -110,13 +139,17 @@ func (s *Store) once(ctx context.Context, t id.Tenant, begin string, writes bool
 		BeginQuery: fmt.Sprintf("%s; SELECT set_config('mailstead.tenant', '%d', true)", begin, t),
 	})
 	if err != nil {
-		return s.lost(ctx, conn, err, false)
+		return s.lost(ctx, conn, err, unsent)
 	}
 	defer rollback(ctx, tx)
 	if err := f(tx); err != nil {
 		return s.failed(ctx, conn, err)
 	}
-	return s.lost(ctx, conn, tx.Commit(ctx), writes)
+	at := unsent
+	if writes {
+		at = executed
+	}
+	return s.lost(ctx, conn, tx.Commit(ctx), at)
 }
 
 // rollback ends what was not committed, also where ctx has ended. An error of
@@ -131,7 +164,7 @@ func rollback(ctx context.Context, tx pgx.Tx) {
 func (s *Store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
-		return nil, lost(ctx, err, false)
+		return nil, lost(ctx, err, unsent)
 	}
 	return conn, nil
 }
@@ -141,19 +174,19 @@ func (s *Store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 func (s *Store) failed(ctx context.Context, conn *pgxpool.Conn, err error) error {
 	var e *pgconn.PgError
 	if errors.As(err, &e) || conn.Conn().IsClosed() {
-		return s.lost(ctx, conn, err, false)
+		return s.lost(ctx, conn, err, unsent)
 	}
 	return err
 }
 
 // lost is the function lost for a connection in use. Where one connection broke
 // the idle ones most likely did too, and are closed before they surprise others.
-func (s *Store) lost(ctx context.Context, conn *pgxpool.Conn, err error, committing bool) error {
+func (s *Store) lost(ctx context.Context, conn *pgxpool.Conn, err error, at stage) error {
 	if err == nil {
 		return nil
 	}
 	if !conn.Conn().IsClosed() {
-		committing = false // the server has answered
+		at = unsent // the server has answered, also on the commit
 		var e *pgconn.PgError
 		if !errors.As(err, &e) {
 			return err // not the database's: a callback's, or a value that does not fit
@@ -161,7 +194,7 @@ func (s *Store) lost(ctx context.Context, conn *pgxpool.Conn, err error, committ
 	} else if ctx.Err() == nil {
 		s.pool.Reset()
 	}
-	return lost(ctx, err, committing)
+	return lost(ctx, err, at)
 }
 
 // inTheWay reports whether err says that another transaction was in the way, and nothing was done.
