@@ -15,11 +15,12 @@ def crlf(data):
 
 
 def real(folder):
-    """The messages of a folder of real mail; of mbox files each one, and the file as it is as well."""
+    """The messages of a folder of real mail: a file each, several in an mbox file."""
     for path in sorted(pathlib.Path(folder, "real").iterdir()):
         data = path.read_bytes()
-        yield path.name, crlf(data)
-        if ".mbox" in path.name:
+        if ".mbox" not in path.name:
+            yield path.name, crlf(data)
+        else:
             for n, message in enumerate(re.split(rb"(?m)^From .*\r?\n", data)[1:]):
                 if message.strip():
                     yield f"{path.name}#{n}", crlf(message)
