@@ -151,7 +151,8 @@ class Mutt:
     """Mutt on a terminal of its own, told what keys are pressed.
 
     Copied to a Maildir, messages have LF, and mutt takes out the fields Status, X-Status, Content-Length and Lines, or
-    writes its own: these are left out on both sides.
+    writes its own: these are left out on both sides. A line in the header that is no field ends it for mutt, which puts
+    an empty line before it.
     """
 
     def __init__(self, port, ca, account, work):
@@ -184,8 +185,15 @@ set wait_key=no beep=no read_inc=0 write_inc=0 net_inc=0 imap_check_subscribed=n
     @staticmethod
     def changed(content):
         head, gap, body = content.partition(b"\r\n\r\n")
-        head = re.sub(rb"(?mi)^(Status|X-Status|Content-Length|Lines):[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*", b"", head + b"\r\n")
-        return head.removesuffix(b"\r\n") + gap + body
+        lines = (head + b"\r\n").splitlines(keepends=True)
+        for i, line in enumerate(lines):
+            if not re.match(rb"[^\s:]+[ \t]*:|[ \t]", line):  # no field: mutt ends the header there
+                return Mutt.without_own(b"".join(lines[:i])) + b"\r\n" + b"".join(lines[i:]).removesuffix(b"\r\n") + gap + body
+        return Mutt.without_own(head + b"\r\n").removesuffix(b"\r\n") + gap + body
+
+    @staticmethod
+    def without_own(head):
+        return re.sub(rb"(?mi)^(Status|X-Status|Content-Length|Lines):[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*", b"", head)
 
 
 class Simple:
