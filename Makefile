@@ -30,7 +30,7 @@ test: test-deps test-nested
 	$(GO) run ./store/storetest/withservers $(GO) test -race -timeout 15m ./...
 
 test-nested:
-	cd deploy/devs3 && $(GO) vet ./... && $(GO) test -race ./...
+	cd deploy/devs3 && $(GO) vet ./... # its tests are those of deploy/local
 	cd bench/imapload && $(GO) vet ./... && $(GO) test -race ./...
 
 lint:
@@ -63,6 +63,9 @@ property: test-deps
 crash: dev-deps
 	$(GO) vet -tags crash ./cmd/mailstead/crash
 	$(GO) test -v -count 1 -timeout 60m -tags crash -run '^TestCrash' ./cmd/mailstead/crash -args $(if $(SEED),-crash.seed=$(SEED))
+
+# All that takes longer than make test, but for the benchmark.
+long: property crash e2e e2e-serve
 
 bench: build dev-deps
 	bench/run
