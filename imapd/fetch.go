@@ -21,6 +21,7 @@ import (
 type fetchSource interface {
 	Emails(ctx context.Context, ids []id.Email, yield func(store.Email) error) error
 	Content(ctx context.Context, email id.Email) (message.Reader, error)
+	Contents(ctx context.Context, ids []id.Email, yield func(id.Email, message.Reader) error) error
 	SetFlags(ctx context.Context, c store.FlagChange) (store.FlagResult, error)
 	Vanished(ctx context.Context, since id.ModSeq, within *view.UIDSet) (view.UIDSet, error)
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"slices"
 	"strconv"
 
 	"mailstead.dev/store"
@@ -28,6 +29,8 @@ type fetcher struct {
 	marked view.UIDSet // took \Seen from this command: their FLAGS are told
 	done   id.UID      // up to which the responses are written
 	gone   bool        // a message that was asked for does not exist any more
+
+	content message.Reader // of the message at hand, where it was read ahead
 
 	buf     []byte
 	streams []stream
@@ -117,6 +120,9 @@ func (f *fetcher) tellMarked() {
 
 // fetchFromView answers what the view knows, and whole messages.
 func (f *fetcher) fetchFromView(ctx context.Context, uids view.UIDSet) error {
+	if f.readsContent() {
+		return f.fetchContents(ctx, slices.Collect(f.view.In(uids)), nil)
+	}
 	for m := range f.view.In(uids) {
 		if err := f.message(ctx, &m, nil); err != nil {
 			return err
@@ -125,12 +131,47 @@ func (f *fetcher) fetchFromView(ctx context.Context, uids view.UIDSet) error {
 	return nil
 }
 
+// readsContent tells whether what is asked for lies in the content of most messages. Headers are kept with the parsed message.
+func (f *fetcher) readsContent() bool {
+	return slices.ContainsFunc(f.items, func(item fetchItem) bool {
+		return item.kind == itemSection && item.section.kind != "HEADER" && item.section.kind != "MIME"
+	})
+}
+
+// fetchContents answers for messages whose contents are read ahead; emails are theirs, nil where they are not needed.
+func (f *fetcher) fetchContents(ctx context.Context, messages []view.Message, emails []store.Email) error {
+	ids := make([]id.Email, len(messages))
+	for i := range messages {
+		ids[i] = messages[i].Email
+	}
+	i := 0
+	err := f.s.selected.Contents(ctx, ids, func(email id.Email, content message.Reader) error {
+		for ; messages[i].Email != email; i++ {
+			f.gone = true
+		}
+		var meta *message.Meta
+		if emails != nil {
+			meta = emails[i].Meta
+		}
+		f.content = content
+		err := f.message(ctx, &messages[i], meta)
+		i++
+		return err
+	})
+	f.content = nil
+	f.gone = f.gone || err == nil && i < len(messages)
+	return err
+}
+
 // fetchWithMeta answers what needs the parsed message.
 func (f *fetcher) fetchWithMeta(ctx context.Context, uids view.UIDSet) error {
 	return f.s.selected.eachBatch(ctx, f.view, uids, func(b emailsOf) error { return f.fetchBatch(ctx, b) })
 }
 
 func (f *fetcher) fetchBatch(ctx context.Context, b emailsOf) error {
+	if f.readsContent() && !slices.ContainsFunc(b.emails, func(e store.Email) bool { return e.Meta == nil }) {
+		return f.fetchContents(ctx, b.messages, b.emails)
+	}
 	for i := range b.messages {
 		if b.emails[i].Meta == nil {
 			f.gone = true
@@ -327,9 +368,12 @@ func (f *fetcher) octets(ctx context.Context, m *view.Message, place message.Ran
 }
 
 func (f *fetcher) open(ctx context.Context, m *view.Message, place message.Range) (io.ReadCloser, error) {
-	content, err := f.s.selected.Content(ctx, m.Email)
-	if err != nil {
-		return nil, err
+	content := f.content
+	if content == nil {
+		var err error
+		if content, err = f.s.selected.Content(ctx, m.Email); err != nil {
+			return nil, err
+		}
 	}
 	return content.Open(ctx, place.Off, place.Len)
 }

@@ -92,8 +92,8 @@ func (c *searchCmd) searchEmails(ctx context.Context, s *session, v *view.View, 
 // searchBatch tells which messages of a batch match. A message that is gone does not.
 func (c *searchCmd) searchBatch(ctx context.Context, sel *selected, matcher *index.Matcher, b emailsOf) ([]bool, error) {
 	matches := make([]bool, len(b.messages))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(4)
+	var open []int // those whose content decides
+	var ids []id.Email
 	for i := range b.messages {
 		m, meta := &b.messages[i], b.emails[i].Meta
 		if meta == nil {
@@ -105,17 +105,35 @@ func (c *searchCmd) searchBatch(ctx context.Context, sel *selected, matcher *ind
 		case isTrue:
 			matches[i] = true
 		case isOpen:
-			g.Go(func() error {
-				found, err := matcher.Match(ctx, meta, func() (message.Reader, error) { return sel.Content(ctx, m.Email) })
-				if isExpunged(err) {
-					return nil
-				}
-				matches[i] = err == nil && c.key.eval(m, sel.recent, &evidence{meta: meta, found: found}) == isTrue
-				return err
-			})
+			open, ids = append(open, i), append(ids, m.Email)
 		}
 	}
-	return matches, g.Wait()
+	if len(open) == 0 {
+		return matches, nil
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(4)
+	err := sel.Contents(ctx, ids, func(email id.Email, content message.Reader) error {
+		for b.messages[open[0]].Email != email { // gone
+			open = open[1:]
+		}
+		i := open[0]
+		open = open[1:]
+		m, meta := &b.messages[i], b.emails[i].Meta
+		g.Go(func() error {
+			found, err := matcher.Match(ctx, meta, func() (message.Reader, error) { return content, nil })
+			if isExpunged(err) {
+				return nil
+			}
+			matches[i] = err == nil && c.key.eval(m, sel.recent, &evidence{meta: meta, found: found}) == isTrue
+			return err
+		})
+		return nil
+	})
+	if failed := g.Wait(); failed != nil {
+		return matches, failed // which may be why reading ended
+	}
+	return matches, err
 }
 
 // resolve looks up in a view what keys name: messages, keywords.
