@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -41,6 +42,32 @@ func endOrphans(ctx context.Context, data string) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// dropDeadLock removes a lock file of a server that was killed and that its
+// new parent has not waited for yet: PostgreSQL would take it for a living one.
+func dropDeadLock(file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil // there is none, or PostgreSQL will say what is wrong with it
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	pid, err := strconv.Atoi(first)
+	if err != nil || !isZombie(pid) {
+		return nil
+	}
+	return os.Remove(file)
+}
+
+// isZombie reports whether a process has ended but is still listed.
+func isZombie(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	// The state follows on the name, which is in parentheses and may hold anything.
+	_, state, ok := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " ")
+	return ok && strings.HasPrefix(state, "Z")
 }
 
 // processesIn lists the processes whose working directory is dir, as is that

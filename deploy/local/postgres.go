@@ -95,6 +95,12 @@ func StartPostgres(ctx context.Context, o PostgresOptions) (_ *Postgres, err err
 		return nil, err
 	}
 
+	for _, lock := range []string{filepath.Join(data, "postmaster.pid"), filepath.Join(socket, fmt.Sprintf(".s.PGSQL.%d.lock", socketPort))} {
+		if err := dropDeadLock(lock); err != nil {
+			return nil, err
+		}
+	}
+
 	conf := filepath.Join(o.Dir, "postgresql.conf")
 	if err := os.WriteFile(conf, settings(o, socket), 0o600); err != nil {
 		return nil, err

@@ -77,7 +77,7 @@ func (d *devServer) killAll(t *testing.T, load *crashLoad, rnd *rand.Rand) map[s
 		d.kill(t, name)
 		kills[strings.TrimRight(name, "-12")]++
 		enough := time.Since(begin) >= *crashDuration && load.acknowledged.Load() >= *crashOperations
-		for _, kind := range []string{"front", "postgres", "s"} {
+		for _, kind := range []string{"front", "postgres", "s3"} {
 			enough = enough && kills[kind] >= *crashKills
 		}
 		if enough {
