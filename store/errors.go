@@ -40,6 +40,7 @@ const (
 	stateIntent   = "MS005" // the intent of an object is gone: its collector was faster
 	stateStaging  = "MS006" // staging is full
 	stateNotFresh = "MS007" // content that the change relies on is gone: store it again
+	stateUseless  = "MS008" // nothing that a new object holds is still where it was copied from
 )
 
 // isState reports whether err was raised by the database with that SQLSTATE.
@@ -72,6 +73,12 @@ const (
 	executed              // and the server had answered all but the commit
 )
 
+// isFatal reports whether the server ended the connection with the error, so
+// that it is no answer to the statement. Severity would be in the server's language.
+func isFatal(e *pgconn.PgError) bool {
+	return e.SeverityUnlocalized == "FATAL" || e.SeverityUnlocalized == "PANIC"
+}
+
 // lost maps an error of a connection or statement to what it means for the
 // caller. Without the server's word on a commit that was sent, the outcome is
 // unknown. What the server says arrives in order: when it dies with words
@@ -83,10 +90,10 @@ func lost(ctx context.Context, err error, at stage) error {
 	var e *pgconn.PgError
 	if errors.As(err, &e) {
 		switch {
+		case at == executed && isFatal(e):
+			return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 		case !unavailable(e.Code):
 			return err
-		case at == executed && e.Severity == "FATAL":
-			return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 		}
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

@@ -185,10 +185,10 @@ func (s *Store) lost(ctx context.Context, conn *pgxpool.Conn, err error, at stag
 	if err == nil {
 		return nil
 	}
-	if !conn.Conn().IsClosed() {
+	var e *pgconn.PgError
+	if answered := errors.As(err, &e); !conn.Conn().IsClosed() && !(answered && isFatal(e)) {
 		at = unsent // the server has answered, also on the commit
-		var e *pgconn.PgError
-		if !errors.As(err, &e) {
+		if !answered {
 			return err // not the database's: a callback's, or a value that does not fit
 		}
 	} else if ctx.Err() == nil {
