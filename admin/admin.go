@@ -46,7 +46,7 @@ func New(s *store.Store, o Options) *Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", a.livez)
 	mux.HandleFunc("GET /readyz", a.readyz)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry(s, o.Metrics), promhttp.HandlerOpts{
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry(s, o.Logger, o.Metrics), promhttp.HandlerOpts{
 		ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelError),
 	}))
 	a.http = &http.Server{

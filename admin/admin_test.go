@@ -45,6 +45,8 @@ func TestServer(t *testing.T) {
 		{"/readyz", 200, "ok"},
 		{"/metrics", 200, "mailstead_database_connections_max 16"},
 		{"/metrics", 200, "go_goroutines"},
+		{"/metrics", 200, "mailstead_staged_bytes 0"},
+		{"/metrics", 200, "mailstead_packs_total 0"},
 		{"/nowhere", 404, ""},
 	} {
 		if status, body := get(t, base+test.path); status != test.status || !strings.Contains(body, test.has) {
@@ -78,6 +80,9 @@ func TestDatabaseAway(t *testing.T) {
 	defer a.Shutdown(t.Context())
 	if status, _ := get(t, "http://"+l.Addr().String()+"/readyz"); status != 503 {
 		t.Errorf("/readyz = %d without the database, want 503", status)
+	}
+	if status, body := get(t, "http://"+l.Addr().String()+"/metrics"); status != 200 || !strings.Contains(body, "mailstead_packs_total") {
+		t.Errorf("/metrics = %d without the database, want what the process knows\n%s", status, body)
 	}
 	if status, _ := get(t, "http://"+l.Addr().String()+"/livez"); status != 200 {
 		t.Errorf("/livez = %d without the database, want 200", status)

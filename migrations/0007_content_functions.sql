@@ -28,19 +28,21 @@ END
 $$;
 -- +goose StatementEnd
 
--- staging_slots tells how large the tables of the ring are on disk. An empty
--- one whose heap has no octets has been truncated.
+-- staging_slots tells of the tables of the ring whether they hold rows and how
+-- large they are on disk. One whose heap has no octets has been truncated.
 -- +goose StatementBegin
 CREATE FUNCTION staging_slots()
-    RETURNS TABLE (slot smallint, current boolean, heap bigint, total bigint)
+    RETURNS TABLE (slot smallint, current boolean, held boolean, heap bigint, total bigint)
     LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp
     AS $$
 BEGIN
     RETURN QUERY
-        SELECT s.slot, s.slot = r.current, pg_relation_size(s.rel), pg_total_relation_size(s.rel)
+        SELECT s.slot, s.slot = r.current, s.held, pg_relation_size(s.rel), pg_total_relation_size(s.rel)
         FROM staging_ring r, (VALUES
-            (0::smallint, 'staged_0'::regclass), (1::smallint, 'staged_1'::regclass),
-            (2::smallint, 'staged_2'::regclass), (3::smallint, 'staged_3'::regclass)) AS s (slot, rel)
+            (0::smallint, 'staged_0'::regclass, EXISTS (SELECT FROM staged_0)),
+            (1::smallint, 'staged_1'::regclass, EXISTS (SELECT FROM staged_1)),
+            (2::smallint, 'staged_2'::regclass, EXISTS (SELECT FROM staged_2)),
+            (3::smallint, 'staged_3'::regclass, EXISTS (SELECT FROM staged_3))) AS s (slot, rel, held)
         ORDER BY s.slot;
 END
 $$;
@@ -63,11 +65,12 @@ END
 $$;
 -- +goose StatementEnd
 
--- truncate_staging empties the files of a slot that has run empty, unless it is
--- the current one or somebody is at it. It looks again under the lock, in a statement
--- with a snapshot of its own: an append that was faster is seen, a later one waits
--- and finds the table empty. Everyone who comes while this waits for the lock waits
--- behind it, hence the short lock_timeout.
+-- truncate_staging empties the files of a slot that was seen empty, by
+-- staging_slots in another transaction, unless it is the current one or somebody is at
+-- it. It looks again under the lock, in a statement with a snapshot of its own: an append that was
+-- faster is seen, a later one waits and finds the table empty. Everyone who comes while this
+-- waits for the lock waits behind it, hence the short lock_timeout; nothing is locked before, so
+-- that two of these cannot wait for each other.
 -- +goose StatementBegin
 CREATE FUNCTION truncate_staging(which smallint) RETURNS boolean
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = public, pg_temp SET lock_timeout = '50ms'
@@ -77,10 +80,6 @@ DECLARE
     held boolean;
 BEGIN
     IF EXISTS (SELECT FROM staging_ring WHERE current = which) THEN
-        RETURN false;
-    END IF;
-    EXECUTE format('SELECT EXISTS (SELECT FROM %s)', slot) INTO held;
-    IF held THEN
         RETURN false;
     END IF;
     BEGIN

@@ -2,8 +2,6 @@ package store
 
 import (
 	"context"
-	"crypto/sha256"
-	"io"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -13,13 +11,20 @@ import (
 	"mailstead.dev/store/message"
 )
 
-// ContentForTest is content that is staged as it is.
+// ContentForTest is content that is to be staged.
 func ContentForTest(t id.Tenant, text string) *Content {
-	meta, _ := message.Parse(io.LimitReader(strings.NewReader(text), 1<<20), message.Limits{})
+	meta, err := message.Parse(strings.NewReader(text), message.Limits{})
+	if err != nil {
+		panic(err)
+	}
+	spool, err := blob.NewSpool(strings.NewReader(text), 1<<20, "", nil)
+	if err != nil {
+		panic(err)
+	}
+	staged, _ := spool.Bytes()
 	return &Content{
-		Size: int64(len(text)), Meta: meta, tenant: t, digest: sha256.Sum256([]byte(text)),
-		layout: blob.Layout{Encoding: blob.EncodingZstd, Size: int64(len(text)), Frames: []int64{int64(len(text))}},
-		staged: []byte(text), meta: meta.Encode(),
+		Size: int64(len(text)), Meta: meta, meta: meta.Encode(), tenant: t,
+		digest: spool.Digest, layout: spool.Layout, staged: staged,
 	}
 }
 

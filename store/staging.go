@@ -56,17 +56,18 @@ func (s *Store) turnRing(ctx context.Context, size int64) error {
 	type slot struct {
 		Slot    int16
 		Current bool
+		Held    bool
 		Heap    int64
 		Total   int64
 	}
 	type done struct{ Done bool }
-	slots, err := lookup[slot](ctx, s, `SELECT slot, current, heap, total FROM staging_slots()`)
+	slots, err := lookup[slot](ctx, s, `SELECT slot, current, held, heap, total FROM staging_slots()`)
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, t := range slots {
-		if t.Current || t.Heap == 0 {
+		if t.Current || t.Held || t.Heap == 0 {
 			continue
 		}
 		if _, err := lookupOnce[done](ctx, s, `SELECT truncate_staging($1) AS done`, []any{t.Slot}); err != nil {

@@ -40,6 +40,15 @@ type Options struct {
 	PackSize int64
 	// PackAge is after how long staged content is packed even where it is less; default 6 hours.
 	PackAge time.Duration
+	// PackInterval is how often Maintain looks whether there is something to pack; default 5 seconds.
+	PackInterval time.Duration
+	// TidyInterval is how often Maintain folds what no front end has folded, merges small packs and collects orphans; default 10 minutes.
+	TidyInterval time.Duration
+	// OrphanGrace is how long an object stays that does not count (any more); default 24 hours. It is longer than
+	// the longest append takes, and than a reader is on the way to content that has moved.
+	OrphanGrace time.Duration
+	// SweepInterval is how often the whole bucket is listed for objects that the database does not know; default 24 hours.
+	SweepInterval time.Duration
 
 	// FoldMin is how many octets of log a mailbox must have before it is folded; default 64 KiB.
 	FoldMin int64
@@ -67,6 +76,10 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.StagingBound, 1<<30)
 	setDefault(&o.PackSize, 4<<20)
 	setDefault(&o.PackAge, 6*time.Hour)
+	setDefault(&o.PackInterval, 5*time.Second)
+	setDefault(&o.TidyInterval, 10*time.Minute)
+	setDefault(&o.OrphanGrace, 24*time.Hour)
+	setDefault(&o.SweepInterval, 24*time.Hour)
 	setDefault(&o.FoldMin, 64<<10)
 	setDefault(&o.FoldRatio, 0.25)
 	setDefault(&o.ViewCacheBytes, 256<<20)
@@ -98,6 +111,9 @@ type Store struct {
 	contents  *knownContents
 	watch     *watch
 	folder    *folder
+
+	maintained maintained
+	atStep     func(context.Context, step) error // in tests: see reached
 }
 
 // Open connects to the database, which must have been migrated, and fails

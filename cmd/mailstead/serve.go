@@ -80,6 +80,10 @@ func services(c *config.Config, s *store.Store, certificate *certificate, log *s
 		drain = server.Drain
 		all = append(all, service{"http " + c.HTTP.Listen.String(), func() error { return server.Serve(l) }, server.Shutdown})
 	}
+	if c.Has(config.RoleMaintenance) {
+		ctx, stop := context.WithCancel(context.Background()) // until shutdown
+		all = append(all, service{"maintenance", func() error { return s.Maintain(ctx) }, func(context.Context) error { stop(); return nil }})
+	}
 	if c.Has(config.RoleLMTP) && c.LMTP.Listen != "" {
 		l, err := lmtpd.Listen(string(c.LMTP.Listen), os.FileMode(c.LMTP.SocketMode))
 		if err != nil {

@@ -1,0 +1,52 @@
+package store
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"mailstead.dev/store/id"
+)
+
+// The jobs of Maintain, one at a time.
+var (
+	PackTenant     = (*Store).packTenant
+	MergeTenant    = (*Store).mergeTenant
+	CollectOrphans = (*Store).collectOrphans
+	SweepBucket    = (*Store).sweepBucket
+	PackAll        = (*Store).packAll
+	TurnRing       = (*Store).turnRing
+)
+
+// Steps of a pack that is under way.
+var Steps = []step{stepPut, stepMoved}
+
+// StopAt makes packs fail with err when they have reached a step, as if the process died.
+func (s *Store) StopAt(at step, err error) {
+	s.atStep = func(_ context.Context, reached step) error {
+		if reached == at {
+			return err
+		}
+		return nil
+	}
+}
+
+// AtStep calls f when a pack has reached a step.
+func (s *Store) AtStep(at step, f func()) {
+	s.atStep = func(_ context.Context, reached step) error {
+		if reached == at {
+			f()
+		}
+		return nil
+	}
+}
+
+// ForgetSteps ends StopAt and AtStep.
+func (s *Store) ForgetSteps() { s.atStep = nil }
+
+// UnderLease is underLease, f being told what checks the lease.
+func (s *Store) UnderLease(ctx context.Context, name string, f func(ctx context.Context, check func(id.Tenant) error) error) (bool, error) {
+	return s.underLease(ctx, name, func(ctx context.Context, l *lease) error {
+		return f(ctx, func(t id.Tenant) error { return s.transact(ctx, t, func(tx pgx.Tx) error { return l.check(ctx, tx) }) })
+	})
+}

@@ -1,0 +1,165 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"mailstead.dev/store/blob"
+	"mailstead.dev/store/id"
+)
+
+// maintained counts what this process has done in the background.
+type maintained struct {
+	packs, packed, merges, orphans, failures atomic.Int64
+}
+
+// Maintained is what Maintain has done in this process since it started.
+type Maintained struct {
+	Packs    int64 // written from staging
+	Packed   int64 // contents in them
+	Merges   int64 // packs written from smaller ones
+	Orphans  int64 // objects removed that did not count
+	Failures int64 // jobs that failed, and were tried again
+}
+
+// Maintained returns what Maintain has done so far.
+func (s *Store) Maintained() Maintained {
+	m := &s.maintained
+	return Maintained{m.packs.Load(), m.packed.Load(), m.merges.Load(), m.orphans.Load(), m.failures.Load()}
+}
+
+// chore is a job that Maintain does again and again.
+type chore struct {
+	name  string
+	every time.Duration
+	do    func(ctx context.Context) error
+}
+
+// Maintain does the work of the maintenance role until ctx ends: content moves
+// from staging to object storage, small packs are merged, mailboxes folded,
+// orphans collected. It goes tenant by tenant; each piece runs under a lease, so that
+// several processes share the work. Errors are logged, and the job comes again.
+func (s *Store) Maintain(ctx context.Context) error {
+	var working sync.WaitGroup
+	for _, c := range []chore{
+		{"pack", s.options.PackInterval, s.packAll},
+		{"tidy", s.options.TidyInterval, s.tidyAll},
+		{"sweep", s.options.TidyInterval, s.sweepOnce},
+	} {
+		working.Go(func() { s.repeat(ctx, c) })
+	}
+	working.Wait()
+	return nil
+}
+
+// slowest bounds how long a chore that fails waits for its next turn.
+const slowest = 30 * time.Second
+
+// repeat does a chore at its interval. One that fails often comes later, since most likely something is away.
+func (s *Store) repeat(ctx context.Context, c chore) {
+	failed := 0
+	timer := time.NewTimer(rand.N(c.every)) // processes that started together take turns
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		err := c.do(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		wait := c.every
+		if err == nil {
+			failed = 0
+		} else {
+			failed++
+			s.maintained.failures.Add(1)
+			s.log.Warn("maintenance will be tried again", "job", c.name, "error", err)
+			wait = max(wait, min(wait<<min(failed, 10), slowest))
+		}
+		timer.Reset(wait)
+	}
+}
+
+// packAll packs the staged content of tenants that have enough of it, or old
+// content. Where staging runs full, all is packed: those tenants first that have most.
+func (s *Store) packAll(ctx context.Context) error {
+	staged, err := s.stagedByTenant(ctx)
+	if err != nil {
+		return err
+	}
+	left := sumStaged(staged).Bytes
+	slices.SortFunc(staged, func(a, b stagedTenant) int { return cmp.Compare(b.Bytes, a.Bytes) })
+	var errs []error
+	for _, t := range staged {
+		all := time.Since(t.Oldest) > s.options.PackAge || left > s.options.StagingBound/4*3
+		if !all && t.Bytes < s.options.PackSize && t.Messages < packMessages {
+			continue
+		}
+		if err := s.packTenant(ctx, t.TenantID, all); err != nil {
+			errs = append(errs, fmt.Errorf("pack tenant %d: %w", t.TenantID, err))
+			if away(err) {
+				break // for the others too
+			}
+			continue
+		}
+		left -= t.Bytes
+	}
+	_, err = s.underLease(ctx, "ring", func(ctx context.Context, _ *lease) error { return s.turnRing(ctx, slotSize) })
+	return errors.Join(append(errs, err)...)
+}
+
+// tidyAll folds, merges and collects, tenant by tenant.
+func (s *Store) tidyAll(ctx context.Context) error {
+	tenants, err := s.Tenants(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, t := range tenants {
+		if t.Deleting {
+			continue // what removes it needs its rows
+		}
+		_, err := s.underLease(ctx, fmt.Sprintf("tidy/%d", t.ID), func(ctx context.Context, _ *lease) error {
+			return s.tidyTenant(ctx, t.ID)
+		})
+		if err != nil {
+			errs = append(errs, fmt.Errorf("tidy tenant %d: %w", t.ID, err))
+			if away(err) {
+				break
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Store) tidyTenant(ctx context.Context, t id.Tenant) error {
+	return errors.Join(s.FoldTenant(ctx, t), s.mergeTenant(ctx, t), s.collectOrphans(ctx, t))
+}
+
+// sweepOnce lists the bucket if nobody has done so within the interval: the
+// lease is not given back but runs out, unless the sweep fails.
+func (s *Store) sweepOnce(ctx context.Context) error {
+	l, err := s.takeLease(ctx, "sweep", s.options.SweepInterval)
+	if err != nil || l == nil {
+		return err
+	}
+	if err := s.sweepBucket(ctx); err != nil {
+		return errors.Join(fmt.Errorf("sweep the bucket: %w", err), l.release(ctx))
+	}
+	return nil
+}
+
+// away reports whether an error says that the database or object storage cannot be reached.
+func away(err error) bool {
+	return errors.Is(err, ErrUnavailable) || errors.Is(err, blob.ErrUnavailable)
+}
