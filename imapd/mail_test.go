@@ -297,3 +297,6 @@ func TestManyThroughClient(t *testing.T) {
 		t.Fatalf("left: %d messages, %v", len(left), err)
 	}
 }
+
+// incoming is a message to append as it is.
+func incoming(c *store.Content) store.Incoming { return store.Incoming{Content: c} }
