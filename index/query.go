@@ -88,10 +88,23 @@ func (q query) looksAt(t message.Text) bool {
 	return true
 }
 
+// wants tells whether a query that is not settled looks at a field of the header.
+func (a *answers) wants(field string) bool {
+	for i, q := range a.queries {
+		if a.settled[i] {
+			continue
+		}
+		if q.in == Anywhere || q.in == Header && strings.EqualFold(q.field, field) {
+			return true
+		}
+	}
+	return false
+}
+
 // fromMeta settles what can be without content.
 func (a *answers) fromMeta(meta *message.Meta) {
 	if !meta.HeaderCut {
-		meta.HeaderTexts(func(t message.Text) bool {
+		meta.HeaderTexts(a.wants, func(t message.Text) bool {
 			a.take(t)
 			return a.open > 0
 		})

@@ -31,14 +31,13 @@ func (m *Mailbox) Emails(ctx context.Context, ids []id.Email, yield func(Email) 
 		if err != nil {
 			return err
 		}
-		for _, email := range some {
-			row, ok := rows[email]
-			if !ok {
+		for i, row := range rows {
+			if row == nil {
 				continue
 			}
 			e, err := row.email()
 			if err != nil {
-				return fmt.Errorf("email %d of account %d: %w", email, m.Owner, err)
+				return fmt.Errorf("email %d of account %d: %w", some[i], m.Owner, err)
 			}
 			if err := yield(e); err != nil {
 				return err
@@ -69,18 +68,45 @@ func (r *emailRow) email() (Email, error) {
 	return Email{ID: r.EmailID, EmailID: r.ObjectID, ThreadID: r.ThreadID, Size: r.Size, Meta: meta}, nil
 }
 
-func (m *Mailbox) emailRows(ctx context.Context, ids []id.Email) (map[id.Email]emailRow, error) {
+// emailRows returns the rows of ids, in the same order, nil where there is none.
+func (m *Mailbox) emailRows(ctx context.Context, ids []id.Email) ([]*emailRow, error) {
+	rows := make([]*emailRow, len(ids))
+	var unknown []id.Email
+	for i, email := range ids {
+		row, ok := m.store.emails.get(emailKey{m.Tenant, m.Owner, email})
+		if !ok {
+			unknown = append(unknown, email)
+		}
+		rows[i] = row
+	}
+	if len(unknown) == 0 {
+		return rows, nil
+	}
+	found, err := m.readEmailRows(ctx, unknown)
+	if err != nil {
+		return nil, err
+	}
+	for i, email := range ids {
+		if row := found[email]; row != nil {
+			m.store.emails.put(emailKey{m.Tenant, m.Owner, email}, row)
+			rows[i] = row
+		}
+	}
+	return rows, nil
+}
+
+func (m *Mailbox) readEmailRows(ctx context.Context, ids []id.Email) (map[id.Email]*emailRow, error) {
 	const query = `
 		SELECT email_id, emailid, threadid, size, prefix, meta
 		FROM email
 		WHERE tenant_id = $1 AND account_id = $2 AND email_id = ANY ($3)`
 
-	var found map[id.Email]emailRow
+	var found map[id.Email]*emailRow
 	err := m.store.read(ctx, m.Tenant, func(b *pgx.Batch) {
-		found = make(map[id.Email]emailRow, len(ids))
+		found = make(map[id.Email]*emailRow, len(ids))
 		b.Queue(query, m.Tenant, m.Owner, ids).Query(func(rows pgx.Rows) error {
 			for rows.Next() {
-				var r emailRow
+				r := &emailRow{}
 				if err := rows.Scan(&r.EmailID, &r.ObjectID, &r.ThreadID, &r.Size, &r.Prefix, &r.Meta); err != nil {
 					return err
 				}

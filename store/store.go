@@ -109,6 +109,7 @@ type Store struct {
 	appenders *turns
 	cache     *blob.Cache
 	contents  *knownContents
+	emails    *knownEmails
 	watch     *watch
 	folder    *folder
 
@@ -136,6 +137,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if s.cache, err = blob.NewCache(blob.CacheOptions{
 		Bytes: o.BlobCacheBytes, Dir: o.BlobCacheDir, DirBytes: o.BlobCacheDirBytes, Logger: o.Logger,
 	}); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	if s.emails, err = newKnownEmails(); err != nil {
 		pool.Close()
 		return nil, err
 	}

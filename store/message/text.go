@@ -43,9 +43,13 @@ func (m *Meta) Texts(ctx context.Context, r Reader, yield func(Text) bool) error
 	return x.message(m)
 }
 
-// HeaderTexts yields those texts of the message's own header that are kept in m, as Texts does.
-func (m *Meta) HeaderTexts(yield func(Text) bool) {
+// HeaderTexts yields those texts of the message's own header that are kept in
+// m, as Texts does, of the fields whose name, as spelled, is wanted; nil wants all.
+func (m *Meta) HeaderTexts(want func(name string) bool, yield func(Text) bool) {
 	for _, f := range m.Fields {
+		if want != nil && !want(f.Name) {
+			continue
+		}
 		if !yield(Text{Header: strings.ToLower(f.Name), Value: fieldText(f.Raw, f.Name != "")}) {
 			return
 		}
