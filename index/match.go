@@ -1,0 +1,40 @@
+package index
+
+import (
+	"context"
+
+	"mailstead.dev/store/message"
+)
+
+// Match tells of one email which queries it matches. content is called only
+// where what is kept in meta does not settle them.
+func (m *Matcher) Match(ctx context.Context, meta *message.Meta, content func() (message.Reader, error)) ([]bool, error) {
+	found := make([]bool, len(m.queries))
+	a := m.answer(found)
+	a.fromMeta(meta)
+	if a.open == 0 {
+		return found, nil
+	}
+	return found, a.scan(ctx, meta, content)
+}
+
+// FromMeta tells of one email, by what is kept in meta alone, which queries that
+// settles and which of those the email matches.
+func (m *Matcher) FromMeta(meta *message.Meta) (found, settled []bool) {
+	found = make([]bool, len(m.queries))
+	a := m.answer(found)
+	a.fromMeta(meta)
+	return found, a.settled
+}
+
+// scan reads the email until all is settled.
+func (a *answers) scan(ctx context.Context, meta *message.Meta, content func() (message.Reader, error)) error {
+	r, err := content()
+	if err != nil {
+		return err
+	}
+	return meta.Texts(ctx, r, func(t message.Text) bool {
+		a.take(t)
+		return a.open > 0
+	})
+}
