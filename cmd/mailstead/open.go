@@ -40,7 +40,7 @@ func openStore(ctx context.Context, c *config.Config, log *slog.Logger) (*store.
 	if err != nil {
 		return nil, err
 	}
-	options.Bucket = bucket
+	options.Bucket = blob.NewReliable(bucket, blob.ReliableOptions{})
 	return store.Open(ctx, options)
 }
 
