@@ -31,7 +31,7 @@ const (
 	keepsSeqs trait = 1 << iota
 	// tellsBefore: what others did in the selected mailbox is told before the command's data.
 	tellsBefore
-	// tellsAfter: what others did in the selected mailbox is told behind the command's data.
+	// tellsAfter: what others did in the selected mailbox is told at its end.
 	tellsAfter
 	// goesOn: what read returns reads on from the client: a message, or answers to continuation requests.
 	goesOn

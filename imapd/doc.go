@@ -17,9 +17,11 @@
 //   - before the data of a FETCH or SEARCH (trait tellsBefore), so that
 //     nothing stands between its last literal and the tagged OK: simple
 //     clients take the line before the OK for the end of the message;
-//   - behind the command's own data and before the tagged answer, for all other
-//     commands on the selected mailbox (tellsAfter);
+//   - by NOOP and CHECK (tellsAfter), and with what they do by STORE, EXPUNGE and
+//     MOVE, and by what puts messages into the selected mailbox itself;
 //   - at once, during IDLE.
+//
+// By others it is not, for it would cost a look at the database each time.
 //
 // Never is an EXPUNGE or VANISHED told during FETCH, STORE and SEARCH by message
 // number (keepsSeqs; RFC 9051 section 7.5.1). While one is withheld, a tagged answer

@@ -126,6 +126,9 @@ func (s *session) command(ctx context.Context) error {
 	if dead != nil && !errors.Is(dead, wire.ErrFlood) {
 		return dead
 	}
+	if ctx.Err() != nil {
+		return ctx.Err() // nobody waits for the answer
+	}
 	return errors.Join(s.answer(name, err), dead)
 }
 
@@ -199,7 +202,7 @@ func (c command) expunges() bool { return c.traits&keepsSeqs == 0 }
 // fatal tells whether an error ends the connection.
 func fatal(err error) bool {
 	return as[*errBye](err) || errors.Is(err, errLogout) || errors.Is(err, errDraining) || errors.Is(err, errIdle) ||
-		errors.Is(err, store.ErrOutcomeUnknown) || errors.Is(err, context.Canceled) || errors.Is(err, wire.ErrFlood)
+		errors.Is(err, store.ErrOutcomeUnknown) || errors.Is(err, wire.ErrFlood)
 }
 
 // dead returns the error of the connection, if there was one.
