@@ -18,12 +18,14 @@ import (
 	"mailstead.dev/store/blob"
 	"mailstead.dev/store/id"
 	"mailstead.dev/store/storetest"
+	"mailstead.dev/store/storetest/testdb"
 )
 
 // packed is a store with a bucket of its own to look into.
 type packed struct {
 	*store.Store
 	t       testing.TB
+	cluster *testdb.Cluster
 	bucket  blob.Bucket
 	user    store.User
 	mailbox *store.Mailbox
@@ -33,7 +35,7 @@ type packed struct {
 func newPacked(t testing.TB, change ...func(*store.Options)) *packed {
 	t.Helper()
 	c := storetest.Config(t)
-	p := &packed{t: t, Store: storetest.Open(t, c, change...), bucket: storetest.Bucket(t, c)}
+	p := &packed{t: t, cluster: c, Store: storetest.Open(t, c, change...), bucket: storetest.Bucket(t, c)}
 	p.user = storetest.Account(t, p.Store, "a@one.test")
 	p.mailbox = open(t, p.Store, p.user, "INBOX")
 	return p

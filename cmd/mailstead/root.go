@@ -50,6 +50,8 @@ func (a *app) root() *cobra.Command {
 		a.configCommand(),
 		a.devCommand(),
 		a.domainCommand(),
+		a.fsckCommand(),
+		a.mailboxCommand(),
 		a.migrateCommand(),
 		a.serveCommand(),
 		a.tenantCommand(),

@@ -1,0 +1,198 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"mailstead.dev/store/id"
+	"mailstead.dev/store/message"
+)
+
+// FindingKind is what is wrong, for those who count findings.
+type FindingKind string
+
+// The kinds of findings.
+const (
+	FoundCounter FindingKind = "counter" // a figure that is not the recount
+	FoundNumber  FindingKind = "number"  // a UID, MODSEQ or email number out of bounds
+	FoundLog     FindingKind = "log"     // a log that has gaps, does not decode or does not fit
+	FoundSegment FindingKind = "segment" // a segment that does not decode or does not fit
+	FoundKeyword FindingKind = "keyword" // a keyword that is not defined
+	FoundEmail   FindingKind = "email"   // an email that is missing or damaged
+	FoundContent FindingKind = "content" // content that is missing or damaged
+	FoundObject  FindingKind = "object"  // an object that does not count, or is about to be collected
+	FoundMissing FindingKind = "missing" // a row that every account has
+)
+
+// Finding is something that is not as it must be.
+type Finding struct {
+	Kind    FindingKind `json:"kind"`
+	Tenant  id.Tenant   `json:"tenant"`
+	Account id.Account  `json:"account,omitempty"`
+	Mailbox id.Mailbox  `json:"mailbox,omitempty"`
+	Digest  string      `json:"digest,omitempty"` // of the content
+	Detail  string      `json:"detail"`
+}
+
+func (f Finding) String() string {
+	where := fmt.Sprintf("tenant %d", f.Tenant)
+	if f.Account != 0 {
+		where += fmt.Sprintf(" account %d", f.Account)
+	}
+	if f.Mailbox != 0 {
+		where += fmt.Sprintf(" mailbox %d", f.Mailbox)
+	}
+	if f.Digest != "" {
+		where += " content " + f.Digest
+	}
+	return fmt.Sprintf("%s: %s: %s", f.Kind, where, f.Detail)
+}
+
+// Checked is what Fsck has looked at.
+type Checked struct {
+	Accounts  int64 `json:"accounts"`
+	Mailboxes int64 `json:"mailboxes"` // deleted ones that are kept included
+	Messages  int64 `json:"messages"`
+	Emails    int64 `json:"emails"`
+	Contents  int64 `json:"contents"`
+	Bytes     int64 `json:"bytes"` // of content, each once
+}
+
+// Add returns what both have looked at.
+func (c Checked) Add(o Checked) Checked {
+	return Checked{
+		c.Accounts + o.Accounts, c.Mailboxes + o.Mailboxes, c.Messages + o.Messages,
+		c.Emails + o.Emails, c.Contents + o.Contents, c.Bytes + o.Bytes,
+	}
+}
+
+// Fsck proves that all of a tenant's mail is as it must be: segments and log
+// lead to one state by two ways, counters are the recount, every email that a message
+// names exists and every content is read and digested anew. It changes nothing, and may run while mail is served:
+// each account is looked at in one snapshot. An error means that it could not look.
+func (s *Store) Fsck(ctx context.Context, t id.Tenant, report func(Finding)) (Checked, error) {
+	f := &fsck{store: s, tenant: t, report: report}
+	for a, err := range s.Accounts(ctx, t) {
+		if err != nil {
+			return f.Checked, err
+		}
+		if a.Deleting {
+			continue // half of it is gone
+		}
+		err := s.snapshot(ctx, t, func(tx pgx.Tx) error { return f.account(ctx, tx, a.ID) })
+		if err != nil {
+			return f.Checked, fmt.Errorf("check account %s: %w", a.Login, err)
+		}
+	}
+	if err := f.contents(ctx); err != nil {
+		return f.Checked, fmt.Errorf("check content: %w", err)
+	}
+	return f.Checked, nil
+}
+
+type fsck struct {
+	Checked
+	store  *Store
+	tenant id.Tenant
+	report func(Finding)
+}
+
+func (f *fsck) found(kind FindingKind, account id.Account, mailbox id.Mailbox, format string, args ...any) {
+	f.report(Finding{Kind: kind, Tenant: f.tenant, Account: account, Mailbox: mailbox, Detail: fmt.Sprintf(format, args...)})
+}
+
+// account checks an account and its mailboxes, in one snapshot.
+func (f *fsck) account(ctx context.Context, tx pgx.Tx, account id.Account) error {
+	const state = `
+		SELECT s.next_email, s.messages, s.bytes, n.uidvalidity
+		FROM account_state s
+		JOIN name_tree n ON n.tenant_id = s.tenant_id AND n.account_id = s.account_id
+		WHERE s.tenant_id = $1 AND s.account_id = $2`
+
+	f.Accounts++
+	var nextEmail id.Email
+	var messages, octets, uidValidity int64
+	err := tx.QueryRow(ctx, state, f.tenant, account).Scan(&nextEmail, &messages, &octets, &uidValidity)
+	if errors.Is(err, pgx.ErrNoRows) {
+		f.found(FoundMissing, account, 0, "it has no state or no name tree")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	sizes, err := f.emails(ctx, tx, account, nextEmail)
+	if err != nil {
+		return err
+	}
+	rows, _ := tx.Query(ctx, selectMailboxRow+` WHERE tenant_id = $1 AND account_id = $2 ORDER BY mailbox_id`, f.tenant, account) // CollectRows reports the error
+	mailboxes, err := pgx.CollectRows(rows, pgx.RowToStructByName[mailboxRow])
+	if err != nil {
+		return err
+	}
+	var sum, sumOctets int64
+	hasInbox := false
+	for _, row := range mailboxes {
+		m := mailboxRows{row: row}
+		if err := m.read(ctx, tx, f.tenant); err != nil {
+			return err
+		}
+		f.Mailboxes++
+		check := &mailboxCheck{fsck: f, mailboxRows: &m, sizes: sizes}
+		check.run()
+		if row.UIDValidity > uidValidity {
+			check.found(FoundNumber, "UIDVALIDITY %d is above %d, the highest that the account has given out", row.UIDValidity, uidValidity)
+		}
+		if row.DeletedAt == nil {
+			hasInbox = hasInbox || row.Name == inbox
+			sum += row.Messages
+			sumOctets += row.Bytes
+		}
+	}
+	if !hasInbox {
+		f.found(FoundMissing, account, 0, "it has no INBOX")
+	}
+	if sum != messages || sumOctets != octets {
+		f.found(FoundCounter, account, 0, "it counts %d messages of %d octets, its mailboxes %d of %d", messages, octets, sum, sumOctets)
+	}
+	return nil
+}
+
+// emails checks the emails of an account, and returns their sizes.
+func (f *fsck) emails(ctx context.Context, tx pgx.Tx, account id.Account, next id.Email) (map[id.Email]int64, error) {
+	const query = `
+		SELECT e.email_id, e.size, octet_length(e.prefix), e.meta, b.size, coalesce(b.dying, false)
+		FROM email e
+		LEFT JOIN blob b ON b.tenant_id = e.tenant_id AND b.digest = e.digest
+		WHERE e.tenant_id = $1 AND e.account_id = $2`
+
+	sizes := make(map[id.Email]int64)
+	var email id.Email
+	var size, prefix int64
+	var meta []byte
+	var content *int64
+	var dying bool
+	rows, _ := tx.Query(ctx, query, f.tenant, account) // ForEachRow reports the error
+	_, err := pgx.ForEachRow(rows, []any{&email, &size, &prefix, &meta, &content, &dying}, func() error {
+		f.Emails++
+		sizes[email] = size
+		if email >= next || email < 1 {
+			f.found(FoundNumber, account, 0, "email %d, where the next is %d", email, next)
+		}
+		switch {
+		case content == nil:
+			f.found(FoundContent, account, 0, "email %d has no content", email)
+		case dying:
+			f.found(FoundContent, account, 0, "the content of email %d is marked as dying", email)
+		case *content+prefix != size:
+			f.found(FoundEmail, account, 0, "email %d has %d octets, its parts %d and %d", email, size, prefix, *content)
+		}
+		if _, err := message.DecodeMeta(meta); err != nil {
+			f.found(FoundEmail, account, 0, "meta of email %d: %v", email, err)
+		}
+		return nil
+	})
+	return sizes, err
+}
