@@ -20,7 +20,7 @@ func BenchmarkAppend(b *testing.B) {
 			body := strings.Repeat("0123456789abcdefghijklmnopqrstuvwxyz\r\n", 80)
 			var number atomic.Int64
 			each(b, s, clients, func(m *store.Mailbox) error {
-				c := store.ContentForTest(m.Tenant, text(int(number.Add(1)))+body)
+				c := m.Receive(text(int(number.Add(1))) + body)
 				_, err := m.Append(b.Context(), store.Incoming{Content: c})
 				return err
 			})

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"mailstead.dev/store"
+	"mailstead.dev/store/blob/blobtest"
 	"mailstead.dev/store/storetest"
 )
 
@@ -167,9 +168,12 @@ func TestTenantsInTheDatabase(t *testing.T) {
 func TestOpenChecksTheRole(t *testing.T) {
 	c := storetest.Config(t)
 	for _, dsn := range []string{c.OwnerDSN, c.SuperDSN} {
-		if s, err := store.Open(t.Context(), store.Options{DSN: dsn}); err == nil {
+		s, err := store.Open(t.Context(), store.Options{DSN: dsn, Bucket: new(blobtest.Memory)})
+		if err == nil {
 			t.Errorf("served as %s", dsn)
 			s.Close()
+		} else if !strings.Contains(err.Error(), "serving role") {
+			t.Errorf("refused because of %v", err)
 		}
 	}
 }

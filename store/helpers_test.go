@@ -28,7 +28,7 @@ func text(n int) string {
 
 // incoming is message n of the test.
 func incoming(m *store.Mailbox, n int) store.Incoming {
-	return store.Incoming{Content: store.ContentForTest(m.Tenant, text(n))}
+	return store.Incoming{Content: m.Receive(text(n))}
 }
 
 func add(t testing.TB, m *store.Mailbox, n int, flags view.Flags, keywords ...string) id.UID {

@@ -22,6 +22,9 @@ const (
 	pollInterval = 30 * time.Second
 	// reconnectInterval is how long the listener waits before it tries again.
 	reconnectInterval = time.Second
+	// notifyInterval is the least time between two NOTIFYs of a front end: under
+	// load they are few, and the first after a rest is at once.
+	notifyInterval = 2 * time.Millisecond
 	// maxPayload is how long a hint may be; PostgreSQL takes up to 8000 octets.
 	maxPayload = 7900
 )
@@ -125,19 +128,35 @@ func (w *watch) hint(key viewKey) {
 	}
 }
 
-// send tells other front ends; what comes up while one NOTIFY is under way goes into the next.
+// send tells other front ends; what comes up while one NOTIFY is under way goes
+// into the next. A hint need not survive a crash, and so waits for no disk.
 func (w *watch) send() {
+	const (
+		hasty  = `SELECT set_config('synchronous_commit', 'off', true)`
+		notify = `SELECT pg_notify($1, $2)`
+	)
+	rest := time.NewTimer(0)
+	defer rest.Stop()
 	for {
+		select {
+		case <-w.ctx.Done():
+			return
+		case <-rest.C:
+		}
 		select {
 		case <-w.ctx.Done():
 			return
 		case <-w.wake:
 		}
+		b := &pgx.Batch{}
+		b.Queue(hasty)
 		for _, payload := range w.payloads() {
-			if _, err := w.store.pool.Exec(w.ctx, `SELECT pg_notify($1, $2)`, channel, payload); err != nil && w.ctx.Err() == nil {
-				w.log.Warn("other front ends were not told of changes, and will find them by themselves", "error", err)
-			}
+			b.Queue(notify, channel, payload)
 		}
+		if err := w.store.pool.SendBatch(w.ctx, b).Close(); err != nil && w.ctx.Err() == nil {
+			w.log.Warn("other front ends were not told of changes, and will find them by themselves", "error", err)
+		}
+		rest.Reset(notifyInterval)
 	}
 }
 

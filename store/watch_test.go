@@ -6,7 +6,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"mailstead.dev/store"
 	"mailstead.dev/store/storetest"
 	"mailstead.dev/store/view"
 )
@@ -104,19 +103,12 @@ func TestWatchReconnects(t *testing.T) {
 
 // Many watchers cost nothing but themselves, and end with the store.
 func TestWatchEndsWithTheStore(t *testing.T) {
-	c := storetest.Config(t)
-	s, err := store.Open(t.Context(), store.Options{DSN: c.ServingDSN})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := storetest.New(t)
 	u := storetest.Account(t, s, "a@one.test")
 	m := open(t, s, u, "INBOX")
 	for range 100 {
 		_, end := m.Watch()
 		defer end()
 	}
-	add(t, m, 1, 0)
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
+	add(t, m, 1, 0) // and the store is closed under them when the test ends
 }

@@ -1,0 +1,131 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mailstead.dev/store/id"
+	"mailstead.dev/store/view"
+)
+
+// at is an empty view at a MODSEQ.
+func at(modSeq id.ModSeq) *view.View { return view.New(1, modSeq, nil) }
+
+func TestViewCacheKeepsTheNewest(t *testing.T) {
+	c := newViewCache(1 << 20)
+	key := viewKey{1, 1}
+	c.put(key, at(5))
+	c.put(key, at(3))
+	if got := c.get(key).ModSeq(); got != 5 {
+		t.Errorf("MODSEQ %d, want 5", got)
+	}
+	c.put(key, at(6))
+	if got := c.get(key).ModSeq(); got != 6 {
+		t.Errorf("MODSEQ %d, want 6", got)
+	}
+	c.drop(key)
+	if c.get(key) != nil || c.weight != 0 {
+		t.Errorf("dropped, and %d octets are left", c.weight)
+	}
+}
+
+func TestViewCacheIsBounded(t *testing.T) {
+	weight := int64(at(1).Weight())
+	c := newViewCache(3 * weight)
+	for m := range id.Mailbox(5) {
+		c.put(viewKey{1, m}, at(1))
+		c.get(viewKey{1, 0}) // used again and again, so that it stays
+	}
+	for m, want := range map[id.Mailbox]bool{0: true, 1: false, 2: false, 3: true, 4: true} {
+		if got := c.get(viewKey{1, m}) != nil; got != want {
+			t.Errorf("mailbox %d kept: %t, want %t", m, got, want)
+		}
+	}
+	if c.weight > c.bound {
+		t.Errorf("%d octets, bound %d", c.weight, c.bound)
+	}
+	small := newViewCache(1)
+	small.put(viewKey{1, 1}, at(1))
+	if small.get(viewKey{1, 1}) != nil {
+		t.Error("a view heavier than the bound was kept")
+	}
+}
+
+// One loads, the others wait for it; where it fails the next one tries.
+func TestViewCacheLoadsOnce(t *testing.T) {
+	c := newViewCache(1 << 20)
+	key := viewKey{1, 1}
+	var loads atomic.Int64
+	var work sync.WaitGroup
+	for range 20 {
+		work.Go(func() {
+			v, loaded, err := c.load(t.Context(), key)
+			if err != nil {
+				t.Error(err)
+			}
+			if v == nil {
+				if loads.Add(1) > 1 { // the first fails
+					c.put(key, at(1))
+				}
+				loaded()
+			}
+		})
+	}
+	work.Wait()
+	if loads.Load() != 2 {
+		t.Errorf("%d loads, want 2", loads.Load())
+	}
+	_, loaded, err := c.load(t.Context(), viewKey{1, 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer loaded()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := c.load(ctx, viewKey{1, 2}); !errors.Is(err, context.Canceled) {
+		t.Errorf("wait that was given up: %v", err)
+	}
+}
+
+func TestTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := newTurns(2)
+		var here, most atomic.Int64
+		var work sync.WaitGroup
+		for range 10 {
+			work.Go(func() {
+				done, err := turns.take(t.Context(), viewKey{1, 1})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer done()
+				if n := here.Add(1); n > most.Load() {
+					most.Store(n)
+				}
+				time.Sleep(time.Second)
+				here.Add(-1)
+			})
+		}
+		synctest.Wait()
+		done, err := turns.take(t.Context(), viewKey{1, 2}) // another mailbox has turns of its own
+		if err != nil {
+			t.Error(err)
+		}
+		done()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if _, err := turns.take(ctx, viewKey{1, 1}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("wait that was given up: %v", err)
+		}
+		work.Wait()
+		if most.Load() != 2 || len(turns.waiting) != 0 {
+			t.Errorf("%d at once, %d mailboxes left", most.Load(), len(turns.waiting))
+		}
+	})
+}
