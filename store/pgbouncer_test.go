@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -25,6 +26,9 @@ func TestPgBouncer(t *testing.T) {
 	behind := func(o *store.Options) {
 		o.ListenDSN, o.DSN, o.PgBouncer = o.DSN, p.DSN(local.ServingRole, c.Database), true
 		o.FoldMin, o.FoldRatio = 500, 0.01
+	}
+	if _, err := store.Open(t.Context(), store.Options{DSN: p.DSN(local.ServingRole, c.Database), PgBouncer: true}); err == nil || !strings.Contains(err.Error(), "LISTEN") {
+		t.Errorf("opened with LISTEN behind PgBouncer: %v", err)
 	}
 	stores := []*store.Store{storetest.Open(t, c, behind), storetest.Open(t, c, behind)}
 	u, other := storetest.Account(t, stores[0], "a@one.test"), storetest.Account(t, stores[0], "b@two.test")

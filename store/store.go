@@ -20,7 +20,7 @@ const maxAppenders = 4
 type Options struct {
 	// DSN of the serving role: no superuser, no BYPASSRLS, no table of its own.
 	DSN string
-	// ListenDSN is for LISTEN, which needs a connection of its own that no pooler shares; default DSN.
+	// ListenDSN is for LISTEN, which needs a connection of its own that no pooler shares; default DSN, but behind PgBouncer there is none.
 	ListenDSN string
 	// PgBouncer says that DSN leads to PgBouncer in transaction mode: no named prepared statements, no session settings.
 	PgBouncer bool
@@ -120,6 +120,9 @@ type Store struct {
 // Open connects to the database, which must have been migrated, and fails
 // where the role that it serves as could get past row-level security.
 func Open(ctx context.Context, o Options) (*Store, error) {
+	if o.PgBouncer && o.ListenDSN == "" {
+		return nil, errors.New("behind PgBouncer in transaction mode LISTEN needs a connection string of its own, to PostgreSQL itself")
+	}
 	o = o.withDefaults()
 	if o.Bucket == nil {
 		return nil, errors.New("no bucket for the store's content")

@@ -20,6 +20,9 @@ func (l *loader) check(c *Config) {
 	if len(c.Roles) == 0 {
 		l.problem(at("roles"), "no role: a process without one does nothing; want some of imap, lmtp, maintenance, admin")
 	}
+	if c.Database.PgBouncer && c.Database.ListenURL == "" {
+		l.problem(at("database.pgbouncer"), "LISTEN does not work behind PgBouncer in transaction mode: set database.listen_url, to PostgreSQL itself")
+	}
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		l.problem(at("tls"), "cert_file and key_file belong together: set both or none")
 	} else if c.TLS.CertFile != "" {

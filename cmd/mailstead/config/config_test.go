@@ -33,6 +33,7 @@ roles: [imap, lmtp]
 database:
   url: "postgres://serve:hush@db/mailstead"
   pgbouncer: true
+  listen_url: "postgres://serve:hush@primary/mailstead"
 imap:
   listen: 127.0.0.1:1143
   listen_tls: off
@@ -85,6 +86,7 @@ func TestProblems(t *testing.T) {
 		{"environment name", "", "MAILSTEAD_IMAP_LISTN=:143", `environment MAILSTEAD_IMAP_LISTN: unknown setting (did you mean MAILSTEAD_IMAP_LISTEN?)`},
 		{"environment value", "", "MAILSTEAD_LOG_LEVEL=loud", `environment MAILSTEAD_LOG_LEVEL: "loud": want one of debug, info, warn, error`},
 		{"too small", "store:\n  max_message: 5\n", "", `m.yaml:2: 5 is too little: want at least 64KiB`},
+		{"LISTEN behind PgBouncer", "database:\n  pgbouncer: true\n", "", `m.yaml:2: LISTEN does not work behind PgBouncer in transaction mode: set database.listen_url, to PostgreSQL itself`},
 		{"half a certificate", "tls:\n  cert_file: /x\n", "", `m.yaml:1: cert_file and key_file belong together`},
 	}
 	for _, test := range tests {
