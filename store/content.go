@@ -56,6 +56,7 @@ func (s *Store) Receive(ctx context.Context, t id.Tenant, r io.Reader) (*Content
 	stored, ok := spool.Bytes()
 	if ok && len(stored) <= s.options.StagedMax && !s.options.NoStaging {
 		c.staged = present(stored)
+		err = s.staging.take(ctx, t, int64(len(stored)))
 	} else {
 		err = s.putOwn(ctx, c, spool)
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -356,5 +357,51 @@ func TestContentMoves(t *testing.T) {
 	}
 	if _, err := contentOf(t.Context(), open(t, storetest.Open(t, c), u, "INBOX"), ids[0], 0, 10); !errors.Is(err, blob.ErrDamaged) {
 		t.Errorf("content that is lost: %v, want %v", err, blob.ErrDamaged)
+	}
+}
+
+// Staging that is full takes no more, in all or of one tenant, and takes again when it has been packed.
+func TestStagingBound(t *testing.T) {
+	s := storetest.New(t, func(o *store.Options) { o.StagingBound = 40_000 })
+	one, two := storetest.Account(t, s, "a@one.test"), storetest.Account(t, s, "a@two.test")
+	fillUp := func(u store.User) (n int) {
+		m := open(t, s, u, "INBOX")
+		for ; n < 100; n++ {
+			c, err := s.Receive(t.Context(), u.Tenant, strings.NewReader(letter(uint64(n)+1000*uint64(u.Tenant), 2000)))
+			if errors.Is(err, store.ErrUnavailable) {
+				return n
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := m.Append(t.Context(), store.Incoming{Content: c}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return n
+	}
+	first := fillUp(one)
+	second := fillUp(two)
+	if first < 10 || first > 20 || second < 3 || second > first/2 {
+		t.Errorf("staged %d and %d messages, want about 18 and a third of it", first, second)
+	}
+	for _, u := range []store.User{one, two} {
+		if err := s.Transact(t.Context(), u.Tenant, func(tx pgx.Tx) error {
+			_, err := tx.Exec(t.Context(), `DELETE FROM staged_0 WHERE tenant_id = $1`, u.Tenant)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		_, err := s.Receive(t.Context(), two.Tenant, strings.NewReader(letter(1, 2000)))
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, store.ErrUnavailable) || time.Now().After(deadline) {
+			t.Fatalf("staging is empty: %v", err)
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"mailstead.dev/store/blob"
+	"mailstead.dev/store/id"
 )
 
 // maxAppenders is how many appends of this process to one mailbox are under way at once.
@@ -110,6 +111,7 @@ type Store struct {
 	cache     *blob.Cache
 	contents  *knownContents
 	emails    *knownEmails
+	staging   *stagingGauge
 	watch     *watch
 	folder    *folder
 
@@ -151,6 +153,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		pool.Close()
 		return nil, err
 	}
+	s.staging = &stagingGauge{store: s, tenants: make(map[id.Tenant]int64)}
 	s.watch, s.folder = newWatch(s), newFolder(s)
 	if err := s.checkRole(ctx); err != nil {
 		pool.Close()
