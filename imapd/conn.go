@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -18,6 +19,7 @@ import (
 var (
 	errDraining = errors.New("server is shutting down")
 	errIdle     = errors.New("client was idle for too long")
+	errLost     = errors.New("connection lost")
 )
 
 // conn moves octets: buffers while there is something to move, timeouts, TLS.
@@ -111,7 +113,7 @@ func (c *conn) rest() error {
 		return nil
 	}
 	if err := c.enc.Flush(); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errLost, err)
 	}
 	c.unbuffer()
 	return nil
@@ -138,7 +140,7 @@ func (c *conn) octet() error {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return errIdle
 	}
-	return err
+	return fmt.Errorf("%w: %w", errLost, err)
 }
 
 // pending tells whether there is input that was read but not decoded.

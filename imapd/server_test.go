@@ -1,11 +1,13 @@
 package imapd
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -241,6 +243,25 @@ func TestPanicEndsOneConnection(t *testing.T) {
 	a.expectClosed()
 	b.send("b NOOP")
 	b.expect("b OK ...")
+}
+
+// A client that goes away during IDLE is no failure of ours, and no reason to log one.
+func TestDisconnectDuringIdle(t *testing.T) {
+	o := testOptions(t)
+	var logged bytes.Buffer
+	o.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+	s, connect := start(t, o)
+	c := connect()
+	c.expect("* OK ...")
+	c.send("a LOGIN user pass")
+	c.expect("a OK ...")
+	c.send("b IDLE")
+	c.expect("+ ...")
+	c.nc.Close()
+	s.wg.Wait()
+	if strings.Contains(logged.String(), "level=ERROR") {
+		t.Errorf("logged:\n%s", logged.String())
+	}
 }
 
 // slowLogins lets a login take as long as the test wants.

@@ -201,7 +201,7 @@ func (c command) expunges() bool { return c.traits&keepsSeqs == 0 }
 
 // fatal tells whether an error ends the connection.
 func fatal(err error) bool {
-	return as[*errBye](err) || errors.Is(err, errLogout) || errors.Is(err, errDraining) || errors.Is(err, errIdle) ||
+	return as[*errBye](err) || errors.Is(err, errLogout) || errors.Is(err, errDraining) || errors.Is(err, errIdle) || errors.Is(err, errLost) ||
 		errors.Is(err, store.ErrOutcomeUnknown) || errors.Is(err, wire.ErrFlood)
 }
 
@@ -236,7 +236,7 @@ func (s *session) answer(name string, err error) error {
 	}
 	r, known := answer(err)
 	if !known {
-		s.log.Error("command failed", "command", name, "tenant", s.user.Tenant, "account", s.user.Account, "err", err)
+		s.log.Error("command failed", "command", name, "err", err)
 	}
 	s.buffer()
 	s.writeTagged(r.kind, r.code, r.text)
