@@ -50,6 +50,7 @@ var (
 	packed         = prometheus.NewDesc("mailstead_packed_messages_total", "Contents in those packs.", nil, nil)
 	merges         = prometheus.NewDesc("mailstead_pack_merges_total", "Packs that this process has written from smaller ones.", nil, nil)
 	orphans        = prometheus.NewDesc("mailstead_orphans_removed_total", "Objects that this process has removed because nothing refers to them.", nil, nil)
+	unknown        = prometheus.NewDesc("mailstead_objects_unknown_total", "Objects that this process has seen in the bucket and the database does not know.", nil, nil)
 	failures       = prometheus.NewDesc("mailstead_maintenance_failures_total", "Background jobs of this process that failed and were tried again.", nil, nil)
 )
 
@@ -63,7 +64,7 @@ type maintenance struct {
 }
 
 func (m maintenance) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{stagedBytes, stagedMessages, stagedAge, packs, packed, merges, orphans, failures} {
+	for _, d := range []*prometheus.Desc{stagedBytes, stagedMessages, stagedAge, packs, packed, merges, orphans, unknown, failures} {
 		to <- d
 	}
 }
@@ -72,7 +73,7 @@ func (m maintenance) Describe(to chan<- *prometheus.Desc) {
 func (m maintenance) Collect(to chan<- prometheus.Metric) {
 	done := m.store.Maintained()
 	for d, n := range map[*prometheus.Desc]int64{
-		packs: done.Packs, packed: done.Packed, merges: done.Merges, orphans: done.Orphans, failures: done.Failures,
+		packs: done.Packs, packed: done.Packed, merges: done.Merges, orphans: done.Orphans, unknown: done.Unknown, failures: done.Failures,
 	} {
 		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n))
 	}

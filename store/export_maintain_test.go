@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -43,6 +44,13 @@ func (s *Store) AtStep(at step, f func()) {
 
 // ForgetSteps ends StopAt and AtStep.
 func (s *Store) ForgetSteps() { s.atStep = nil }
+
+// SetLeaseTime changes how long leases last, until the function that it returns is called.
+func SetLeaseTime(d time.Duration) (restore func()) {
+	was := leaseTime
+	leaseTime = d
+	return func() { leaseTime = was }
+}
 
 // UnderLease is underLease, f being told what checks the lease.
 func (s *Store) UnderLease(ctx context.Context, name string, f func(ctx context.Context, check func(id.Tenant) error) error) (bool, error) {

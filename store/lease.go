@@ -13,7 +13,7 @@ import (
 
 // leaseTime is how long a lease lasts that is not renewed: how long the work of
 // a process that died waits for another one.
-const leaseTime = 30 * time.Second
+var leaseTime = 30 * time.Second // shorter in tests
 
 // errLeaseLost says that a job went on for longer than its lease, and another
 // process may be at it.

@@ -17,7 +17,7 @@ import (
 
 // maintained counts what this process has done in the background.
 type maintained struct {
-	packs, packed, merges, orphans, failures atomic.Int64
+	packs, packed, merges, orphans, unknown, failures atomic.Int64
 }
 
 // Maintained is what Maintain has done in this process since it started.
@@ -26,13 +26,14 @@ type Maintained struct {
 	Packed   int64 // contents in them
 	Merges   int64 // packs written from smaller ones
 	Orphans  int64 // objects removed that did not count
+	Unknown  int64 // objects seen in the bucket that the database does not know
 	Failures int64 // jobs that failed, and were tried again
 }
 
 // Maintained returns what Maintain has done so far.
 func (s *Store) Maintained() Maintained {
 	m := &s.maintained
-	return Maintained{m.packs.Load(), m.packed.Load(), m.merges.Load(), m.orphans.Load(), m.failures.Load()}
+	return Maintained{m.packs.Load(), m.packed.Load(), m.merges.Load(), m.orphans.Load(), m.unknown.Load(), m.failures.Load()}
 }
 
 // chore is a job that Maintain does again and again.
@@ -91,7 +92,8 @@ func (s *Store) repeat(ctx context.Context, c chore) {
 }
 
 // packAll packs the staged content of tenants that have enough of it, or old
-// content. Where staging runs full, all is packed: those tenants first that have most.
+// content. Where staging is half full, all is packed, those tenants first that
+// have most: well before mail is refused.
 func (s *Store) packAll(ctx context.Context) error {
 	staged, err := s.stagedByTenant(ctx)
 	if err != nil {
@@ -101,7 +103,7 @@ func (s *Store) packAll(ctx context.Context) error {
 	slices.SortFunc(staged, func(a, b stagedTenant) int { return cmp.Compare(b.Bytes, a.Bytes) })
 	var errs []error
 	for _, t := range staged {
-		all := time.Since(t.Oldest) > s.options.PackAge || left > s.options.StagingBound/4*3
+		all := time.Since(t.Oldest) > s.options.PackAge || left > s.options.StagingBound/2
 		if !all && t.Bytes < s.options.PackSize && t.Messages < packMessages {
 			continue
 		}

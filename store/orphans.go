@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"mailstead.dev/store/blob"
 	"mailstead.dev/store/id"
 )
 
@@ -33,6 +35,9 @@ func (s *Store) collectOrphans(ctx context.Context, t id.Tenant) error {
 			LIMIT $3))
 		RETURNING object_key`
 
+	if err := s.orphansReachable(ctx, t); err != nil {
+		return err
+	}
 	for {
 		var keys []string
 		err := s.transact(ctx, t, func(tx pgx.Tx) (err error) {
@@ -53,10 +58,31 @@ func (s *Store) collectOrphans(ctx context.Context, t id.Tenant) error {
 	}
 }
 
-// sweepBucket removes objects that neither a row nor an intent names, after
+// orphansReachable fails while object storage is away: what is forgotten then would stay there.
+func (s *Store) orphansReachable(ctx context.Context, t id.Tenant) error {
+	const query = `SELECT object_key FROM object_intent WHERE tenant_id = $1 AND created_at < now() - $2::interval LIMIT 1`
+
+	var keys []string
+	err := s.read(ctx, t, func(b *pgx.Batch) {
+		b.Queue(query, t, s.options.OrphanGrace).Query(func(rows pgx.Rows) (err error) {
+			keys, err = pgx.CollectRows(rows, pgx.RowTo[string])
+			return err
+		})
+	})
+	if err != nil || len(keys) == 0 {
+		return err
+	}
+	if _, err := s.options.Bucket.Stat(ctx, keys[0]); !errors.Is(err, blob.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+// sweepBucket looks for objects that neither a row nor an intent names, after
 // the grace time: of tenants that are gone, of PUTs that ended after their intents, of
-// deletions that failed. Each PUT has its intent before, and keys are never used again: such an object never comes to count.
-// Keys that are not of our making are left alone.
+// deletions that failed. Each PUT has its intent before, and keys are never used again: such an object never
+// comes to count. It is removed if the options say so; but to a copy of the database, restored beside the
+// original, all newer objects of the original look like that. Keys that are not of our making are left alone.
 func (s *Store) sweepBucket(ctx context.Context) error {
 	var t id.Tenant
 	var keys []string
@@ -87,7 +113,7 @@ func tenantOfKey(key string) (t id.Tenant, ours bool) {
 	return id.Tenant(n), ok && ok2 && err == nil && n > 0 && len(kind) == 1 && len(random) >= 20
 }
 
-// removeUnknown removes those of a tenant's objects, which were in the bucket before, that the database does not know.
+// removeUnknown reports, and removes where that is wanted, those of a tenant's objects, seen in the bucket before, that the database does not know.
 func (s *Store) removeUnknown(ctx context.Context, t id.Tenant, keys []string) error {
 	const query = `
 		SELECT object_key FROM object WHERE tenant_id = $1 AND object_key = ANY ($2)
@@ -111,7 +137,11 @@ func (s *Store) removeUnknown(ctx context.Context, t id.Tenant, keys []string) e
 	if len(unknown) == 0 {
 		return nil
 	}
-	s.log.Warn("objects that nothing refers to are removed", "tenant", t, "objects", len(unknown), "first", unknown[0])
+	s.maintained.unknown.Add(int64(len(unknown)))
+	s.log.Warn("objects that the database does not know", "tenant", t, "objects", len(unknown), "first", unknown[0], "removed", s.options.RemoveUnknown)
+	if !s.options.RemoveUnknown {
+		return nil
+	}
 	if err := s.options.Bucket.Delete(ctx, unknown...); err != nil {
 		return err
 	}

@@ -423,7 +423,7 @@ func TestWhenToPack(t *testing.T) {
 }
 
 func TestSweepBucket(t *testing.T) {
-	p := newPacked(t, func(o *store.Options) { o.OrphanGrace = time.Nanosecond })
+	p := newPacked(t, func(o *store.Options) { o.OrphanGrace, o.RemoveUnknown = time.Nanosecond, true })
 	texts := p.deliver(3)
 	p.pack(true)
 	put := func(key string) {

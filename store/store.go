@@ -50,6 +50,8 @@ type Options struct {
 	OrphanGrace time.Duration
 	// SweepInterval is how often the whole bucket is listed for objects that the database does not know; default 24 hours.
 	SweepInterval time.Duration
+	// RemoveUnknown lets it remove such objects, not only report them: where no copy of the database uses the bucket.
+	RemoveUnknown bool
 
 	// FoldMin is how many octets of log a mailbox must have before it is folded; default 64 KiB.
 	FoldMin int64

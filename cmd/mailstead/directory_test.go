@@ -9,6 +9,7 @@ import (
 	"mailstead.dev/auth"
 	"mailstead.dev/store"
 	"mailstead.dev/store/storetest"
+	"mailstead.dev/store/storetest/testdb"
 )
 
 // site is a database and a bucket with command lines that work on them.
@@ -20,7 +21,11 @@ type site struct {
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	c := storetest.Config(t)
+	return newSiteOn(t, storetest.Config(t))
+}
+
+func newSiteOn(t *testing.T, c *testdb.Cluster) *site {
+	t.Helper()
 	return &site{t: t, store: storetest.Open(t, c), environ: []string{
 		"MAILSTEAD_DATABASE_URL=" + c.ServingDSN,
 		"MAILSTEAD_OBJECTS_ENDPOINT=http://" + c.Endpoint,

@@ -50,10 +50,10 @@ func fsck(j *job, tenant string) error {
 		v.Checked = v.Checked.Add(checked)
 	}
 	n := v.Checked
-	err = j.say(v, "Checked %d accounts, %d mailboxes, %d messages, %d emails, %d contents of %d bytes: %d findings.",
+	err = j.say(v, "Checked %d accounts, %d mailboxes, %d messages, %d emails, %d contents of %d bytes. Findings: %d.",
 		n.Accounts, n.Mailboxes, n.Messages, n.Emails, n.Contents, n.Bytes, len(v.Findings))
 	if err == nil && len(v.Findings) > 0 {
-		err = fmt.Errorf("fsck: %d findings", len(v.Findings))
+		err = fmt.Errorf("fsck: findings: %d", len(v.Findings))
 	}
 	return err
 }

@@ -54,7 +54,7 @@ func storeOptions(c *config.Config, log *slog.Logger) store.Options {
 		MaxConns:   int32(connections),
 		MaxMessage: int64(c.Store.MaxMessage),
 		NoStaging:  !c.Store.Staging, StagedMax: int(c.Store.StagedMax), StagingBound: int64(c.Store.StagingBound),
-		PackSize: int64(c.Store.PackSize), PackAge: c.Store.PackAge,
+		PackSize: int64(c.Store.PackSize), PackAge: c.Store.PackAge, RemoveUnknown: c.Store.RemoveUnknownObjects,
 		FoldMin: int64(c.Store.FoldMin), FoldRatio: c.Store.FoldRatio,
 		ViewCacheBytes: int64(c.Store.ViewCache), BlobCacheBytes: int64(c.Store.BlobCache),
 		BlobCacheDir: c.Store.BlobCacheDir, BlobCacheDirBytes: int64(c.Store.BlobCacheDirSize),

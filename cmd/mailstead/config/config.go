@@ -54,7 +54,8 @@ type Objects struct {
 	Endpoint URL `yaml:"endpoint"`
 	// Region that requests are signed for.
 	Region string `yaml:"region"`
-	// Name of the bucket. It must exist and be Mailstead's alone.
+	// Name of the bucket. It must exist and be this database's alone: maintenance of another database, also of a
+	// restored copy of this one, would remove objects that this one needs.
 	Bucket string `yaml:"bucket"`
 	// Access key id.
 	AccessKey string `yaml:"access_key"`
@@ -81,6 +82,9 @@ type Store struct {
 	PackSize Size `yaml:"pack_size"`
 	// Content staged for longer is packed even if there is less than pack_size of it.
 	PackAge time.Duration `yaml:"pack_age"`
+	// Whether objects that the database does not know, and that are a day old, are removed from the bucket instead of
+	// being reported only (log, mailstead_objects_unknown_total). Interrupted work leaves very few.
+	RemoveUnknownObjects bool `yaml:"remove_unknown_objects"`
 	// A mailbox is folded, its log of changes becoming part of its segments, when the log has more bytes than this
 	// and weighs more than fold_ratio says.
 	FoldMin Size `yaml:"fold_min"`
