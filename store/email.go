@@ -27,17 +27,13 @@ type Email struct {
 // number at a time. Those that do not exist (any more) are left out.
 func (m *Mailbox) Emails(ctx context.Context, ids []id.Email, yield func(Email) error) error {
 	for some := range slices.Chunk(ids, emailBatch) {
-		rows, err := m.emailRows(ctx, some)
+		emails, err := m.emails(ctx, some)
 		if err != nil {
 			return err
 		}
-		for i, row := range rows {
-			if row == nil {
+		for _, e := range emails {
+			if e.Meta == nil {
 				continue
-			}
-			e, err := row.email()
-			if err != nil {
-				return fmt.Errorf("email %d of account %d: %w", some[i], m.Owner, err)
 			}
 			if err := yield(e); err != nil {
 				return err
@@ -45,6 +41,38 @@ func (m *Mailbox) Emails(ctx context.Context, ids []id.Email, yield func(Email) 
 		}
 	}
 	return nil
+}
+
+// emails returns the emails ids, in the same order, without Meta where there is none.
+func (m *Mailbox) emails(ctx context.Context, ids []id.Email) ([]Email, error) {
+	emails := make([]Email, len(ids))
+	var unknown []id.Email
+	var at []int // in ids
+	for i, email := range ids {
+		e, ok := m.store.emails.emails.GetIfPresent(emailKey{m.Tenant, m.Owner, email})
+		if emails[i] = e; !ok {
+			unknown, at = append(unknown, email), append(at, i)
+		}
+	}
+	if len(unknown) == 0 {
+		return emails, nil
+	}
+	rows, err := m.emailRows(ctx, unknown)
+	if err != nil {
+		return nil, err
+	}
+	for k, row := range rows {
+		if row == nil {
+			continue
+		}
+		e, err := row.email()
+		if err != nil {
+			return nil, fmt.Errorf("email %d of account %d: %w", unknown[k], m.Owner, err)
+		}
+		m.store.emails.emails.Set(emailKey{m.Tenant, m.Owner, unknown[k]}, e)
+		emails[at[k]] = e
+	}
+	return emails, nil
 }
 
 // emailRow is a row of email, without what only its content needs.
@@ -73,7 +101,7 @@ func (m *Mailbox) emailRows(ctx context.Context, ids []id.Email) ([]*emailRow, e
 	rows := make([]*emailRow, len(ids))
 	var unknown []id.Email
 	for i, email := range ids {
-		row, ok := m.store.emails.get(emailKey{m.Tenant, m.Owner, email})
+		row, ok := m.store.emails.rows.GetIfPresent(emailKey{m.Tenant, m.Owner, email})
 		if !ok {
 			unknown = append(unknown, email)
 		}
@@ -88,7 +116,7 @@ func (m *Mailbox) emailRows(ctx context.Context, ids []id.Email) ([]*emailRow, e
 	}
 	for i, email := range ids {
 		if row := found[email]; row != nil {
-			m.store.emails.put(emailKey{m.Tenant, m.Owner, email}, row)
+			m.store.emails.rows.Set(emailKey{m.Tenant, m.Owner, email}, row)
 			rows[i] = row
 		}
 	}

@@ -24,7 +24,7 @@ var cachedNames = map[string]bool{
 	"x-label": true, "x-keywords": true, "keywords": true, "comments": true, "status": true, "x-status": true, "lines": true, "content-length": true,
 	"x-uniform-type-identifier": true, "x-universally-unique-identifier": true, "x-mozilla-status": true, "x-mozilla-keys": true, "x-mozilla-draft-info": true,
 	"x-draft-info": true, "x-forwarded-message-id": true, "thread-topic": true, "thread-index": true, "x-tuid": true, "x-offlineimap": true,
-	"face": true, "x-face": true, "archived-at": true,
+	"x-k9mail-identity": true, "face": true, "x-face": true, "archived-at": true,
 }
 
 // cachedPrefixes are families of which every field is kept.

@@ -114,3 +114,29 @@ type Meta struct {
 	References  []string  // Message-IDs of References, else the first of In-Reply-To (RFC 5256 section 3)
 	BaseSubject string    // RFC 5256 section 2.1
 }
+
+// Weight returns how many octets of memory m takes, about.
+func (m *Meta) Weight() int {
+	n := 1000 + len(m.Preview) + 50*len(m.References)
+	for _, f := range m.Fields {
+		n += 2*len(f.Raw) + 50 // what the other strings are cut out of holds it once more
+	}
+	if m.Root != nil {
+		n += m.Root.weight()
+	}
+	return n
+}
+
+func (p *Part) weight() int {
+	n := 350 + 50*(len(p.Params)+len(p.DispositionParams)+len(p.Language))
+	if p.Envelope != nil {
+		n += 500
+	}
+	for _, c := range p.Parts {
+		n += c.weight()
+	}
+	if p.Inner != nil {
+		n += p.Inner.weight()
+	}
+	return n
+}
