@@ -118,6 +118,22 @@ class Run:
             a.check("imaplib", {box: [(c, f) for c, f, _ in s.messages(box)] for box in s.boxes()})
             s.leave()
 
+    def search(self):
+        """SEARCH BODY finds what corpus.py has planted, whatever charset and encoding it is in, and nothing else."""
+        hits = 0
+        for a in self.accounts:
+            s = self.session(a)
+            for box in s.boxes():
+                seen = s.messages(box)
+                names = {uid: m.name for (_, _, uid), m in zip(seen, self.in_order(a, box, seen))}
+                for word, having in mailset.PROBES.items():
+                    found = set(map(int, s.ok(s.uid("SEARCH", "CHARSET", "UTF-8", "BODY", word.upper()))[0].split()))
+                    want = {uid for uid, name in names.items() if name in having}
+                    assert found == want, f"{a} {box}: BODY {word} finds {[names.get(u) for u in found - want]} too, and not {[names[u] for u in want - found]}"
+                    hits += len(found)
+            s.leave()
+        print(f"SEARCH BODY: {hits} hits, all of those that were planted")
+
     def change(self):
         """Flags, moves, copies and expunges through imaplib."""
         for a in self.accounts:
@@ -230,6 +246,7 @@ def main():
     run = Run(o)
     run.send()
     run.check_all("as sent")
+    run.search()
     run.change()
     run.mbsync()
     run.curl()

@@ -26,11 +26,21 @@ def real(folder):
                     yield f"{path.name}#{n}", crlf(message)
 
 
+# The words that corpus.py plants, and the names of the messages that have each.
+PROBES = {"qorvaxten": set(), "qorvaxhundred": set(), "qorvaxthousand": set()}
+
+
 def generated(count, work):
-    folder = pathlib.Path(work, "corpus")
-    made = subprocess.run(["python3", str(CORPUS), "--count", str(count), "--format", "eml", "--out", str(folder), "--crlf"],
+    folder, manifest = pathlib.Path(work, "corpus"), pathlib.Path(work, "corpus.tsv")
+    made = subprocess.run(["python3", str(CORPUS), "--count", str(count), "--format", "eml", "--out", str(folder), "--crlf",
+                           "--manifest", str(manifest)],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert made.returncode == 0, f"corpus.py: {made.stdout.decode(errors='replace')}"
+    for line in manifest.read_text().splitlines():
+        number, *_, probes = line.split("\t")
+        for word in PROBES:
+            if word in probes:
+                PROBES[word].add(f"{int(number):07d}.eml")
     for path in sorted(folder.iterdir()):
         if path.suffix == ".eml":
             yield path.name, crlf(path.read_bytes())
