@@ -150,7 +150,7 @@ func (s *Store) locate(ctx context.Context, t id.Tenant, what *emailContent) (pl
 func (s *Store) reader(key emailKey, l located) (*emailReader, error) {
 	s.contents.put(key, &l.emailContent)
 	r := &emailReader{store: s, key: key, what: &l.emailContent, place: &l.place}
-	if l.place.data == nil {
+	if l.place.data == nil || l.layout.Size > aheadSize { // little that is staged may be much when decoded
 		return r, nil
 	}
 	var err error

@@ -17,7 +17,7 @@ const (
 	aheadSize = 512 << 10
 	// aheadBytes is about how much content is read ahead at a time, and aheadEmails of how many emails at most.
 	aheadBytes  = 1 << 20
-	aheadEmails = 256
+	aheadEmails = 64
 	// aheadGap is how many octets of an object that nobody wants are read to save a request.
 	aheadGap = 128 << 10
 	// aheadRun bounds what one request reads.
