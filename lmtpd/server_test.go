@@ -299,7 +299,7 @@ func TestDeliverToTwoTenants(t *testing.T) {
 	c.accepted(c.deliver(big, "a@one.test", "a@two.test"))
 	holds(t, s, a, "INBOX", added("a@one.test")+big)
 	holds(t, s, b, "INBOX", added("a@two.test")+big)
-	for _, answer := range c.deliver(greeting+strings.Repeat("x", maxMessage), "a@one.test", "a@two.test") {
+	for _, answer := range c.deliver(greeting+strings.Repeat("x", maxMessage)+"\r\n", "a@one.test", "a@two.test") {
 		if !strings.HasPrefix(answer, "552 5.3.4") {
 			t.Errorf("a message that is too big: %q", answer)
 		}

@@ -409,7 +409,7 @@ func TestWhenToPack(t *testing.T) {
 		{"too little", func(*store.Options) {}, 0},
 		{"enough", func(o *store.Options) { o.PackSize = 500 }, 1},
 		{"old", func(o *store.Options) { o.PackAge = time.Nanosecond }, 1},
-		{"full", func(o *store.Options) { o.StagingBound = 1000 }, 1},
+		{"full", func(o *store.Options) { o.StagingBound = 1700 }, 1}, // of which ten messages take more than half, and less than a tenant may
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := newPacked(t, test.change)
