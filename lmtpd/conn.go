@@ -5,8 +5,12 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"os"
+	"regexp"
+	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -86,7 +90,23 @@ func (c *conn) line() ([]byte, error) {
 	case bytes.ContainsFunc(text, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }):
 		return badCommand, nil
 	}
-	return line, nil
+	return readableSize(line), nil
+}
+
+// declaredSize is a SIZE of ten digits or more (RFC 1870 section 4 allows 20), behind the path of a MAIL.
+var declaredSize = regexp.MustCompile(`(?i)^MAIL FROM:.*>(?:.* )?SIZE=(\d{10,20})\s`)
+
+// readableSize makes a declared size that go-smtp could not read, and would call
+// a syntax error, the largest that it can: the message is too big either way.
+func readableSize(line []byte) []byte {
+	at := declaredSize.FindSubmatchIndex(line)
+	if at == nil {
+		return line
+	}
+	if _, err := strconv.ParseUint(string(line[at[2]:at[3]]), 10, 32); err == nil {
+		return line
+	}
+	return slices.Concat(line[:at[2]], strconv.AppendUint(nil, math.MaxUint32, 10), line[at[3]:])
 }
 
 // await prepares to wait for a command: replies go out, unless the next
@@ -138,16 +158,27 @@ func (c *conn) commandWaits() bool {
 	return bytes.IndexByte(ahead, '\n') >= 0
 }
 
-// unannounced is a line of go-smtp's answer to LHLO that no setting turns off.
-var unannounced = []byte("250-CHUNKING\r\n")
+// corrections are lines of go-smtp's replies that no setting changes, and what is
+// sent in their place. A command out of turn is 503 (RFC 5321 section 4.1.4), of
+// which RFC 2033 section 4.2 makes a MUST for DATA without a recipient.
+var corrections = map[string]string{
+	"250-CHUNKING\r\n": "", // see line
+	"502 5.5.1 Please introduce yourself first.\r\n": "503 5.5.1 LHLO first\r\n",
+	"502 5.5.1 Missing MAIL FROM command.\r\n":       "503 5.5.1 MAIL first\r\n",
+	"502 5.5.1 Missing RCPT TO command.\r\n":         "503 5.5.1 No valid recipients\r\n",
+}
 
 // Write sends a reply, together with the next ones where their commands were
-// sent together.
+// sent together. It is called for each line.
 func (c *conn) Write(p []byte) (int, error) {
-	if bytes.Equal(p, unannounced) {
+	text := p
+	if instead, wrong := corrections[string(p)]; wrong {
+		text = []byte(instead)
+	}
+	if len(text) == 0 {
 		return len(p), nil
 	}
-	if err := c.write(p); err != nil {
+	if err := c.write(text); err != nil {
 		return 0, err
 	}
 	return len(p), nil

@@ -59,14 +59,19 @@ func Listen(address string, mode fs.FileMode) (net.Listener, error) {
 	return l, nil
 }
 
+// removeStale removes a socket that nobody listens at, and nothing else: whatever
+// an address names by mistake is refused by net.Listen.
 func removeStale(path string) error {
+	if info, err := os.Lstat(path); err != nil || info.Mode().Type() != fs.ModeSocket {
+		return nil // nothing is there, or what net.Listen will tell
+	}
 	c, err := net.DialTimeout("unix", path, time.Second)
 	if err == nil {
 		c.Close()
 		return fmt.Errorf("listen unix %s: another process listens there", path)
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return nil // nothing is there, or what net.Listen will tell
+		return nil // what net.Listen will tell
 	}
 	return os.Remove(path)
 }

@@ -12,6 +12,7 @@ import (
 // The replies (RFC 5321 section 4.2.3, codes of RFC 3463).
 var (
 	noSuchUser  = reply(550, smtp.EnhancedCode{5, 1, 1}, "No such user here")
+	nested      = reply(503, smtp.EnhancedCode{5, 5, 1}, "The transaction has begun; RSET ends it")
 	badSender   = reply(553, smtp.EnhancedCode{5, 1, 7}, "Sender address not allowed")
 	disabled    = reply(450, smtp.EnhancedCode{4, 2, 1}, "Mailbox disabled, not accepting messages")
 	tooBig      = reply(552, smtp.EnhancedCode{5, 3, 4}, "Message size exceeds the limit")

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"net/textproto"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -258,7 +259,7 @@ func TestDeliver(t *testing.T) {
 	holds(t, s, a, "INBOX", added("a@one.test")+greeting)
 
 	c.say("MAIL FROM:<sender@client.test>", "RCPT TO:<nobody@one.test>", "RCPT TO:<off@one.test>", "RCPT TO:<b@nowhere.test>", "DATA")
-	c.want("250 ", "550 5.1.1", "450 4.2.1", "550 5.1.1", "502 ")
+	c.want("250 ", "550 5.1.1", "450 4.2.1", "550 5.1.1", "503 5.5.1")
 	c.say("RSET")
 	c.want("250 ")
 
@@ -345,8 +346,12 @@ func TestMessageSize(t *testing.T) {
 	_, address := serve(t, s)
 	user := storetest.Account(t, s, "a@one.test")
 	c := hello(t, address)
-	c.say(fmt.Sprintf("MAIL FROM:<sender@client.test> SIZE=%d", maxMessage+1))
-	c.want("552 5.3.4")
+	for _, size := range []string{fmt.Sprint(maxMessage + 1), "4294967295", "4294967296", "5000000000 BODY=7BIT", "18446744073709551616"} {
+		c.say("MAIL FROM:<sender@client.test> SIZE=" + size)
+		c.want("552 5.3.4")
+	}
+	c.say("MAIL FROM:<sender@client.test> SIZE=large")
+	c.want("501 5.5.4")
 	c.say(fmt.Sprintf("MAIL FROM:<sender@client.test> SIZE=%d BODY=8BITMIME SMTPUTF8", maxMessage))
 	c.want("250 ")
 	c.say("RSET")
@@ -441,6 +446,23 @@ func TestBadCommands(t *testing.T) {
 	}
 }
 
+// Commands out of turn are 503 and change nothing.
+func TestSequence(t *testing.T) {
+	s := newStore(t)
+	_, address := serve(t, s)
+	user, other := storetest.Account(t, s, "a@one.test"), storetest.Account(t, s, "b@one.test")
+	c := dial(t, address)
+	c.say("MAIL FROM:<sender@client.test>", "LHLO client.test", "RCPT TO:<a@one.test>", "DATA", "MAIL FROM:<sender@client.test>", "DATA")
+	c.want("220 ", "503 5.5.1", "250 ", "503 5.5.1", "503 5.5.1", "250 ", "503 5.5.1")
+	c.say("RCPT TO:<a@one.test>", "MAIL FROM:<late@client.test>", "DATA", stuff(greeting))
+	c.want("250 ", "503 5.5.1", "354 ", "250 2.0.0 <a@one.test>")
+	c.say("MAIL FROM:<sender@client.test>", "RCPT TO:<b@one.test>", "RSET", "DATA", "MAIL FROM:<sender@client.test>", "RSET")
+	c.want("250 ", "250 ", "250 ", "503 5.5.1", "250 ", "250 ")
+	c.accepted(c.deliver(greeting, "a@one.test"))
+	holds(t, s, user, "INBOX", added("a@one.test")+greeting, added("a@one.test")+greeting)
+	holds(t, s, other, "INBOX")
+}
+
 func TestRecipientLimit(t *testing.T) {
 	s := newStore(t)
 	_, address := serve(t, s, func(o *Options) { o.MaxRecipients = 2 })
@@ -520,6 +542,19 @@ func TestUnixSocket(t *testing.T) {
 	l.Close() // as a process does that was killed
 	if l, err = Listen("unix:"+path, 0o600); err != nil {
 		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the socket has mode %v, %v; want 0600", info.Mode(), err)
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte("of another"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen("unix:"+file, 0); err == nil {
+		t.Error("a file was taken for a socket")
+	}
+	if text, err := os.ReadFile(file); string(text) != "of another" {
+		t.Errorf("a file that is no socket now holds %q, %v", text, err)
 	}
 	s := newStore(t)
 	user := storetest.Account(t, s, "a@one.test")

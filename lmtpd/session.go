@@ -16,6 +16,7 @@ import (
 type session struct {
 	server *Server
 	conn   *conn
+	begun  bool // by a MAIL
 	from   string
 	rcpts  []rcpt
 }
@@ -30,14 +31,17 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	return &session{server: s, conn: c.Conn().(*conn)}, nil
 }
 
-func (s *session) Reset()        { s.from, s.rcpts = "", nil }
+func (s *session) Reset()        { s.begun, s.from, s.rcpts = false, "", nil }
 func (s *session) Logout() error { return nil }
 
 func (s *session) Mail(from string, _ *smtp.MailOptions) error {
-	if !storable(from) {
+	switch {
+	case s.begun: // go-smtp would keep the recipients of the one before
+		return nested
+	case !storable(from):
 		return badSender
 	}
-	s.from = from
+	s.begun, s.from = true, from
 	return nil
 }
 
