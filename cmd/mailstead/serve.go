@@ -91,6 +91,7 @@ func services(c *config.Config, s *store.Store, certificate *certificate, log *s
 		}
 		server := lmtpd.New(s, lmtpd.Options{
 			Hostname: c.LMTP.Hostname, Networks: prefixes(c.LMTP.Allow), MaxMessage: int64(c.Store.MaxMessage), Logger: log,
+			MaxConnections: c.LMTP.MaxConnections, MaxRecipients: c.LMTP.MaxRecipients, RejectOverQuota: c.LMTP.RejectOverQuota,
 		})
 		all = append(all, service{"lmtp " + c.LMTP.Listen.String(), func() error { return server.Serve(l) }, server.Shutdown})
 	}
@@ -98,7 +99,7 @@ func services(c *config.Config, s *store.Store, certificate *certificate, log *s
 		server := imapd.New(imapd.Options{
 			Store: s, Authenticator: auth.New(s, auth.Options{}), Logger: log,
 			TLS: certificate.config(), PlaintextLogin: c.IMAP.PlaintextLogin,
-			Version: version(), MaxConnections: c.IMAP.MaxConnections,
+			Version: version(), MaxConnections: c.IMAP.MaxConnections, MaxPerAccount: c.IMAP.MaxConnectionsPerAccount,
 		})
 		for _, port := range []struct {
 			name   string

@@ -2,12 +2,27 @@ package config
 
 import (
 	"crypto/tls"
+	"crypto/x509"
+	"net/url"
 	"os"
 	"slices"
+	"strings"
 )
 
 // Has reports whether this process runs the role r.
 func (c *Config) Has(r Role) bool { return slices.Contains(c.Roles, r) }
+
+// mostMessage keeps sizes within what IMAP can tell, 32 bits (RFC 3501 section 9), also after what LMTP adds.
+const mostMessage Size = 2 << 30
+
+// isConnectionString reports whether s is of one of PostgreSQL's two forms.
+func isConnectionString(s string) bool {
+	if strings.HasPrefix(s, "postgres://") || strings.HasPrefix(s, "postgresql://") {
+		_, err := url.Parse(s)
+		return err == nil
+	}
+	return !strings.Contains(s, "://") && strings.Contains(s, "=")
+}
 
 // check finds what is wrong between settings that are right by themselves.
 func (l *loader) check(c *Config) {
@@ -16,6 +31,14 @@ func (l *loader) check(c *Config) {
 			return where
 		}
 		return key
+	}
+	for _, database := range []struct {
+		key string
+		url Secret
+	}{{"database.url", c.Database.URL}, {"database.owner_url", c.Database.OwnerURL}, {"database.listen_url", c.Database.ListenURL}} {
+		if database.url != "" && !isConnectionString(database.url.Reveal()) {
+			l.problem(at(database.key), "%s is no connection string: want one such as postgres://LOGIN:PASSWORD@db.example.org/mailstead", database.key)
+		}
 	}
 	if len(c.Roles) == 0 {
 		l.problem(at("roles"), "no role: a process without one does nothing; want some of imap, lmtp, maintenance, admin")
@@ -33,8 +56,40 @@ func (l *loader) check(c *Config) {
 		l.problem(at("imap.listen_tls"), "IMAP over TLS needs tls.cert_file and tls.key_file; without a certificate set imap.listen_tls to off")
 	}
 	if c.Objects.CAFile != "" {
-		if _, err := os.Stat(c.Objects.CAFile); err != nil {
+		if text, err := os.ReadFile(c.Objects.CAFile); err != nil {
 			l.problem(at("objects.ca_file"), "%v", err)
+		} else if !x509.NewCertPool().AppendCertsFromPEM(text) {
+			l.problem(at("objects.ca_file"), "no certificate in %s: want a PEM file", c.Objects.CAFile)
+		}
+	}
+	if dir := c.Store.SpoolDir; dir != "" {
+		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+			l.problem(at("store.spool_dir"), "%s: want a folder that is there", dir)
+		}
+	}
+	for _, port := range []struct {
+		key    string
+		listen Listen
+	}{{"imap.listen", c.IMAP.Listen}, {"imap.listen_tls", c.IMAP.ListenTLS}, {"http.listen", c.HTTP.Listen}} {
+		if network, _ := port.listen.Network(); network == "unix" {
+			l.problem(at(port.key), "%s: only lmtp.listen may be a Unix socket; want host:port, :port for all addresses, or off", port.key)
+		}
+	}
+	// Zero would mean the default to those who are given these.
+	for _, positive := range []struct {
+		key   string
+		given bool
+		want  string
+	}{
+		{"imap.max_connections", c.IMAP.MaxConnections > 0, "at least 1"},
+		{"imap.max_connections_per_account", c.IMAP.MaxConnectionsPerAccount > 0, "at least 1"},
+		{"lmtp.max_connections", c.LMTP.MaxConnections > 0, "at least 1"},
+		{"lmtp.max_recipients", c.LMTP.MaxRecipients > 0, "at least 1"},
+		{"store.pack_age", c.Store.PackAge > 0, "a time such as 6h"},
+		{"store.fold_ratio", c.Store.FoldRatio > 0, "a number such as 0.25"},
+	} {
+		if !positive.given {
+			l.problem(at(positive.key), "%s is 0: want %s", positive.key, positive.want)
 		}
 	}
 	for _, bound := range []struct {
@@ -44,10 +99,18 @@ func (l *loader) check(c *Config) {
 		{"store.max_message", c.Store.MaxMessage, 64 << 10},
 		{"store.pack_size", c.Store.PackSize, 64 << 10},
 		{"store.staging_bound", c.Store.StagingBound, c.Store.PackSize},
+		{"store.staged_max", c.Store.StagedMax, 1},
+		{"store.fold_min", c.Store.FoldMin, 1},
+		{"store.view_cache", c.Store.ViewCache, 1},
+		{"store.blob_cache", c.Store.BlobCache, 1},
+		{"store.blob_cache_dir_size", c.Store.BlobCacheDirSize, 1},
 	} {
 		if bound.value < bound.least {
 			l.problem(at(bound.key), "%s is too little: want at least %s", bound.value, bound.least)
 		}
+	}
+	if c.Store.MaxMessage > mostMessage {
+		l.problem(at("store.max_message"), "%s is too much: want at most %s", c.Store.MaxMessage, mostMessage)
 	}
 	if c.Store.StagedMax > c.Store.StagingBound {
 		l.problem(at("store.staged_max"), "%s is more than all of store.staging_bound, %s", c.Store.StagedMax, c.Store.StagingBound)

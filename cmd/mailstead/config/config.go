@@ -102,7 +102,7 @@ type Store struct {
 	SpoolDir string `yaml:"spool_dir"`
 }
 
-// TLS is the certificate of the IMAP and LMTP services. SIGHUP reads it again.
+// TLS is the certificate of the IMAP service. SIGHUP reads it again.
 type TLS struct {
 	// PEM file with the certificate and its chain.
 	CertFile string `yaml:"cert_file"`
@@ -118,8 +118,10 @@ type IMAP struct {
 	ListenTLS Listen `yaml:"listen_tls"`
 	// Whether clients on this machine itself may log in without TLS, for tests.
 	PlaintextLogin bool `yaml:"plaintext_login"`
-	// The most connections at once.
+	// The most connections at once; more are told to come back.
 	MaxConnections int `yaml:"max_connections"`
+	// The most connections at once that are logged in to one account.
+	MaxConnectionsPerAccount int `yaml:"max_connections_per_account"`
 }
 
 // LMTP is the service for the mail server in front (Postfix, Exim). It has no
@@ -131,8 +133,15 @@ type LMTP struct {
 	Allow []Network `yaml:"allow"`
 	// Permissions of a Unix socket, in octal.
 	SocketMode Mode `yaml:"socket_mode"`
-	// The host name in greetings and Received lines. Empty: the machine's.
+	// The host name in greetings. Empty: the machine's.
 	Hostname string `yaml:"hostname"`
+	// The most connections at once; more get a 421.
+	MaxConnections int `yaml:"max_connections"`
+	// The most recipients of one message; more get a 452, and the mail server sends them another copy.
+	MaxRecipients int `yaml:"max_recipients"`
+	// Whether mail for an account that is over its quota is refused for good (552), so that the sender hears of it at
+	// once. Otherwise the answer is 452, and the mail server goes on trying for as long as it does.
+	RejectOverQuota bool `yaml:"reject_over_quota"`
 }
 
 // HTTP is the service for operators: /livez, /readyz, /metrics. It has no
@@ -159,8 +168,8 @@ func Default() *Config {
 			MaxMessage: 64 << 20, Staging: true, StagingBound: 1 << 30, StagedMax: 128 << 10,
 			PackSize: 4 << 20, PackAge: 6 * time.Hour, FoldMin: 64 << 10, FoldRatio: 0.25, ViewCache: 256 << 20, BlobCache: 128 << 20, BlobCacheDirSize: 4 << 30,
 		},
-		IMAP:     IMAP{Listen: ":143", ListenTLS: ":993", MaxConnections: 20000},
-		LMTP:     LMTP{Listen: ":24", Allow: loopback(), SocketMode: 0o660},
+		IMAP:     IMAP{Listen: ":143", ListenTLS: ":993", MaxConnections: 20000, MaxConnectionsPerAccount: 1000},
+		LMTP:     LMTP{Listen: ":24", Allow: loopback(), SocketMode: 0o660, MaxConnections: 500, MaxRecipients: 1000},
 		HTTP:     HTTP{Listen: "127.0.0.1:8143"},
 		Accounts: Accounts{DefaultMailboxes: true},
 	}

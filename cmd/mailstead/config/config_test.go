@@ -70,7 +70,7 @@ store:
 
 func TestProblems(t *testing.T) {
 	tests := []struct{ name, text, environ, want string }{
-		{"unknown key", "imap:\n  lissten: :143\n", "", `m.yaml:2: unknown key "lissten" in imap (did you mean listen?); its keys are listen, listen_tls, plaintext_login, max_connections`},
+		{"unknown key", "imap:\n  lissten: :143\n", "", `m.yaml:2: unknown key "lissten" in imap (did you mean listen?); its keys are listen, listen_tls, plaintext_login, max_connections, max_connections_per_account`},
 		{"unknown section", "\nimapd:\n  listen: :143\n", "", `m.yaml:2: unknown key "imapd" in the file (did you mean imap?)`},
 		{"wrong port", "imap:\n  listen: 127.0.0.1:99999\n", "", `m.yaml:2: imap.listen: "127.0.0.1:99999": want host:port, :port for all addresses, or off`},
 		{"wrong size", "store:\n  staging: true\n  max_message: 10 MB\n", "", `m.yaml:3: store.max_message: "10 MB": want a number of bytes such as 4096, 64KiB, 25MiB or 4GiB`},
@@ -86,6 +86,16 @@ func TestProblems(t *testing.T) {
 		{"environment name", "", "MAILSTEAD_IMAP_LISTN=:143", `environment MAILSTEAD_IMAP_LISTN: unknown setting (did you mean MAILSTEAD_IMAP_LISTEN?)`},
 		{"environment value", "", "MAILSTEAD_LOG_LEVEL=loud", `environment MAILSTEAD_LOG_LEVEL: "loud": want one of debug, info, warn, error`},
 		{"too small", "store:\n  max_message: 5\n", "", `m.yaml:2: 5 is too little: want at least 64KiB`},
+		{"too large for IMAP", "store:\n  max_message: 4GiB\n", "", `m.yaml:2: 4GiB is too much: want at most 2GiB`},
+		{"connection string", "database:\n  url: db.example.org:5432\n", "", `m.yaml:2: database.url is no connection string: want one such as postgres://`},
+		{"connection string of another database", "", "MAILSTEAD_DATABASE_OWNER_URL=mysql://u:hush@db/m?a=b", `environment MAILSTEAD_DATABASE_OWNER_URL: database.owner_url is no connection string`},
+		{"IMAP on a Unix socket", "imap:\n  listen: unix:/run/imap\n", "", `m.yaml:2: imap.listen: only lmtp.listen may be a Unix socket; want host:port`},
+		{"no connections", "lmtp:\n  max_connections: 0\n", "", `m.yaml:2: lmtp.max_connections is 0: want at least 1`},
+		{"no cache", "store:\n  blob_cache: 0\n", "", `m.yaml:2: 0 is too little: want at least 1`},
+		{"no age", "store:\n  pack_age: 0s\n", "", `m.yaml:2: store.pack_age is 0: want a time such as 6h`},
+		{"no spool", "store:\n  spool_dir: /nowhere/spool\n", "", `m.yaml:2: /nowhere/spool: want a folder that is there`},
+		{"no authorities", "objects:\n  ca_file: /nowhere/ca.pem\n", "", `m.yaml:2: open /nowhere/ca.pem: no such file`},
+		{"not a certificate", "objects:\n  ca_file: /etc/passwd\n", "", `m.yaml:2: no certificate in /etc/passwd: want a PEM file`},
 		{"LISTEN behind PgBouncer", "database:\n  pgbouncer: true\n", "", `m.yaml:2: LISTEN does not work behind PgBouncer in transaction mode: set database.listen_url, to PostgreSQL itself`},
 		{"half a certificate", "tls:\n  cert_file: /x\n", "", `m.yaml:1: cert_file and key_file belong together`},
 	}

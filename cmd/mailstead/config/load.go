@@ -105,7 +105,7 @@ func (l *loader) section(to reflect.Value, file, path string, node ast.Node) {
 		where := fmt.Sprintf("%s:%d", file, pair.Key.GetToken().Position.Line)
 		field, found := fieldOf(to, key)
 		if !found {
-			l.problem(where, "unknown key %q in %s%s; its keys are %s", key, orFile(path), suggestion(key, keys(to.Type())), strings.Join(keys(to.Type()), ", "))
+			l.problem(where, "unknown key %q in %s%s; its keys are %s", key, orFile(path), Suggestion(key, keys(to.Type())), strings.Join(keys(to.Type()), ", "))
 			continue
 		}
 		full := strings.TrimPrefix(path+"."+key, ".")
@@ -171,7 +171,7 @@ func (l *loader) environment(c *Config, environ []string) {
 		}
 		key, found := known[name]
 		if !found {
-			l.problem("environment "+name, "unknown setting%s", suggestion(name, names))
+			l.problem("environment "+name, "unknown setting%s", Suggestion(name, names))
 			continue
 		}
 		field := reflect.ValueOf(c).Elem()
@@ -276,8 +276,8 @@ func orFile(path string) string {
 	return path
 }
 
-// suggestion names the candidate that is nearest to what was written, if one is near.
-func suggestion(wrote string, candidates []string) string {
+// Suggestion names the candidate that is nearest to what was written, if one is near: " (did you mean it?)".
+func Suggestion(wrote string, candidates []string) string {
 	best, distance := "", 1+max(2, len(wrote)/4)
 	for _, candidate := range candidates {
 		if d := editDistance(wrote, candidate); d < distance {
