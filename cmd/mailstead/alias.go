@@ -17,8 +17,8 @@ type aliasView struct {
 func (a *app) aliasCommand() *cobra.Command {
 	var tenant string
 	var yes bool
-	create := &cobra.Command{Use: "create ADDRESS TARGET...", Short: "Let an address stand for others of the same tenant", Args: cobra.MinimumNArgs(2), RunE: a.onStore(createAlias)}
-	set := &cobra.Command{Use: "set ADDRESS TARGET...", Short: "Let an alias stand for others than before", Args: cobra.MinimumNArgs(2), RunE: a.onStore(setAlias)}
+	create := &cobra.Command{Use: "create ADDRESS TARGET...", Short: "Let an address stand for others of the same tenant", Args: addressAndTargets, RunE: a.onStore(createAlias)}
+	set := &cobra.Command{Use: "set ADDRESS TARGET...", Short: "Let an alias stand for others than before", Args: addressAndTargets, RunE: a.onStore(setAlias)}
 	list := &cobra.Command{Use: "list", Short: "List aliases", Args: exactArgs(), RunE: a.onStore(func(j *job) error {
 		return listAliases(j, tenant)
 	})}

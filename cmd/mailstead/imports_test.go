@@ -55,6 +55,7 @@ var homes = map[string][]string{
 	"github.com/emersion/go-message":      {"store/message", "imapd", "index"},
 	"github.com/emersion/go-imap/v2":      {"imapd", "imapd/wire", "cmd/..."},
 	"github.com/spf13/cobra":              {"cmd/..."},
+	"github.com/spf13/pflag":              {"cmd/..."},
 	"github.com/goccy/go-yaml":            {"cmd/..."},
 	"github.com/prometheus/client_golang": {"admin", "cmd/..."},
 	"go.opentelemetry.io/otel/sdk":        {"cmd/..."},
@@ -118,6 +119,47 @@ func TestImports(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// ARCHITECTURE.md says why for every library that go.mod requires, and for no other.
+func TestDependenciesHaveReasons(t *testing.T) {
+	mod, err := os.ReadFile(filepath.Join("..", "..", "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	architecture, err := os.ReadFile(filepath.Join("..", "..", "ARCHITECTURE.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, found := strings.Cut(string(architecture), "## Why each dependency")
+	if !found {
+		t.Fatal("no section of dependencies")
+	}
+	var named []string
+	for line := range strings.Lines(table) {
+		if cells := strings.Split(line, "|"); len(cells) > 2 && strings.Contains(cells[1], "/") {
+			for name := range strings.SplitSeq(cells[1], ",") {
+				named = append(named, strings.TrimPrefix(strings.TrimSpace(name), "golang.org/"))
+			}
+		}
+	}
+	var required []string
+	for line := range strings.Lines(string(mod)) {
+		fields := strings.Fields(line)
+		if len(fields) != 2 || !strings.HasPrefix(fields[1], "v") { // an indirect one has a comment
+			continue
+		}
+		name := strings.TrimPrefix(strings.TrimPrefix(fields[0], "github.com/"), "golang.org/")
+		if base := path.Base(name); len(base) > 1 && base[0] == 'v' && strings.Trim(base[1:], "0123456789") == "" {
+			name = path.Dir(name)
+		}
+		required = append(required, name)
+	}
+	slices.Sort(named)
+	slices.Sort(required)
+	if !slices.Equal(named, required) {
+		t.Errorf("ARCHITECTURE.md has reasons for %v, and go.mod requires %v", named, required)
 	}
 }
 

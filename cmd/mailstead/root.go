@@ -1,12 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"mailstead.dev/cmd/mailstead/config"
 )
@@ -38,9 +40,14 @@ func (a *app) root() *cobra.Command {
 	}
 	root.SetOut(a.out)
 	root.SetErr(a.err)
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
-	})
+	root.SetFlagErrorFunc(wrongFlag)
+	root.Args = func(c *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return unknownCommand(c, args[0])
+		}
+		return nil
+	}
+	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 	flags := root.PersistentFlags()
 	flags.StringVarP(&a.configFile, "config", "c", os.Getenv("MAILSTEAD_CONFIG"), "configuration file (or MAILSTEAD_CONFIG)")
 	flags.BoolVar(&a.json, "json", false, "print JSON instead of tables")
@@ -75,6 +82,31 @@ func version() string {
 	return "(devel)"
 }
 
+// wrongFlag says what would be right in place of a flag that is wrong.
+func wrongFlag(c *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	var invalid *pflag.InvalidValueError
+	switch {
+	case errors.As(err, &unknown):
+		var names []string
+		c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+		err = fmt.Errorf("%w%s", err, config.Suggestion(unknown.GetSpecifiedName(), names))
+	case errors.As(err, &invalid) && invalid.GetFlag().Value.Type() == "int":
+		err = fmt.Errorf("--%s %s: want a whole number", invalid.GetFlag().Name, invalid.GetValue())
+	case errors.As(err, &invalid) && invalid.GetFlag().Value.Type() == "bool":
+		err = fmt.Errorf("--%s %s: want true or false", invalid.GetFlag().Name, invalid.GetValue())
+	}
+	return usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
+}
+
+func unknownCommand(c *cobra.Command, name string) error {
+	var names []string
+	for _, sub := range c.Commands() {
+		names = append(names, sub.Name())
+	}
+	return usageError{fmt.Errorf("%s has no command %q%s (see %s --help)", c.CommandPath(), name, config.Suggestion(name, names), c.CommandPath())}
+}
+
 // exactArgs wants these arguments, and says their names where they are not there.
 func exactArgs(names ...string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
@@ -88,11 +120,19 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// addressAndTargets wants an address and one target or more.
+func addressAndTargets(c *cobra.Command, args []string) error {
+	if len(args) < 2 {
+		return exactArgs("ADDRESS", "TARGET")(c, args)
+	}
+	return nil
+}
+
 // group is a command that only has subcommands: without one it is used wrongly.
 func group(use, short string, subcommands ...*cobra.Command) *cobra.Command {
 	c := &cobra.Command{Use: use, Short: short, RunE: func(c *cobra.Command, args []string) error {
 		if len(args) > 0 {
-			return usageError{fmt.Errorf("%s has no command %q (see %s --help)", c.CommandPath(), args[0], c.CommandPath())}
+			return unknownCommand(c, args[0])
 		}
 		return usageError{fmt.Errorf("%s: which command? (see %s --help)", c.CommandPath(), c.CommandPath())}
 	}}
