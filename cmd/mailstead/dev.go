@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -46,13 +48,18 @@ child processes, all roles, and a tenant "demo" with users. All services listen 
 N IMAP with STARTTLS, N+1 IMAP over TLS, N+2 LMTP, N+3 HTTP, N+4 S3, N+5 counters of the S3 server.
 Everything is kept in the data folder; a second start goes on with it.
 
-Settings of the sections log and store are taken from the configuration file and the environment as usual.`,
+Addresses, database, bucket, certificate and roles are dev's own; all other settings are taken from the
+configuration file and the environment as usual.`,
 		Args: exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := o.check(); err != nil {
 				return usageError{err}
 			}
-			return a.dev(c.Context(), o)
+			err := a.dev(c.Context(), o)
+			if c.Context().Err() != nil && errors.Is(err, context.Canceled) {
+				return nil // asked to end while it was starting
+			}
+			return err
 		},
 	}
 	flags := c.Flags()
@@ -102,11 +109,14 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 		return err
 	}
 	defer unlock()
+	if err := o.awaitFreePorts(ctx); err != nil {
+		return err
+	}
 	state, err := loadDevState(o.path("dev.json"))
 	if err != nil {
 		return err
 	}
-	if err := makeCertificates(o.path("tls")); err != nil {
+	if err := makeCertificates(o.path("tls"), time.Now()); err != nil {
 		return fmt.Errorf("certificates: %w", err)
 	}
 
@@ -200,6 +210,49 @@ func frontEnd(base *config.Config, o devOptions, state *devState, postgres *post
 	return &c
 }
 
+// portsOf are those of a front end.
+var portsOf = []int{portIMAP, portIMAPS, portLMTP, portHTTP}
+
+// ports are all that dev listens at.
+func (o devOptions) ports() []int {
+	all := []int{portS3, portS3Status}
+	for i := range o.frontEnds {
+		for _, port := range portsOf {
+			all = append(all, port+frontEndPorts*i)
+		}
+	}
+	return all
+}
+
+// awaitFreePorts finds a port that is taken before anything is started: what
+// answers there is not ours. A dev that was killed a moment ago may need another to be gone.
+func (o devOptions) awaitFreePorts(ctx context.Context) error {
+	deadline := time.Now().Add(portTime)
+	for _, port := range o.ports() {
+		for {
+			l, err := net.Listen("tcp", o.address(port))
+			if err == nil {
+				if err := l.Close(); err != nil {
+					return err
+				}
+				break
+			}
+			if time.Now().After(deadline) {
+				return fmt.Errorf("%w; end what listens there, or choose other ports with --port-base", err)
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}
+	return nil
+}
+
+// portTime is how long ports may take to become free.
+const portTime = 3 * time.Second
+
 func openLog(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 }
@@ -264,7 +317,7 @@ Put a message in, read it back, open it in mutt:
   printf 'From: me@demo.test\r\nTo: %[1]s\r\nSubject: Hello\r\n\r\nIt works.\r\n' > hello.eml
   curl --cacert '%[2]s' --user '%[1]s:%[3]s' -T hello.eml %[4]s/INBOX
   curl --cacert '%[2]s' --user '%[1]s:%[3]s' '%[4]s/INBOX;MAILINDEX=1'
-  mutt -e 'set ssl_ca_certificates_file="%[2]s" imap_user="%[1]s" imap_pass="%[3]s"' -f %[4]s/INBOX
+  mutt -e 'set ssl_ca_certificates_file="%[2]s" imap_user="%[1]s" imap_pass="%[3]s" folder="%[4]s"' -f %[4]s/INBOX
 
 `, login, ca, password, imaps)
 	fmt.Fprintf(out, "ready imap=%s imaps=%s lmtp=%s http=%s s3=%s\n",

@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -21,10 +22,10 @@ const (
 )
 
 // makeCertificates makes an authority and a certificate for this machine, where
-// they are missing. They are kept, so that clients that trust them go on doing so.
-// The authority's key is not: it signs once.
-func makeCertificates(dir string) error {
-	if _, err := os.Stat(filepath.Join(dir, keyFile)); err == nil {
+// they are missing or about to expire. They are kept, so that clients that trust
+// them go on doing so. The authority's key is not: it signs once.
+func makeCertificates(dir string, now time.Time) error {
+	if pair, err := tls.LoadX509KeyPair(filepath.Join(dir, certFile), filepath.Join(dir, keyFile)); err == nil && pair.Leaf.NotAfter.After(now.AddDate(0, 1, 0)) {
 		return nil
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -38,7 +39,6 @@ func makeCertificates(dir string) error {
 	if err != nil {
 		return err
 	}
-	now := time.Now()
 	ca := &x509.Certificate{
 		Subject:   pkix.Name{CommonName: "Mailstead development authority"},
 		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(10, 0, 0),
@@ -62,7 +62,7 @@ func makeCertificates(dir string) error {
 	if err != nil {
 		return err
 	}
-	// The key comes last: once it is there, all are.
+	// The key comes last: once it fits the certificate, all are there.
 	for _, file := range []struct {
 		name, kind string
 		der        []byte

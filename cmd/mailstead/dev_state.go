@@ -84,7 +84,7 @@ func provision(ctx context.Context, c *config.Config, accounts int, state *devSt
 		return err
 	}
 	for _, login := range demoUsers {
-		if err := provisionAccounts(ctx, s, demo, []string{login}, state.Passwords[login]); err != nil {
+		if err := provisionAccounts(ctx, s, c, demo, []string{login}, state.Passwords[login]); err != nil {
 			return err
 		}
 	}
@@ -97,14 +97,14 @@ func provision(ctx context.Context, c *config.Config, accounts int, state *devSt
 		return nil
 	}
 	others := accounts / 10
-	if err := provisionAccounts(ctx, s, demo, numbered("demo.test", accounts-others), accountPassword); err != nil || others == 0 {
+	if err := provisionAccounts(ctx, s, c, demo, numbered("demo.test", accounts-others), accountPassword); err != nil || others == 0 {
 		return err
 	}
 	other, err := provisionTenant(ctx, s, "other", "other.test")
 	if err != nil {
 		return err
 	}
-	return provisionAccounts(ctx, s, other, numbered("other.test", others), accountPassword)
+	return provisionAccounts(ctx, s, c, other, numbered("other.test", others), accountPassword)
 }
 
 // accountPassword is that of all accounts of --accounts, for load generators.
@@ -146,7 +146,7 @@ func provisionTenant(ctx context.Context, s *store.Store, name string, domains .
 
 // provisionAccounts makes those of the logins, all of one domain, that are missing.
 // They share a hash: this is for data that anybody may see.
-func provisionAccounts(ctx context.Context, s *store.Store, t id.Tenant, logins []string, password string) error {
+func provisionAccounts(ctx context.Context, s *store.Store, c *config.Config, t id.Tenant, logins []string, password string) error {
 	have := map[string]bool{}
 	for account, err := range s.Accounts(ctx, t) {
 		if err != nil {
@@ -166,7 +166,7 @@ func provisionAccounts(ctx context.Context, s *store.Store, t id.Tenant, logins 
 				return err
 			}
 		}
-		missing = append(missing, store.NewAccount{Login: login, Password: hash})
+		missing = append(missing, store.NewAccount{Login: login, Password: hash, Mailboxes: newMailboxes(c)})
 	}
 	if len(missing) == 0 {
 		return nil

@@ -260,6 +260,64 @@ func TestDev(t *testing.T) {
 	}
 }
 
+// Certificates are kept while they hold, and renewed as a whole.
+func TestCertificates(t *testing.T) {
+	dir := t.TempDir()
+	read := func(now time.Time) string {
+		t.Helper()
+		if err := makeCertificates(dir, now); err != nil {
+			t.Fatal(err)
+		}
+		pair, err := tls.LoadX509KeyPair(filepath.Join(dir, certFile), filepath.Join(dir, keyFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ca, err := os.ReadFile(filepath.Join(dir, caFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(ca)
+		if _, err := pair.Leaf.Verify(x509.VerifyOptions{DNSName: "localhost", Roots: roots, CurrentTime: now}); err != nil {
+			t.Errorf("at %v: %v", now, err)
+		}
+		return string(ca)
+	}
+	now := time.Now()
+	first := read(now)
+	if read(now.AddDate(1, 0, 0)) != first {
+		t.Error("a certificate that holds was replaced")
+	}
+	later := read(now.AddDate(3, 0, 0))
+	if later == first {
+		t.Error("a certificate that has expired was kept")
+	}
+	if err := os.Remove(filepath.Join(dir, keyFile)); err != nil { // as after a crash
+		t.Fatal(err)
+	}
+	read(now)
+}
+
+// A port that is taken is named before anything is started, whatever answers there.
+func TestDevPortTaken(t *testing.T) {
+	base := freePorts(t, 10)
+	for _, port := range []int{base + portLMTP, base + portS3} {
+		data := t.TempDir()
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := mailstead(t, nil, "dev", "--data", data, "--port-base", strconv.Itoa(base))
+		if want := fmt.Sprintf("127.0.0.1:%d: bind: address already in use", port); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "--port-base") {
+			t.Errorf("with port %d taken: %v, want %s and what to do", port, err, want)
+		}
+		if strings.Contains(out, "child") {
+			t.Errorf("with port %d taken: %s", port, out)
+		}
+		l.Close()
+	}
+}
+
 func TestDevOptions(t *testing.T) {
 	for _, test := range []struct{ line, want string }{
 		{"dev --port-base 65530", "--port-base 65530: want a port between"},
