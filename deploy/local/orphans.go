@@ -2,8 +2,11 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -17,12 +20,12 @@ const orphanGrace = 20 * time.Second
 // endOrphans ends the processes of an earlier server on the cluster data, whose
 // lock the caller holds: the server itself, if it is still shutting down, and
 // sessions that have not yet noticed that it is gone. While one of them lives, a new server refuses to start.
-func endOrphans(ctx context.Context, data string) error {
+func endOrphans(ctx context.Context, data string, as identity) error {
 	signal, deadline := syscall.SIGQUIT, time.Now().Add(orphanGrace)
 	for first := true; ; first = false {
-		orphans := processesIn(data)
-		if len(orphans) == 0 {
-			return nil
+		orphans, err := processesIn(data, as)
+		if err != nil || len(orphans) == 0 {
+			return err
 		}
 		late := time.Now().After(deadline)
 		if late {
@@ -44,8 +47,9 @@ func endOrphans(ctx context.Context, data string) error {
 	}
 }
 
-// dropDeadLock removes a lock file of a server that was killed and that its
-// new parent has not waited for yet: PostgreSQL would take it for a living one.
+// dropDeadLock removes a lock file that a server left behind. PostgreSQL itself
+// takes it for a living one's if the process is not waited for yet, or if its number
+// is now another's, as happens after a restart of the machine or a container.
 func dropDeadLock(file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -53,45 +57,71 @@ func dropDeadLock(file string) error {
 	}
 	first, _, _ := strings.Cut(string(text), "\n")
 	pid, err := strconv.Atoi(first)
-	if err != nil || !isZombie(pid) {
+	if err != nil || isServer(pid) {
 		return nil
 	}
 	return os.Remove(file)
 }
 
-// isZombie reports whether a process has ended but is still listed.
-func isZombie(pid int) bool {
+// isServer reports whether a process is one of PostgreSQL's that has not ended.
+// Everybody may ask this, whoever runs it.
+func isServer(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return false
 	}
 	// The state follows on the name, which is in parentheses and may hold anything.
-	_, state, ok := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " ")
-	return ok && strings.HasPrefix(state, "Z")
+	name, rest := string(stat), ""
+	if end := strings.LastIndexByte(name, ')'); end >= 0 {
+		name, rest = name[:end], name[end+1:]
+	}
+	return strings.HasSuffix(name, "(postgres") && !strings.HasPrefix(rest, " Z")
 }
 
-// processesIn lists the processes whose working directory is dir, as is that
-// of every process of a PostgreSQL server.
-func processesIn(dir string) []int {
+// processesIn lists the server's processes whose working directory is dir, as is
+// that of every process of a PostgreSQL server.
+func processesIn(dir string, as identity) ([]int, error) {
 	dir, err := filepath.EvalSymlinks(dir)
 	if err != nil {
-		return nil // no cluster yet, so no server on it
+		return nil, nil // no cluster yet, so no server on it
 	}
 	links, _ := filepath.Glob("/proc/[0-9]*/cwd") // the pattern is well-formed
-	var pids []int
+	directories := make(map[string]string)
 	for _, link := range links {
-		if cwd, err := os.Readlink(link); err != nil || cwd != dir {
-			continue // another's process, or one that has just ended
+		directory, err := os.Readlink(link)
+		if errors.Is(err, fs.ErrPermission) && as.credential != nil {
+			// In a container root may not look at other users' processes; they themselves may.
+			if directories, err = as.directories(); err != nil {
+				return nil, err
+			}
+			break
 		}
-		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(link))); err == nil && pid != os.Getpid() && isPostgres(pid) {
+		if err == nil { // else it is another's process, or one that has just ended
+			directories[filepath.Dir(link)] = directory
+		}
+	}
+	var pids []int
+	for process, directory := range directories {
+		if pid, err := strconv.Atoi(filepath.Base(process)); err == nil && directory == dir && isServer(pid) {
 			pids = append(pids, pid)
 		}
 	}
-	return pids
+	return pids, nil
 }
 
-// isPostgres keeps a shell that somebody has left in the folder alive.
-func isPostgres(pid int) bool {
-	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-	return err == nil && filepath.Base(exe) == "postgres"
+// directories are the working directories of the identity's own processes.
+func (as identity) directories() (map[string]string, error) {
+	cmd := exec.Command("find", "/proc", "-maxdepth", "2", "-path", "/proc/[0-9]*/cwd", "-printf", `%h %l\n`)
+	as.apply(cmd)
+	out, err := cmd.Output()
+	var status *exec.ExitError
+	if err != nil && !errors.As(err, &status) { // its status is 1 where it could not read all
+		return nil, err
+	}
+	directories := make(map[string]string)
+	for line := range strings.Lines(string(out)) {
+		process, directory, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		directories[process] = directory
+	}
+	return directories, nil
 }

@@ -84,7 +84,7 @@ func StartPostgres(ctx context.Context, o PostgresOptions) (_ *Postgres, err err
 		return nil, err
 	}
 	data := filepath.Join(o.Dir, "data")
-	if err := endOrphans(ctx, data); err != nil {
+	if err := endOrphans(ctx, data, as); err != nil {
 		return nil, err
 	}
 	if err := initdb(ctx, o, bin, data, as); err != nil {
