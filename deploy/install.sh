@@ -17,13 +17,13 @@ has() { command -v "$1" || [ -x "/usr/sbin/$1" ]; }
 for purpose in "$@"; do
   case $purpose in
     dev)
+      need ca-certificates test -s /etc/ssl/certs/ca-certificates.crt # for the Go modules
       [ -n "${MAILSTEAD_POSTGRES_BIN:-}" ] || need postgresql compgen -G '/usr/lib/postgresql/*/bin/postgres'
       ;;
     test)
       need gcc has gcc # for the race detector
       need libc6-dev test -e /usr/include/stdio.h
       need pgbouncer has pgbouncer
-      need openssl has openssl
       ;;
     e2e)
       need isync has mbsync
