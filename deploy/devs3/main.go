@@ -8,6 +8,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -37,6 +38,7 @@ const (
 
 type options struct {
 	listen, status, dir, region, buckets string
+	cert, key                            string
 	withParent                           bool
 	access, secret                       string
 }
@@ -48,6 +50,8 @@ func main() {
 	flag.StringVar(&o.dir, "dir", "", "folder that keeps the objects; created if missing")
 	flag.StringVar(&o.region, "region", "us-east-1", "region name of the service")
 	flag.StringVar(&o.buckets, "buckets", "", "buckets to create if missing, separated by commas")
+	flag.StringVar(&o.cert, "cert", "", "PEM file with a certificate: the service speaks TLS")
+	flag.StringVar(&o.key, "key", "", "PEM file with its key")
 	flag.BoolVar(&o.withParent, "with-parent", false, "end when standard input ends")
 	flag.Usage = func() {
 		fmt.Fprintf(flag.CommandLine.Output(), "usage: devs3 -dir DIR [options]\nThe keys are taken from %s and %s.\n", accessVariable, secretVariable)
@@ -64,6 +68,9 @@ func run(o options) error {
 	if o.dir == "" || flag.NArg() > 0 {
 		flag.Usage()
 		return errors.New("-dir is needed, and no arguments")
+	}
+	if (o.cert == "") != (o.key == "") {
+		return errors.New("-cert and -key belong together")
 	}
 	if o.access == "" || o.secret == "" {
 		return fmt.Errorf("%s and %s must be set", accessVariable, secretVariable)
@@ -94,7 +101,7 @@ func run(o options) error {
 	go func() {
 		failed <- embedgw.RunVersityGW(ctx, gateway, &embedgw.Config{
 			RootUserAccess: o.access, RootUserSecret: o.secret, Region: o.region,
-			Ports: []string{o.listen}, HealthPath: healthPath, KeepAlive: true, Quiet: true,
+			Ports: []string{o.listen}, CertFile: o.cert, KeyFile: o.key, HealthPath: healthPath, KeepAlive: true, Quiet: true,
 			MaxConnections: 2 * maxRequests, MaxRequests: maxRequests, MultipartMaxParts: maxParts,
 		})
 	}()
@@ -104,12 +111,16 @@ func run(o options) error {
 		go func() { failed <- server.ListenAndServe() }()
 	}
 	ready := make(chan struct{})
-	go announce(ctx, o.listen, ready)
+	url := "http://" + o.listen
+	if o.cert != "" {
+		url = "https://" + o.listen
+	}
+	go announce(ctx, url, ready)
 
 	for {
 		select {
 		case <-ready:
-			fmt.Printf("ready http://%s\n", o.listen)
+			fmt.Printf("ready %s\n", url)
 			ready = nil
 		case err := <-failed:
 			if ctx.Err() != nil {
@@ -163,11 +174,14 @@ func open(dir string) (*durable, error) {
 }
 
 // announce closes ready once the service answers.
-func announce(ctx context.Context, listen string, ready chan<- struct{}) {
+func announce(ctx context.Context, url string, ready chan<- struct{}) {
+	// It asks itself, under an address that its certificate need not name.
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	for ctx.Err() == nil {
-		if answer, err := http.Get("http://" + listen + healthPath); err == nil {
+		if answer, err := client.Get(url + healthPath); err == nil {
 			answer.Body.Close()
 			if answer.StatusCode == http.StatusOK {
+				client.CloseIdleConnections()
 				close(ready)
 				return
 			}

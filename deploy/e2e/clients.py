@@ -44,6 +44,30 @@ def on_terminal(args, timeout=300, **environment):
     return screen.decode(errors="replace")
 
 
+def dialogue(args, steps, timeout=60, **environment):
+    """Runs a program on a terminal of its own. steps: what it must show, a regular expression, and what is typed then."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ.update(environment)
+        os.execvp(args[0], args)
+    screen, steps, end = "", list(steps), time.monotonic() + timeout
+    while time.monotonic() < end:
+        if steps and re.search(steps[0][0], screen):
+            time.sleep(0.3)  # it may still be writing, and throw away what is typed meanwhile
+            os.write(terminal, steps.pop(0)[1].encode())
+            screen = ""
+        if select.select([terminal], [], [], 0.2)[0]:
+            try:
+                screen += os.read(terminal, 65536).decode(errors="replace")
+            except OSError:  # the terminal has gone with the program
+                break
+    else:
+        os.kill(pid, 9)
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert status == 0 and not steps, f"{args[0]}: status {status}, never showed {[seen for seen, _ in steps]}; its screen: {screen[-1500:]!r}"
+
+
 class Mbsync:
     """One account mirrored as Maildirs.
 
