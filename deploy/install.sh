@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing, for the purposes named:
 #
-#   deploy/install.sh dev|test|e2e|bench...
+#   deploy/install.sh dev|test|e2e...
 #
-# dev: `mailstead dev`; test: `make test`; e2e: the mail clients of `make e2e`; bench: the server to compare with.
+# dev: `mailstead dev`; test: `make test`; e2e: the mail clients of `make e2e`.
 set -euo pipefail
 
 packages=()
@@ -34,10 +34,6 @@ for purpose in "$@"; do
       need openssl has openssl
       need libio-socket-ssl-perl perl -MIO::Socket::SSL -e 1
       need libnet-imap-simple-perl perl -MNet::IMAP::Simple -e 1
-      ;;
-    bench)
-      need dovecot-imapd test -e /usr/lib/dovecot/imap
-      need dovecot-lmtpd test -e /usr/lib/dovecot/lmtp
       ;;
     *)
       echo "install.sh: unknown purpose $purpose" >&2
