@@ -161,6 +161,9 @@ func (c storeCmd) run(ctx context.Context, s *session) error {
 	c.tellResult(s, uids, r, told)
 
 	gone := !c.set.uid && uids.Intersect(r.View.UIDs()).Len() < uids.Len()
+	if c.silent && r.Modified.Empty() {
+		gone = false // who wants to hear nothing need not hear of that (RFC 2180 section 4.2.1)
+	}
 	switch {
 	case gone && !r.Modified.Empty():
 		return no("MODIFIED "+c.modified(s, r), "Some of the messages no longer exist, some have changed")
