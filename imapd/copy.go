@@ -3,10 +3,11 @@ package imapd
 // COPY, MOVE and their UID forms.
 //
 // RFC 3501 section 6.4.7; MOVE: RFC 6851; COPYUID: RFC 4315 section 3; of
-// messages that are gone: RFC 2180 section 4.4. A COPY is all or nothing, and so is a MOVE.
+// messages that are gone: RFC 2180 section 4.4.1. A COPY is all or nothing, and so is a MOVE.
 
 import (
 	"context"
+	"errors"
 	"strconv"
 
 	"mailstead.dev/acl"
@@ -19,7 +20,9 @@ import (
 // copier is what these commands need of the mailbox.
 type copier interface {
 	Copy(ctx context.Context, uids view.UIDSet, to *store.Mailbox) (store.Copied, error)
+	CopyAll(ctx context.Context, uids view.UIDSet, to *store.Mailbox) (store.Copied, error)
 	Move(ctx context.Context, uids view.UIDSet, to *store.Mailbox) (store.Copied, error)
+	MoveAll(ctx context.Context, uids view.UIDSet, to *store.Mailbox) (store.Copied, error)
 }
 
 var _ copier = (*store.Mailbox)(nil)
@@ -48,9 +51,13 @@ func (c copyCmd) copy(ctx context.Context, s *session) error {
 	if err != nil || uids.Empty() {
 		return err
 	}
-	copied, err := s.selected.Copy(ctx, uids, dest)
+	do := s.selected.CopyAll
+	if c.set.uid {
+		do = s.selected.Copy
+	}
+	copied, err := do(ctx, uids, dest)
 	if err != nil {
-		return tryCreate(err)
+		return s.notCopied(ctx, err)
 	}
 	if len(copied.From) > 0 {
 		s.ok(copyUID(copied), "Copied")
@@ -66,15 +73,16 @@ func (c copyCmd) move(ctx context.Context, s *session) error {
 	if err != nil || uids.Empty() {
 		return err
 	}
-	copied, err := s.selected.Move(ctx, uids, dest)
+	do := s.selected.MoveAll
+	if c.set.uid {
+		do = s.selected.Move
+	}
+	copied, err := do(ctx, uids, dest)
 	if err != nil {
-		return tryCreate(err)
+		return s.notCopied(ctx, err)
 	}
 	if len(copied.From) == 0 { // another was quicker, who has the COPYUID
-		if c.set.uid {
-			return nil
-		}
-		return errGone
+		return nil
 	}
 	// Before the EXPUNGE responses (RFC 6851 section 4.3).
 	s.enc.Raw("* OK ").Raw(coded(copyUID(copied))).Raw("Moved").CRLF()
@@ -83,26 +91,31 @@ func (c copyCmd) move(ctx context.Context, s *session) error {
 	return nil
 }
 
-// open returns the messages and where they go. By number, a message that is gone is a failure of all.
+// open returns the messages and where they go.
 func (c copyCmd) open(ctx context.Context, s *session) (view.UIDSet, *store.Mailbox, error) {
 	uids, err := c.set.in(s)
 	if err != nil {
 		return uids, nil, err
 	}
 	dest, err := s.store.Open(ctx, s.user, c.dest, acl.Insert)
-	if err != nil {
-		return uids, nil, tryCreate(err)
+	return uids, dest, tryCreate(err)
+}
+
+// notCopied returns what to answer where nothing was copied. By number, a
+// message that is gone is a failure of all, which comes with its EXPUNGE. Of
+// two mailboxes, the one that does not exist may be the selected one.
+func (s *session) notCopied(ctx context.Context, err error) error {
+	gone := isExpunged(err)
+	if !gone && !errors.Is(err, store.ErrNotExist) {
+		return err
 	}
-	if !c.set.uid {
-		v, err := s.view(ctx)
-		if err != nil {
-			return uids, nil, err
-		}
-		if !uids.Minus(v.UIDs()).Empty() {
-			return uids, nil, errGone
-		}
+	if err := s.sync(ctx, true); err != nil {
+		return err
 	}
-	return uids, dest, nil
+	if gone {
+		return errGone
+	}
+	return tryCreate(err)
 }
 
 // arrived tells of new messages if they went to the selected mailbox.

@@ -22,21 +22,31 @@ var errOtherAccount = errors.New("copies between accounts are not supported")
 // Copy copies those of uids that exist, all or none, with their flags; the
 // copies are the same emails. None existing is no error and an empty Copied.
 func (m *Mailbox) Copy(ctx context.Context, uids view.UIDSet, to *Mailbox) (Copied, error) {
-	return m.transfer(ctx, uids, to, false)
+	return m.transfer(ctx, transfer{uids: uids}, to)
+}
+
+// CopyAll is Copy of messages all of which must exist; ErrExpunged otherwise.
+func (m *Mailbox) CopyAll(ctx context.Context, uids view.UIDSet, to *Mailbox) (Copied, error) {
+	return m.transfer(ctx, transfer{uids: uids, all: true}, to)
 }
 
 // Move is Copy and the removal of what was copied, in one. Of two moves of a
 // message one wins: for the other it does not exist.
 func (m *Mailbox) Move(ctx context.Context, uids view.UIDSet, to *Mailbox) (Copied, error) {
-	return m.transfer(ctx, uids, to, true)
+	return m.transfer(ctx, transfer{uids: uids, move: true}, to)
 }
 
-func (m *Mailbox) transfer(ctx context.Context, uids view.UIDSet, to *Mailbox, move bool) (Copied, error) {
+// MoveAll is Move of messages all of which must exist; ErrExpunged otherwise.
+func (m *Mailbox) MoveAll(ctx context.Context, uids view.UIDSet, to *Mailbox) (Copied, error) {
+	return m.transfer(ctx, transfer{uids: uids, all: true, move: true}, to)
+}
+
+func (m *Mailbox) transfer(ctx context.Context, t transfer, to *Mailbox) (Copied, error) {
 	if m.Tenant != to.Tenant || m.Owner != to.Owner {
 		return Copied{}, errOtherAccount
 	}
-	t := transfer{uids: uids, move: move, saved: time.Now().UTC().Truncate(time.Second)}
-	targets := []target{{mailbox: m.ID, hold: !move}, {mailbox: to.ID}}
+	t.saved = time.Now().UTC().Truncate(time.Second)
+	targets := []target{{mailbox: m.ID, hold: !t.move}, {mailbox: to.ID}}
 	compute := t.between
 	if m.ID == to.ID {
 		targets, compute = []target{{mailbox: m.ID}}, t.within
@@ -55,6 +65,7 @@ func (m *Mailbox) transfer(ctx context.Context, uids view.UIDSet, to *Mailbox, m
 // transfer computes the records of a COPY or MOVE, and keeps the UIDs of the last computation.
 type transfer struct {
 	uids  view.UIDSet
+	all   bool // of them must exist
 	move  bool
 	saved time.Time // SAVEDATE is that of the copy (RFC 8514 section 3)
 
@@ -84,7 +95,10 @@ func (t *transfer) records(source, dest *view.View) (arrive, leave view.Record, 
 		messages = append(messages, m)
 		used = used.Union(m.Keywords)
 	}
-	if len(messages) == 0 {
+	switch {
+	case t.all && len(messages) < t.uids.Len():
+		return nil, nil, ErrExpunged
+	case len(messages) == 0:
 		return nil, nil, nil
 	}
 	define, translate, err := translation(source.Keywords(), dest.Keywords(), used)
