@@ -3,6 +3,7 @@ package imapd
 import (
 	"context"
 	"errors"
+	"iter"
 
 	"mailstead.dev/store"
 	"mailstead.dev/store/id"
@@ -20,10 +21,10 @@ type emailsOf struct {
 	err      error
 }
 
-// eachBatch calls use for the messages of uids with their emails, some at a
-// time, ascending. While one batch is used the next is read, so that neither
-// the database nor the client waits for the other.
-func (m *selected) eachBatch(ctx context.Context, v *view.View, uids view.UIDSet, use func(emailsOf) error) error {
+// eachBatch calls use for messages with their emails, some at a time, in the
+// same order. While one batch is used the next is read, so that neither the
+// database nor the client waits for the other.
+func (m *selected) eachBatch(ctx context.Context, messages iter.Seq[view.Message], use func(emailsOf) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	batches := make(chan emailsOf)
 	done := make(chan struct{})
@@ -34,7 +35,7 @@ func (m *selected) eachBatch(ctx context.Context, v *view.View, uids view.UIDSet
 	go func() {
 		defer close(done)
 		defer close(batches)
-		m.readEmails(ctx, v, uids, batches)
+		m.readEmails(ctx, messages, batches)
 	}()
 	for b := range batches {
 		if b.err != nil {
@@ -47,8 +48,8 @@ func (m *selected) eachBatch(ctx context.Context, v *view.View, uids view.UIDSet
 	return ctx.Err()
 }
 
-// readEmails sends the messages of uids with their emails, a batch at a time.
-func (m *selected) readEmails(ctx context.Context, v *view.View, uids view.UIDSet, to chan<- emailsOf) {
+// readEmails sends messages with their emails, a batch at a time.
+func (m *selected) readEmails(ctx context.Context, all iter.Seq[view.Message], to chan<- emailsOf) {
 	send := func(messages []view.Message) bool {
 		b := m.emailsOf(ctx, messages)
 		select {
@@ -60,7 +61,7 @@ func (m *selected) readEmails(ctx context.Context, v *view.View, uids view.UIDSe
 	}
 	size := 16 // the first ones soon
 	messages := make([]view.Message, 0, size)
-	for msg := range v.In(uids) {
+	for msg := range all {
 		if messages = append(messages, msg); len(messages) < size {
 			continue
 		}

@@ -3,11 +3,13 @@ package imapd
 // FETCH and UID FETCH.
 //
 // RFC 3501 section 6.4.5; CHANGEDSINCE and MODSEQ: RFC 7162 section 3.1.4;
-// VANISHED: RFC 7162 section 3.2.6. The grammar of sections is in
+// VANISHED: RFC 7162 section 3.2.6; of messages that are gone: RFC 2180 section
+// 4.1. The grammar of sections is in
 // fetch_section.go, how they are sent in fetch_body.go.
 
 import (
 	"context"
+	"slices"
 
 	"mailstead.dev/acl"
 	"mailstead.dev/imapd/wire"
@@ -24,6 +26,7 @@ type fetchSource interface {
 	Contents(ctx context.Context, ids []id.Email, yield func(id.Email, message.Reader) error) error
 	SetFlags(ctx context.Context, c store.FlagChange) (store.FlagResult, error)
 	Vanished(ctx context.Context, since id.ModSeq, within *view.UIDSet) (view.UIDSet, error)
+	Expunged(ctx context.Context, since id.ModSeq, uids view.UIDSet) ([]view.Message, error)
 }
 
 var _ fetchSource = (*store.Mailbox)(nil)
@@ -257,7 +260,7 @@ func (c fetchCmd) run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	uids, gone, err := c.set.present(s, v)
+	asked, err := c.set.in(s)
 	if err != nil {
 		return err
 	}
@@ -266,14 +269,18 @@ func (c fetchCmd) run(ctx context.Context, s *session) error {
 			return err
 		}
 	}
+	uids := asked.Intersect(v.UIDs())
 	if c.hasChangedSince {
 		uids = uids.Intersect(changedSince(v, c.changedSince))
 	}
-	f := fetcher{s: s, items: c.items, asked: c.kinds(), view: v, gone: gone}
+	f := fetcher{s: s, items: c.items, asked: c.kinds(), view: v}
 	if c.marksSeen() && s.selected.mayMarkSeen() {
 		if uids, err = f.markSeen(ctx, uids, c.set.uid); err != nil {
 			return err
 		}
+	}
+	if err := c.findGhosts(ctx, &f, asked); err != nil {
+		return err
 	}
 	if err := f.fetch(ctx, uids); err != nil {
 		return err
@@ -294,6 +301,27 @@ func (c *fetchCmd) tellVanished(ctx context.Context, s *session, v *view.View) e
 	}
 	future := view.UIDSetOf(view.Range{First: v.UIDNext(), Last: ^id.UID(0)})
 	s.writeVanishedEarlier(vanished.Intersect(within).Minus(v.UIDs()).Minus(s.selected.told.UIDs).Minus(future))
+	return nil
+}
+
+// findGhosts finds the messages that were asked for and are gone, of which the
+// client has not been told yet: as they were when they were expunged. It gets
+// them like others, which RFC 2180 section 4.1.1 allows and clients like best.
+func (c *fetchCmd) findGhosts(ctx context.Context, f *fetcher, asked view.UIDSet) error {
+	told := f.s.selected.told
+	missing := asked.Intersect(told.UIDs).Minus(f.view.UIDs())
+	if missing.Empty() {
+		return nil
+	}
+	ghosts, err := f.s.selected.Expunged(ctx, told.Covered, missing)
+	if err != nil {
+		return err
+	}
+	f.gone = len(ghosts) < missing.Len()
+	if c.hasChangedSince {
+		ghosts = slices.DeleteFunc(ghosts, func(m view.Message) bool { return m.ModSeq <= c.changedSince })
+	}
+	f.ghosts = ghosts
 	return nil
 }
 

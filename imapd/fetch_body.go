@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"iter"
 	"slices"
 	"strconv"
 
@@ -26,9 +27,10 @@ type fetcher struct {
 	asked itemKind // what items are
 	view  *view.View
 
-	marked view.UIDSet // took \Seen from this command: their FLAGS are told
-	done   id.UID      // up to which the responses are written
-	gone   bool        // a message that was asked for does not exist any more
+	ghosts []view.Message // gone from the view, but the client has not been told so; ascending
+	marked view.UIDSet    // took \Seen from this command: their FLAGS are told
+	done   id.UID         // up to which the responses are written
+	gone   bool           // of a message that was asked for nothing is left
 
 	content message.Reader // of the message at hand, where it was read ahead
 
@@ -74,12 +76,35 @@ func (f *fetcher) markSeen(ctx context.Context, uids view.UIDSet, expunges bool)
 	}
 	f.s.tellStored(ctx, r, expunges)
 	f.view, f.marked = r.View, r.Changed
-	present := uids.Intersect(r.View.UIDs())
-	f.gone = f.gone || !f.s.uid && present.Len() < uids.Len()
-	return present, nil
+	return uids.Intersect(r.View.UIDs()), nil
 }
 
-// fetch writes the responses for all messages of uids.
+// messages yields the messages of uids and the ghosts, ascending.
+func (f *fetcher) messages(uids view.UIDSet) iter.Seq[view.Message] {
+	if len(f.ghosts) == 0 {
+		return f.view.In(uids)
+	}
+	return func(yield func(view.Message) bool) {
+		ghosts := f.ghosts
+		for m := range f.view.In(uids) {
+			for ; len(ghosts) > 0 && ghosts[0].UID < m.UID; ghosts = ghosts[1:] {
+				if !yield(ghosts[0]) {
+					return
+				}
+			}
+			if !yield(m) {
+				return
+			}
+		}
+		for _, m := range ghosts {
+			if !yield(m) {
+				return
+			}
+		}
+	}
+}
+
+// fetch writes the responses for all messages of uids and for the ghosts.
 func (f *fetcher) fetch(ctx context.Context, uids view.UIDSet) error {
 	var err error
 	switch {
@@ -121,9 +146,9 @@ func (f *fetcher) tellMarked() {
 // fetchFromView answers what the view knows, and whole messages.
 func (f *fetcher) fetchFromView(ctx context.Context, uids view.UIDSet) error {
 	if f.readsContent() {
-		return f.fetchContents(ctx, slices.Collect(f.view.In(uids)), nil)
+		return f.fetchContents(ctx, slices.Collect(f.messages(uids)), nil)
 	}
-	for m := range f.view.In(uids) {
+	for m := range f.messages(uids) {
 		if err := f.message(ctx, &m, nil); err != nil {
 			return err
 		}
@@ -165,7 +190,7 @@ func (f *fetcher) fetchContents(ctx context.Context, messages []view.Message, em
 
 // fetchWithMeta answers what needs the parsed message.
 func (f *fetcher) fetchWithMeta(ctx context.Context, uids view.UIDSet) error {
-	return f.s.selected.eachBatch(ctx, f.view, uids, func(b emailsOf) error { return f.fetchBatch(ctx, b) })
+	return f.s.selected.eachBatch(ctx, f.messages(uids), func(b emailsOf) error { return f.fetchBatch(ctx, b) })
 }
 
 func (f *fetcher) fetchBatch(ctx context.Context, b emailsOf) error {

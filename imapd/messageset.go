@@ -31,17 +31,6 @@ func (m messageSet) in(s *session) (view.UIDSet, error) {
 	return s.numbers(m.seqs)
 }
 
-// present splits the messages into those that still exist and whether some do
-// not, although the client, who used their numbers, could not know.
-func (m messageSet) present(s *session, v *view.View) (uids view.UIDSet, gone bool, err error) {
-	all, err := m.in(s)
-	if err != nil {
-		return view.UIDSet{}, false, err
-	}
-	uids = all.Intersect(v.UIDs())
-	return uids, !m.uid && uids.Len() < all.Len(), nil
-}
-
 // errGone answers a command by message number that met messages which are gone
 // (RFC 2180 section 4, RFC 5530 section 3).
 var errGone = no("EXPUNGEISSUED", "Some of the messages no longer exist")

@@ -77,7 +77,7 @@ func (c *searchCmd) search(ctx context.Context, s *session, v *view.View) (view.
 func (c *searchCmd) searchEmails(ctx context.Context, s *session, v *view.View, uids view.UIDSet) (view.UIDSet, error) {
 	matcher := index.NewMatcher(c.queries)
 	var found []id.UID
-	err := s.selected.eachBatch(ctx, v, uids, func(b emailsOf) error {
+	err := s.selected.eachBatch(ctx, v.In(uids), func(b emailsOf) error {
 		matches, err := c.searchBatch(ctx, s.selected, matcher, b)
 		for i, m := range matches {
 			if m {

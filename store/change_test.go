@@ -118,6 +118,19 @@ func TestCopyAndMove(t *testing.T) {
 	if err != nil || len(c.To) != 0 || c.SourceView.Len() != 3 {
 		t.Errorf("move of what is gone: %+v, %v", c, err)
 	}
+	if _, err := m.CopyAll(t.Context(), between(3, 4), to); !errors.Is(err, store.ErrExpunged) {
+		t.Errorf("copy of all, one of which is gone: %v", err)
+	}
+	if _, err := m.MoveAll(t.Context(), between(3, 4), to); !errors.Is(err, store.ErrExpunged) {
+		t.Errorf("move of all, one of which is gone: %v", err)
+	}
+	gone, err := m.Expunged(t.Context(), 7, set(1, 2, 4))
+	if err != nil || len(gone) != 2 || gone[0].UID != 1 || gone[1].Email != 2 || gone[1].Flags != view.Seen {
+		t.Errorf("expunged: %+v, %v", gone, err)
+	}
+	if gone, err := m.Expunged(t.Context(), 8, set(1, 2)); err != nil || len(gone) != 0 {
+		t.Errorf("expunged after that: %+v, %v", gone, err)
+	}
 	c, err = to.Move(t.Context(), between(1, 99), m) // locks in the other order than it names
 	if err != nil || len(c.To) != 7 || c.SourceView.Len() != 0 {
 		t.Errorf("move back: %+v, %v", c, err)

@@ -1,10 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -114,17 +116,74 @@ func (m *Mailbox) gaps(ctx context.Context) (view.UIDSet, error) {
 func expungedBy(rows []logRow) (view.UIDSet, error) {
 	var ranges []view.Range
 	for _, l := range rows {
-		r, err := view.DecodeRecord(l.record, l.uidBase, l.emailBase)
+		messages, err := l.expunged()
 		if err != nil {
-			return view.UIDSet{}, fmt.Errorf("record %d: %w", l.modSeq, err)
+			return view.UIDSet{}, err
 		}
-		for _, op := range r {
-			if op, ok := op.(view.Expunge); ok {
-				ranges = append(ranges, uidsOf(op.Messages).Ranges()...)
-			}
-		}
+		ranges = append(ranges, uidsOf(messages).Ranges()...)
 	}
 	return view.UIDSetOf(ranges...), nil
+}
+
+// expunged returns the messages that the expunge operations of a record removed.
+func (l *logRow) expunged() ([]view.Message, error) {
+	r, err := view.DecodeRecord(l.record, l.uidBase, l.emailBase)
+	if err != nil {
+		return nil, fmt.Errorf("record %d: %w", l.modSeq, err)
+	}
+	var messages []view.Message
+	for _, op := range r {
+		if op, ok := op.(view.Expunge); ok {
+			messages = append(messages, op.Messages...)
+		}
+	}
+	return messages, nil
+}
+
+// maxExpungeRecords bounds how much of a mailbox's history Expunged reads.
+const maxExpungeRecords = 10_000
+
+// Expunged returns those of uids that were expunged after since, as they were
+// then, ascending. What the records that are kept do not tell any more is left out.
+func (m *Mailbox) Expunged(ctx context.Context, since id.ModSeq, uids view.UIDSet) ([]view.Message, error) {
+	const query = `
+		SELECT modseq, uid_base, email_base, record
+		FROM mailbox_log
+		WHERE tenant_id = $1 AND mailbox_id = $2 AND modseq > $3
+		UNION ALL
+		SELECT modseq, 0, 0, record
+		FROM mailbox_expunged
+		WHERE tenant_id = $1 AND mailbox_id = $2 AND modseq > $3
+		ORDER BY modseq
+		LIMIT $4`
+
+	var found []view.Message
+	err := m.store.read(ctx, m.Tenant, func(b *pgx.Batch) {
+		found = nil
+		b.Queue(query, m.Tenant, m.ID, since, maxExpungeRecords).Query(func(rows pgx.Rows) error {
+			for rows.Next() {
+				l, err := scanLogRow(rows)
+				if err != nil {
+					return err
+				}
+				messages, err := l.expunged()
+				if err != nil {
+					return err
+				}
+				for _, msg := range messages {
+					if uids.Contains(msg.UID) {
+						found = append(found, msg)
+					}
+				}
+			}
+			return rows.Err()
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read what was expunged: %w", err)
+	}
+	slices.SortFunc(found, func(a, b view.Message) int { return cmp.Compare(a.UID, b.UID) })
+	return found, nil
 }
 
 // afterUID returns the UIDs above uid.
