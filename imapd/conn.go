@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"sync"
@@ -34,8 +33,8 @@ type conn struct {
 
 	*buffers                     // nil while the connection waits for a command
 	limits   wire.DecoderOptions // of dec
-	first    [1]byte             // what ended the waiting, if hasFirst
-	hasFirst bool
+	first    [firstOctets]byte   // what ended the waiting,
+	nFirst   int                 // as far as it has not been read from here
 
 	// loginBy is when a client that has not logged in is sent away, zero once it has.
 	loginBy time.Time
@@ -60,6 +59,10 @@ const (
 	readBuffer  = 4 << 10
 	writeBuffer = 16 << 10
 )
+
+// firstOctets is how much can be read by what waits, without buffers: most
+// commands whole, so that they take one system call.
+const firstOctets = 256
 
 var (
 	readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readBuffer) }}
@@ -119,21 +122,21 @@ func (c *conn) rest() error {
 	return nil
 }
 
-// receive waits for an octet from the client.
+// receive waits for the client to send something.
 func (c *conn) receive() error {
 	if err := c.beginWaiting(); err != nil {
 		return err
 	}
-	return c.octet()
+	return c.octets()
 }
 
-// octet is receive after beginWaiting. It may run while another goroutine writes.
-func (c *conn) octet() error {
-	_, err := io.ReadFull(c.nc, c.first[:])
+// octets is receive after beginWaiting. It may run while another goroutine writes.
+func (c *conn) octets() error {
+	n, err := c.nc.Read(c.first[:])
 	draining := c.endWaiting()
 	switch {
-	case err == nil:
-		c.hasFirst = true
+	case n > 0: // an error will come again
+		c.nFirst = n
 		return nil
 	case draining:
 		return errDraining
@@ -145,7 +148,7 @@ func (c *conn) octet() error {
 
 // pending tells whether there is input that was read but not decoded.
 func (c *conn) pending() bool {
-	return c.hasFirst || c.buffers != nil && c.br.Buffered() > 0
+	return c.nFirst > 0 || c.buffers != nil && c.br.Buffered() > 0
 }
 
 func (c *conn) beginWaiting() error {
@@ -197,10 +200,10 @@ func (c *conn) close() { c.raw.Close() }
 type connReader conn
 
 func (r *connReader) Read(p []byte) (int, error) {
-	if r.hasFirst && len(p) > 0 {
-		r.hasFirst = false
-		p[0] = r.first[0]
-		return 1, nil
+	if r.nFirst > 0 {
+		n := copy(p, r.first[:r.nFirst])
+		r.nFirst = copy(r.first[:], r.first[n:r.nFirst])
+		return n, nil
 	}
 	if err := r.enc.Flush(); err != nil {
 		return 0, err
@@ -240,7 +243,7 @@ func (c *conn) proceed(text string) error {
 // it would be heard by us, is thrown away.
 func (c *conn) startTLS(ctx context.Context, config *tls.Config) error {
 	c.unbuffer()
-	c.hasFirst = false
+	c.nFirst = 0
 	ctx, cancel := context.WithDeadline(ctx, c.loginBy)
 	defer cancel()
 	t := tls.Server(c.raw, config)

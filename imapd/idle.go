@@ -64,7 +64,7 @@ func (s *session) idle(ctx context.Context, changes <-chan struct{}) error {
 		return err
 	}
 	input := make(chan error, 1)
-	go func() { input <- s.octet() }()
+	go func() { input <- s.octets() }()
 	for {
 		select {
 		case err := <-input:

@@ -20,7 +20,7 @@ import (
 
 // selector is what these commands need of the store.
 type selector interface {
-	Open(ctx context.Context, u store.User, name string, want acl.Rights) (*store.Mailbox, error)
+	Select(ctx context.Context, u store.User, name string, want acl.Rights) (store.Selected, error)
 }
 
 var _ selector = (*store.Store)(nil)
@@ -135,18 +135,17 @@ func (c selectCmd) run(ctx context.Context, s *session) error {
 	if c.condstore || c.resync != nil {
 		s.enableCondstore()
 	}
-	m, err := s.store.Open(ctx, s.user, c.name, acl.Read)
+	m, err := s.store.Select(ctx, s.user, c.name, acl.Read)
 	if err != nil {
 		return err
 	}
-	v, err := m.View(ctx)
-	if err != nil {
-		return err
-	}
-	sel := &selected{Mailbox: m, readOnly: c.examine || readOnly(m.Rights), view: v}
+	v := m.View
+	sel := &selected{Mailbox: m.Mailbox, readOnly: c.examine || readOnly(m.Rights), view: v}
 	_, sel.told = view.Diff(view.Told{}, v, true)
 	s.selected, s.state = sel, selectedState
-	s.claimRecent(ctx, v)
+	if m.Recent < v.UIDNext() {
+		s.claimRecent(ctx, v)
+	}
 	s.writeSelected(v)
 	if c.resync != nil && c.resync.uidValidity == m.UIDValidity {
 		if err := s.resynchronize(ctx, v, c.resync); err != nil {
@@ -183,27 +182,12 @@ func (s *session) writeSelected(v *view.View) {
 	s.enc.Raw("* OK [PERMANENTFLAGS ").Raw(sel.permanentFlags(v.Keywords())).Raw("] Flags that are kept").CRLF()
 	s.enc.Raw("* ").Number(uint64(v.Len())).Raw(" EXISTS").CRLF()
 	s.enc.Raw("* ").Number(sel.recentCount()).Raw(" RECENT").CRLF()
-	if first := firstUnseen(v); first > 0 {
+	if first := v.FirstUnseen(); first > 0 {
 		s.enc.Raw("* OK [UNSEEN ").Number(uint64(first)).Raw("] First unseen message").CRLF()
 	}
 	s.enc.Raw("* OK [UIDVALIDITY ").Number(uint64(sel.UIDValidity)).Raw("] UIDs are valid").CRLF()
 	s.enc.Raw("* OK [UIDNEXT ").Number(uint64(v.UIDNext())).Raw("] Predicted next UID").CRLF()
 	s.enc.Raw("* OK ").Raw(coded(s.highestModSeq())).Raw("Highest MODSEQ").CRLF()
-}
-
-// firstUnseen returns the number of the first message without \Seen, 0 if there is none.
-func firstUnseen(v *view.View) int {
-	if v.Counts().Unseen == 0 {
-		return 0
-	}
-	n := 0
-	for m := range v.All() {
-		n++
-		if m.Flags&view.Seen == 0 {
-			return n
-		}
-	}
-	return 0
 }
 
 // resynchronize tells a client what happened since it was here (RFC 7162 section 3.2.5.1).

@@ -165,6 +165,42 @@ END
 $$;
 -- +goose StatementEnd
 
+-- write_record writes a record that was computed for a mailbox at the MODSEQ
+-- expected, and returns how many octets of log there are then; NULL where the
+-- mailbox has moved on, and nothing is done. It charges nobody.
+-- +goose StatementBegin
+CREATE FUNCTION write_record(
+    t bigint, account bigint, box bigint, expected bigint, rec bytea, base bigint, new_uids bigint,
+    d_messages bigint, d_unseen bigint, d_deleted bigint, d_bytes bigint, d_deleted_bytes bigint) RETURNS bigint
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    now_at bigint;
+    log    bigint;
+BEGIN
+    UPDATE mailbox
+    SET uidnext = uidnext + new_uids, highestmodseq = highestmodseq + 1, log_bytes = log_bytes + octet_length(rec),
+        messages = messages + d_messages, unseen = unseen + d_unseen, deleted = deleted + d_deleted,
+        bytes = bytes + d_bytes, deleted_bytes = deleted_bytes + d_deleted_bytes
+    WHERE tenant_id = t AND mailbox_id = box AND account_id = account AND deleted_at IS NULL
+      AND highestmodseq = expected
+      AND uidnext + new_uids <= 4294967295 AND highestmodseq < 9223372036854775807
+    RETURNING log_bytes INTO log;
+    IF NOT FOUND THEN
+        SELECT highestmodseq INTO now_at FROM mailbox
+        WHERE tenant_id = t AND mailbox_id = box AND account_id = account AND deleted_at IS NULL;
+        IF NOT FOUND OR now_at = expected THEN
+            PERFORM refuse_change(t, account, box);
+        END IF;
+        RETURN NULL;
+    END IF;
+    INSERT INTO mailbox_log (tenant_id, mailbox_id, modseq, uid_base, record)
+    VALUES (t, box, expected + 1, base, rec);
+    RETURN log;
+END
+$$;
+-- +goose StatementEnd
+
 -- change_mailboxes writes records that were computed for mailboxes (ascending)
 -- at the MODSEQs expected. A mailbox without a record is only held still. If
 -- one has moved on: an exception where the caller holds the locks already
@@ -207,27 +243,14 @@ BEGIN
         IF recs[i] IS NULL THEN
             CONTINUE;
         END IF;
-        UPDATE mailbox
-        SET uidnext = uidnext + new_uids[i], highestmodseq = highestmodseq + 1, log_bytes = log_bytes + octet_length(recs[i]),
-            messages = messages + d_messages[i], unseen = unseen + d_unseen[i], deleted = deleted + d_deleted[i],
-            bytes = bytes + d_bytes[i], deleted_bytes = deleted_bytes + d_deleted_bytes[i]
-        WHERE tenant_id = t AND mailbox_id = boxes[i] AND account_id = account AND deleted_at IS NULL
-          AND highestmodseq = expected[i]
-          AND uidnext + new_uids[i] <= 4294967295 AND highestmodseq < 9223372036854775807
-        RETURNING log_bytes INTO log;
-        IF NOT FOUND THEN
-            SELECT highestmodseq INTO now_at FROM mailbox
-            WHERE tenant_id = t AND mailbox_id = boxes[i] AND account_id = account AND deleted_at IS NULL;
-            IF NOT FOUND OR now_at = expected[i] THEN
-                PERFORM refuse_change(t, account, boxes[i]);
-            END IF;
+        log := write_record(t, account, boxes[i], expected[i], recs[i], bases[i], new_uids[i],
+            d_messages[i], d_unseen[i], d_deleted[i], d_bytes[i], d_deleted_bytes[i]);
+        IF log IS NULL THEN
             IF NOT strict AND cardinality(boxes) = 1 THEN
                 RETURN;
             END IF;
-            RAISE EXCEPTION 'mailbox % is at %, not at %', boxes[i], now_at, expected[i] USING ERRCODE = 'MS002';
+            RAISE EXCEPTION 'mailbox % is not at %', boxes[i], expected[i] USING ERRCODE = 'MS002';
         END IF;
-        INSERT INTO mailbox_log (tenant_id, mailbox_id, modseq, uid_base, record)
-        VALUES (t, boxes[i], expected[i] + 1, bases[i], recs[i]);
         logs[i] := log;
         n := n + d_messages[i];
         octets := octets + d_bytes[i];

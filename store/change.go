@@ -273,7 +273,10 @@ func (c *changing) bringUp(ctx context.Context, tx sender, h *held) error {
 
 // queue queues the writing of the planned records. strict says that the locks are had.
 func (c *changing) queue(b *pgx.Batch, strict bool, done *bool) {
-	const query = `SELECT done, logs FROM change_mailboxes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
+	const (
+		one     = `SELECT write_record($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+		several = `SELECT done, logs FROM change_mailboxes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
+	)
 
 	order := c.order()
 	n := len(order)
@@ -301,7 +304,21 @@ func (c *changing) queue(b *pgx.Batch, strict bool, done *bool) {
 		deletedBytes[k] = is.DeletedBytes - was.DeletedBytes
 	}
 	c.logs = make([]int64, n)
-	b.Queue(query, c.tenant, c.account, strict, boxes, expected, records, bases, uids,
+	if n == 1 && !strict && messages[0] == 0 && octets[0] == 0 { // STORE, mostly: nobody is charged, and arrays take longer
+		b.Queue(one, c.tenant, c.account, boxes[0], expected[0], records[0], bases[0], uids[0],
+			messages[0], unseen[0], deleted[0], octets[0], deletedBytes[0]).QueryRow(func(row pgx.Row) error {
+			var log *int64
+			if err := row.Scan(&log); err != nil {
+				return err
+			}
+			if *done = log != nil; *done {
+				c.logs[0] = *log
+			}
+			return nil
+		})
+		return
+	}
+	b.Queue(several, c.tenant, c.account, strict, boxes, expected, records, bases, uids,
 		messages, unseen, deleted, octets, deletedBytes).QueryRow(func(row pgx.Row) error {
 		var logs []int64
 		if err := row.Scan(done, &logs); err != nil {

@@ -65,22 +65,14 @@ func (s *Store) advance(ctx context.Context, key viewKey, v *view.View) (*view.V
 		ORDER BY l.modseq`
 
 	var found bool
-	var end position
-	var tail []logRow
+	var end logEnd
 	err := s.read(ctx, key.tenant, func(b *pgx.Batch) {
-		found, tail = false, nil
+		found, end = false, logEnd{}
 		b.Queue(query, key.tenant, key.mailbox, v.ModSeq()).Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				found = true
-				var modSeq *id.ModSeq // NULL where the log has nothing newer
-				var uidBase *id.UID
-				var emailBase *id.Email
-				var record []byte
-				if err := rows.Scan(&end.uidNext, &end.modSeq, &modSeq, &uidBase, &emailBase, &record); err != nil {
+				if err := end.scan(rows); err != nil {
 					return err
-				}
-				if modSeq != nil {
-					tail = append(tail, logRow{*modSeq, *uidBase, *emailBase, record})
 				}
 			}
 			return rows.Err()
@@ -93,7 +85,34 @@ func (s *Store) advance(ctx context.Context, key viewKey, v *view.View) (*view.V
 		s.views.drop(key)
 		return nil, ErrNotExist
 	}
-	now, err := follow(v, end, tail)
+	return s.advanceBy(key, v, end)
+}
+
+// logEnd is where a mailbox row says that its log ends, and the records up to there.
+type logEnd struct {
+	position
+	tail []logRow
+}
+
+// scan reads a row: what more says, the position of the mailbox, and a record
+// whose columns are NULL where the log has nothing newer.
+func (e *logEnd) scan(row pgx.CollectableRow, more ...any) error {
+	var modSeq *id.ModSeq
+	var uidBase *id.UID
+	var emailBase *id.Email
+	var record []byte
+	if err := row.Scan(append(more, &e.uidNext, &e.modSeq, &modSeq, &uidBase, &emailBase, &record)...); err != nil {
+		return err
+	}
+	if modSeq != nil {
+		e.tail = append(e.tail, logRow{*modSeq, *uidBase, *emailBase, record})
+	}
+	return nil
+}
+
+// advanceBy applies the end of a log to a view, and keeps it.
+func (s *Store) advanceBy(key viewKey, v *view.View, end logEnd) (*view.View, error) {
+	now, err := follow(v, end.position, end.tail)
 	if err != nil {
 		return nil, fmt.Errorf("mailbox %d: %w", key.mailbox, err)
 	}

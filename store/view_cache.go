@@ -15,6 +15,13 @@ type viewKey struct {
 	mailbox id.Mailbox
 }
 
+// nameKey names a mailbox as its owner does.
+type nameKey struct {
+	tenant id.Tenant
+	owner  id.Account
+	name   string
+}
+
 // viewCache keeps the newest known view of mailboxes, the most recently used
 // ones, up to a number of octets. Whatever it holds may be out of date, and is
 // only a start from which the truth is read.
@@ -24,6 +31,7 @@ type viewCache struct {
 	mu      sync.Mutex // guards what follows
 	weight  int64
 	entries map[viewKey]*list.Element // of *cachedView
+	names   map[nameKey]*list.Element // those that were selected by name
 	recent  list.List                 // the most recently used first
 	loading map[viewKey]chan struct{} // closed when the load ends
 }
@@ -32,10 +40,16 @@ type cachedView struct {
 	key    viewKey
 	view   *view.View
 	weight int64
+	name   nameKey // by which names has it, if that is not zero
 }
 
 func newViewCache(bound int64) *viewCache {
-	return &viewCache{bound: bound, entries: make(map[viewKey]*list.Element), loading: make(map[viewKey]chan struct{})}
+	return &viewCache{
+		bound:   bound,
+		entries: make(map[viewKey]*list.Element),
+		names:   make(map[nameKey]*list.Element),
+		loading: make(map[viewKey]chan struct{}),
+	}
 }
 
 // get returns a view of the mailbox, or nil.
@@ -50,19 +64,54 @@ func (c *viewCache) get(key viewKey) *view.View {
 	return e.Value.(*cachedView).view
 }
 
+// named returns the view of the mailbox that had the name when it was selected
+// last, or nil. Another mailbox may have the name now.
+func (c *viewCache) named(name nameKey) (id.Mailbox, *view.View) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.names[name]
+	if e == nil {
+		return 0, nil
+	}
+	c.recent.MoveToFront(e)
+	cached := e.Value.(*cachedView)
+	return cached.key.mailbox, cached.view
+}
+
+// name notes that a mailbox was selected by the name, if its view is there.
+func (c *viewCache) name(key viewKey, name nameKey) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.entries[key]
+	if e == nil || c.names[name] == e {
+		return
+	}
+	if other := c.names[name]; other != nil {
+		other.Value.(*cachedView).name = nameKey{}
+	}
+	cached := e.Value.(*cachedView)
+	delete(c.names, cached.name)
+	cached.name = name
+	c.names[name] = e
+}
+
 // put keeps v unless a newer view is there.
 func (c *viewCache) put(key viewKey, v *view.View) {
 	weight := int64(v.Weight())
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e := c.entries[key]; e != nil {
-		if e.Value.(*cachedView).view.ModSeq() >= v.ModSeq() {
+		cached := e.Value.(*cachedView)
+		if cached.view.ModSeq() >= v.ModSeq() {
 			return
 		}
-		c.remove(e)
+		c.weight += weight - cached.weight
+		cached.view, cached.weight = v, weight
+		c.recent.MoveToFront(e)
+	} else {
+		c.entries[key] = c.recent.PushFront(&cachedView{key: key, view: v, weight: weight})
+		c.weight += weight
 	}
-	c.entries[key] = c.recent.PushFront(&cachedView{key, v, weight})
-	c.weight += weight
 	for c.weight > c.bound {
 		c.remove(c.recent.Back())
 	}
@@ -81,6 +130,7 @@ func (c *viewCache) remove(e *list.Element) {
 	v := c.recent.Remove(e).(*cachedView)
 	c.weight -= v.weight
 	delete(c.entries, v.key)
+	delete(c.names, v.name)
 }
 
 // load waits until nobody else loads the mailbox. It returns what is cached

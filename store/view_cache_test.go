@@ -56,6 +56,38 @@ func TestViewCacheIsBounded(t *testing.T) {
 	}
 }
 
+// A name leads to the view of the mailbox that was selected by it last, and goes with it.
+func TestViewCacheNames(t *testing.T) {
+	c := newViewCache(2 * int64(at(1).Weight()))
+	one, two := viewKey{1, 1}, viewKey{1, 2}
+	a, b := nameKey{1, 1, "A"}, nameKey{1, 1, "B"}
+	want := func(name nameKey, mailbox id.Mailbox) {
+		t.Helper()
+		if got, v := c.named(name); got != mailbox || (v != nil) != (mailbox != 0) {
+			t.Errorf("%s is mailbox %d with view %v, want %d", name.name, got, v, mailbox)
+		}
+	}
+	c.name(one, a) // of which there is no view
+	want(a, 0)
+	c.put(one, at(1))
+	c.name(one, a)
+	c.put(one, at(2))
+	want(a, 1)
+	c.put(two, at(1))
+	c.name(two, a)
+	want(a, 2)
+	c.name(two, b)
+	want(a, 0)
+	want(b, 2)
+	c.put(viewKey{1, 3}, at(1)) // the one that was not used for the longest time goes
+	want(b, 2)
+	c.drop(two)
+	want(b, 0)
+	if len(c.names) != 0 {
+		t.Errorf("%d names are left", len(c.names))
+	}
+}
+
 // One loads, the others wait for it; where it fails the next one tries.
 func TestViewCacheLoadsOnce(t *testing.T) {
 	c := newViewCache(1 << 20)

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"mailstead.dev/store/id"
 )
@@ -255,6 +256,7 @@ func (b *builder) view() *View {
 		b.uids = b.uids.Union(b.arrived.set()).Minus(NewUIDSet(b.gone...))
 	}
 	v := b.View
+	v.firstUnseen = new(atomic.Int64)
 	return &v
 }
 

@@ -86,6 +86,9 @@ func Diff(told Told, now *View, expunges bool) ([]Update, Told) {
 	if !arrived.Empty() {
 		updates = append(updates, Exists{uint32(next.UIDs.Len()), arrived})
 	}
+	if arrived.Len() == now.Len() {
+		return updates, next // there is nothing else, and SELECT need not look at each
+	}
 	for i, m := range now.changedSince(told.ModSeq) {
 		if arrived.Contains(m.UID) {
 			continue

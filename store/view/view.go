@@ -2,7 +2,9 @@ package view
 
 import (
 	"iter"
+	"slices"
 	"sort"
+	"sync/atomic"
 
 	"mailstead.dev/store/id"
 )
@@ -16,11 +18,14 @@ type View struct {
 	starts   []int    // starts[i]: messages in chunks[:i]; one more than there are chunks
 	uids     UIDSet
 	counts   Counts
+
+	// firstUnseen is what FirstUnseen has found plus one, 0 before that.
+	firstUnseen *atomic.Int64
 }
 
 // New returns the empty view of a mailbox.
 func New(uidNext id.UID, modSeq id.ModSeq, keywords []string) *View {
-	return &View{modSeq: modSeq, uidNext: uidNext, keywords: keywords, starts: []int{0}}
+	return &View{modSeq: modSeq, uidNext: uidNext, keywords: keywords, starts: []int{0}, firstUnseen: new(atomic.Int64)}
 }
 
 // ModSeq returns the MODSEQ of the last change of the mailbox, its HIGHESTMODSEQ.
@@ -34,6 +39,25 @@ func (v *View) Len() int { return v.starts[len(v.chunks)] }
 
 // Counts returns the figures of the mailbox.
 func (v *View) Counts() Counts { return v.counts }
+
+// FirstUnseen returns the number of the first message without \Seen, counting from 1; 0 if there is none.
+func (v *View) FirstUnseen() int {
+	if v.counts.Unseen == 0 {
+		return 0
+	}
+	if known := v.firstUnseen.Load(); known > 0 {
+		return int(known - 1)
+	}
+	number := 0
+	for k, c := range v.chunks {
+		if i := slices.IndexFunc(c.flags, func(f Flags) bool { return f&Seen == 0 }); i >= 0 {
+			number = v.starts[k] + i + 1
+			break
+		}
+	}
+	v.firstUnseen.Store(int64(number + 1))
+	return number
+}
 
 // Keywords returns the keyword table, which must not be changed.
 func (v *View) Keywords() []string { return v.keywords }
