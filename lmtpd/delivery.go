@@ -16,6 +16,7 @@ type delivery struct {
 	*session
 	body    io.Reader
 	content map[id.Tenant]*store.Content
+	failed  map[id.Tenant]error // why a tenant's content could not be received
 	done    map[place]error
 }
 
@@ -27,7 +28,10 @@ type place struct {
 }
 
 func newDelivery(s *session, body io.Reader) *delivery {
-	return &delivery{session: s, body: body, content: make(map[id.Tenant]*store.Content), done: make(map[place]error)}
+	return &delivery{
+		session: s, body: body,
+		content: make(map[id.Tenant]*store.Content), failed: make(map[id.Tenant]error), done: make(map[place]error),
+	}
 }
 
 func (d *delivery) close() {
@@ -51,21 +55,16 @@ func (d *delivery) tenants() []id.Tenant {
 	return tenants
 }
 
-// receive stores the content once for each tenant: tenants share nothing.
-func (d *delivery) receive() error {
+// receive stores the content once for each tenant: tenants share nothing, nor
+// does one whose staging is full hold up the mail of the others.
+func (d *delivery) receive() {
 	tenants := d.tenants()
 	if len(tenants) == 1 {
-		c, err := d.server.store.Receive(d.server.ctx, tenants[0], d.body)
-		if err == nil {
-			d.content[tenants[0]] = c
-		}
-		return err
+		content, err := d.server.store.Receive(d.server.ctx, tenants[0], d.body)
+		d.keep(tenants[0], content, err)
+		return
 	}
-	return d.receiveForEach(tenants)
-}
-
-// receiveForEach gives each tenant's reader the octets as they come.
-func (d *delivery) receiveForEach(tenants []id.Tenant) error {
+	// Each tenant's reader gets the octets as they come.
 	type result struct {
 		content *store.Content
 		err     error
@@ -81,17 +80,21 @@ func (d *delivery) receiveForEach(tenants []id.Tenant) error {
 			results[i] <- result{c, err}
 		}()
 	}
-	_, readErr := io.Copy(fan(pipes), d.body)
-	var errs []error
+	_, err := io.Copy(fan(pipes), d.body)
 	for i, tenant := range tenants {
-		pipes[i].CloseWithError(readErr) // nil: the end of the message
+		pipes[i].CloseWithError(err) // nil: the end of the message
 		r := <-results[i]
-		if r.err == nil {
-			d.content[tenant] = r.content
-		}
-		errs = append(errs, r.err)
+		d.keep(tenant, r.content, r.err)
 	}
-	return errors.Join(append(errs, readErr)...)
+}
+
+// keep remembers what became of a tenant's content.
+func (d *delivery) keep(tenant id.Tenant, content *store.Content, err error) {
+	if err != nil {
+		d.failed[tenant] = err
+	} else {
+		d.content[tenant] = content
+	}
 }
 
 // fan writes to all pipes that still take something.
@@ -142,7 +145,10 @@ func (d *delivery) deliverTo(address string, to store.Recipient) error {
 	if err, ok := d.done[at]; ok {
 		return err
 	}
-	err := d.append(address, to)
+	err := d.failed[to.User.Tenant]
+	if err == nil {
+		err = d.append(address, to)
+	}
 	d.done[at] = err
 	log := d.server.o.Logger.With("tenant", to.User.Tenant, "account", to.User.Account, "mailbox", to.Mailbox.ID,
 		"from", d.from, "recipient", address)

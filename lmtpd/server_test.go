@@ -295,7 +295,7 @@ func TestDeliverToTwoTenants(t *testing.T) {
 	s := newStore(t)
 	_, address := serve(t, s)
 	a, b := storetest.Account(t, s, "a@one.test"), storetest.Account(t, s, "a@two.test")
-	big := greeting + strings.Repeat(noise(70)+"\r\n", 3000)
+	big := greeting + noise(200_000) + "\r\n" // more than staging takes
 	c := hello(t, address)
 	c.accepted(c.deliver(big, "a@one.test", "a@two.test"))
 	holds(t, s, a, "INBOX", added("a@one.test")+big)
@@ -306,6 +306,42 @@ func TestDeliverToTwoTenants(t *testing.T) {
 		}
 	}
 	c.accepted(c.deliver(greeting, "a@two.test"))
+}
+
+// A tenant whose share of staging is full is told to come back; the others of the same message have it.
+func TestStagingFullForOneTenant(t *testing.T) {
+	s := storetest.New(t, func(o *store.Options) { o.MaxMessage, o.StagingBound = maxMessage, 512<<10 })
+	_, address := serve(t, s)
+	storetest.Account(t, s, "a@one.test")
+	b := storetest.Account(t, s, "a@two.test")
+	c := hello(t, address)
+	for range 3 {
+		c.accepted(c.deliver(greeting+noise(120_000)+"\r\n", "a@one.test"))
+	}
+	last := greeting + noise(110_000) + "\r\n"
+	answers := c.deliver(last, "a@one.test", "a@two.test")
+	if !strings.HasPrefix(answers[0], "451 4.3.0 <a@one.test>") || !strings.HasPrefix(answers[1], "250 2.0.0 <a@two.test>") {
+		t.Errorf("answers %q, want 451 and 250", answers)
+	}
+	holds(t, s, b, "INBOX", added("a@two.test")+last)
+}
+
+// Addresses beyond ASCII (RFC 6531), however they are composed and cased.
+func TestSMTPUTF8(t *testing.T) {
+	s := newStore(t)
+	_, address := serve(t, s)
+	user := storetest.Account(t, s, "jürgen@xn--bcher-kva.test")
+	c := hello(t, address)
+	for _, to := range []string{"jürgen@bücher.test", "JÜRGEN@BÜCHER.test", "ju\u0308rgen@xn--bcher-kva.test"} {
+		c.say("MAIL FROM:<søren@client.test> SMTPUTF8 BODY=8BITMIME", "RCPT TO:<"+to+">", "DATA", stuff(greeting))
+		c.want("250 ", "250 ", "354 ", "250 2.0.0 <"+to+">")
+	}
+	c.say("MAIL FROM:<s\xf8ren@client.test>", "MAIL FROM:<s@client.test>", "RCPT TO:<j\xfcrgen@bücher.test>")
+	c.want("553 5.1.7", "250 ", "550 5.1.1")
+	got := contents(t, s, user, "INBOX")
+	if len(got) != 3 || got[1] != "Return-Path: <søren@client.test>\r\nDelivered-To: JÜRGEN@BÜCHER.test\r\n"+greeting {
+		t.Errorf("INBOX holds %q", got)
+	}
 }
 
 // noise is n characters that do not compress.
@@ -333,7 +369,7 @@ func TestDeliverByteForByte(t *testing.T) {
 		"\x00\x01\x7f\xff\xfe\r\n",
 		strings.Repeat("x", 100_000) + "\r\n",
 		strings.Repeat("\n", 50_000) + "\r\n",
-		strings.Repeat(noise(98)+"\r\n", 2000),
+		noise(200_000) + "\r\n",
 	} {
 		user := storetest.Account(t, s, fmt.Sprintf("u%d@one.test", i))
 		c.accepted(c.deliver(greeting+body, user.Login))

@@ -2,7 +2,6 @@ package lmtpd
 
 import (
 	"context"
-	"errors"
 	"io"
 	"strings"
 	"unicode/utf8"
@@ -53,12 +52,11 @@ func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 	defer cancel()
 	recipients, err := s.server.store.ResolveRecipient(ctx, to)
 	if err != nil {
-		if reply := replyTo(err, s.server.o.RejectOverQuota); reply != noSuchUser && reply != disabled {
+		reply := replyTo(err, s.server.o.RejectOverQuota)
+		if reply != noSuchUser && reply != disabled {
 			s.server.o.Logger.Warn("lmtp: recipient not resolved", "recipient", to, "error", err)
-			return reply
-		} else {
-			return reply
 		}
+		return reply
 	}
 	s.rcpts = append(s.rcpts, rcpt{to, recipients})
 	return nil
@@ -79,24 +77,12 @@ func (s *session) LMTPData(_ io.Reader, status smtp.StatusCollector) error {
 	body := s.conn.content()
 	d := newDelivery(s, body)
 	defer d.close()
-	received := d.receive()
+	d.receive()
 	if err := body.skip(); err != nil {
 		return incomplete // nobody is there to read it, and nothing was delivered
-	}
-	if received != nil {
-		return s.failed(received)
 	}
 	for _, r := range s.rcpts {
 		status.SetStatus(r.address, d.deliver(r))
 	}
 	return nil
-}
-
-// failed answers all recipients of a message that could not be received.
-func (s *session) failed(err error) error {
-	reply := replyTo(err, s.server.o.RejectOverQuota)
-	if !errors.Is(err, store.ErrTooBig) {
-		s.server.o.Logger.Warn("lmtp: message not received", "error", err)
-	}
-	return reply
 }
