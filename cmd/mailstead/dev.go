@@ -302,8 +302,8 @@ Mailstead runs in %s; logs are in %s.
   S3              http://%s    its counters  http://%s/metrics
   PostgreSQL      psql '%s'
 
-  demo1@demo.test, also demo1@second.test  password %s
-  demo2@demo.test, also demo2@second.test  password %s
+  demo1@demo.test  password %s  (mail to demo1@second.test comes here, too)
+  demo2@demo.test  password %s  (mail to demo2@second.test comes here, too)
 `, o.data, o.path("log"), o.address(portIMAP), o.address(portIMAPS), o.address(portLMTP),
 		o.address(portHTTP), o.address(portS3), o.address(portS3Status), state.psql,
 		state.Passwords["demo1@demo.test"], state.Passwords["demo2@demo.test"])
