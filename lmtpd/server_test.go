@@ -427,6 +427,49 @@ func TestOverQuota(t *testing.T) {
 	}
 }
 
+// Without the database everything is 451, and nothing is lost or refused for good.
+func TestDatabaseAway(t *testing.T) {
+	s := newStore(t)
+	_, address := serve(t, s)
+	storetest.Account(t, s, "a@one.test")
+	storetest.Account(t, s, "a@two.test")
+	c, waiting := hello(t, address), hello(t, address)
+	waiting.say("MAIL FROM:<sender@client.test>", "RCPT TO:<a@one.test>", "RCPT TO:<a@two.test>")
+	waiting.want("250 ", "250 ", "250 ")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c.say("MAIL FROM:<sender@client.test>", "RCPT TO:<a@one.test>", "RCPT TO:<nobody@one.test>", "DATA")
+	c.want("250 ", "451 4.3.0", "451 4.3.0", "503 ")
+	waiting.say("DATA", stuff(greeting), "NOOP")
+	waiting.want("354 ", "451 4.3.0 <a@one.test>", "451 4.3.0 <a@two.test>", "250 ")
+}
+
+// A message for many is answered in their order, and its content is kept once.
+func TestManyRecipients(t *testing.T) {
+	s := newStore(t)
+	_, address := serve(t, s)
+	const n = 50
+	var users []store.User
+	var to []string
+	for i := range n {
+		users = append(users, storetest.Account(t, s, fmt.Sprintf("u%02d@one.test", i)))
+		to = append(to, users[i].Login)
+	}
+	rand.Shuffle(n, func(i, j int) { to[i], to[j] = to[j], to[i] })
+	for i, answer := range hello(t, address).deliver(greeting, to...) {
+		if want := "250 2.0.0 <" + to[i] + ">"; !strings.HasPrefix(answer, want) {
+			t.Errorf("answer %d is %q, want %s", i+1, answer, want)
+		}
+	}
+	for _, u := range users {
+		holds(t, s, u, "INBOX", added(u.Login)+greeting)
+	}
+	if staged, err := s.Staging(t.Context()); err != nil || staged.Messages != 1 {
+		t.Errorf("%d contents are staged, %v; want 1", staged.Messages, err)
+	}
+}
+
 func TestPipelining(t *testing.T) {
 	s := newStore(t)
 	_, address := serve(t, s)

@@ -117,8 +117,14 @@ func TestCacheDamagedSource(t *testing.T) {
 }
 
 func TestDisk(t *testing.T) {
-	dir := t.TempDir()
-	o := blob.CacheOptions{Bytes: 1, Dir: dir, DirBytes: 200 << 10}
+	given := t.TempDir()
+	dir := filepath.Join(given, "mailstead-content")
+	for _, name := range []string{"tmp-of-another", "large"} { // which is older and more than the bound
+		if err := os.WriteFile(filepath.Join(given, name), random(300<<10), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := blob.CacheOptions{Bytes: 1, Dir: given, DirBytes: 200 << 10}
 	k, l, from := spooled(t, random(100<<10))
 	c := newCache(t, o)
 	readAll(t, c, k, l, 0, -1, from)
@@ -152,6 +158,11 @@ func TestDisk(t *testing.T) {
 	}
 	if sum > o.DirBytes || sum < o.DirBytes/4 {
 		t.Errorf("%d octets on disk, bound %d", sum, o.DirBytes)
+	}
+	for _, name := range []string{"tmp-of-another", "large"} {
+		if _, err := os.Stat(filepath.Join(given, name)); err != nil {
+			t.Errorf("a file of another in the folder of the cache: %v", err)
+		}
 	}
 }
 

@@ -39,10 +39,15 @@ const diskBlock = 4 << 10
 // temporary begins the names of files that are not whole yet.
 const temporary = "tmp-"
 
+// cacheDir is the disk's own folder in the one that it is given: all that is in
+// there may be removed, and a setting may name a folder that others use.
+const cacheDir = "mailstead-content"
+
 func openDisk(dir string, bound int64, log *slog.Logger) (*disk, error) {
 	if log == nil {
 		log = slog.Default()
 	}
+	dir = filepath.Join(dir, cacheDir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("content cache: %w", err)
 	}

@@ -94,7 +94,8 @@ type Store struct {
 	ViewCache Size `yaml:"view_cache"`
 	// Bytes of memory for content that was read from the bucket.
 	BlobCache Size `yaml:"blob_cache"`
-	// Folder for more of such content, on a disk that is faster than the bucket. Empty: memory only.
+	// Folder for more of such content, on a disk that is faster than the bucket; a folder of its own is made in it, which
+	// no two processes may share. Empty: memory only.
 	BlobCacheDir string `yaml:"blob_cache_dir"`
 	// The most bytes in blob_cache_dir.
 	BlobCacheDirSize Size `yaml:"blob_cache_dir_size"`
