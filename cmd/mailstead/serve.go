@@ -74,7 +74,7 @@ func services(c *config.Config, s *store.Store, certificate *certificate, log *s
 	if c.Has(config.RoleAdmin) && c.HTTP.Listen != "" {
 		l, err := listen(c.HTTP.Listen)
 		if err != nil {
-			return all, nil, err
+			return all, nil, fmt.Errorf("http.listen: %w", err)
 		}
 		server := admin.New(s, admin.Options{Logger: log})
 		drain = server.Drain
@@ -87,7 +87,7 @@ func services(c *config.Config, s *store.Store, certificate *certificate, log *s
 	if c.Has(config.RoleLMTP) && c.LMTP.Listen != "" {
 		l, err := lmtpd.Listen(string(c.LMTP.Listen), os.FileMode(c.LMTP.SocketMode))
 		if err != nil {
-			return all, nil, err
+			return all, nil, fmt.Errorf("lmtp.listen: %w", err)
 		}
 		server := lmtpd.New(s, lmtpd.Options{
 			Hostname: c.LMTP.Hostname, Networks: prefixes(c.LMTP.Allow), MaxMessage: int64(c.Store.MaxMessage), Logger: log,
@@ -102,16 +102,16 @@ func services(c *config.Config, s *store.Store, certificate *certificate, log *s
 			Version: version(), MaxConnections: c.IMAP.MaxConnections, MaxPerAccount: c.IMAP.MaxConnectionsPerAccount,
 		})
 		for _, port := range []struct {
-			name   string
-			listen config.Listen
-			serve  func(net.Listener) error
-		}{{"imap", c.IMAP.Listen, server.Serve}, {"imaps", c.IMAP.ListenTLS, server.ServeTLS}} {
+			name, key string
+			listen    config.Listen
+			serve     func(net.Listener) error
+		}{{"imap", "imap.listen", c.IMAP.Listen, server.Serve}, {"imaps", "imap.listen_tls", c.IMAP.ListenTLS, server.ServeTLS}} {
 			if port.listen == "" {
 				continue
 			}
 			l, err := listen(port.listen)
 			if err != nil {
-				return all, nil, err
+				return all, nil, fmt.Errorf("%s: %w", port.key, err)
 			}
 			serve := func() error {
 				if err := port.serve(l); !errors.Is(err, imapd.ErrServerClosed) {
