@@ -13,18 +13,26 @@ import (
 // env-to SP env-cc SP env-bcc SP env-in-reply-to SP env-message-id ")"
 func appendEnvelope(b []byte, e *message.Envelope) []byte {
 	b = append(b, '(')
-	b = wire.AppendNString(b, e.Date)
+	b = appendField(b, e, e.Date, message.EmptyDate)
 	b = append(b, ' ')
-	b = wire.AppendNString(b, e.Subject)
+	b = appendField(b, e, e.Subject, message.EmptySubject)
 	for _, list := range [...][]message.Address{e.From, e.Sender, e.ReplyTo, e.To, e.Cc, e.Bcc} {
 		b = append(b, ' ')
 		b = appendAddresses(b, list)
 	}
 	b = append(b, ' ')
-	b = wire.AppendNString(b, e.InReplyTo)
+	b = appendField(b, e, e.InReplyTo, message.EmptyInReplyTo)
 	b = append(b, ' ')
-	b = wire.AppendNString(b, e.MessageID)
+	b = appendField(b, e, e.MessageID, message.EmptyMessageID)
 	return append(b, ')')
+}
+
+// appendField writes NIL for a field that is absent, and "" for one that is there with nothing in it.
+func appendField(b []byte, e *message.Envelope, value string, empty message.EmptyFields) []byte {
+	if e.Empty&empty != 0 {
+		return wire.AppendString(b, "")
+	}
+	return wire.AppendNString(b, value)
 }
 
 // appendAddresses writes "(" 1*address ")" or NIL. The source route between

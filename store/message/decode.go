@@ -195,16 +195,26 @@ func (p *metaParser) strings() []string {
 }
 
 func (p *metaParser) envelope(v *Envelope) {
-	v.Date = p.string()
-	v.Subject = p.string()
+	v.Date = p.field(v, EmptyDate)
+	v.Subject = p.field(v, EmptySubject)
 	v.From = p.addressList(nil)
 	v.Sender = p.addressList(v.From)
 	v.ReplyTo = p.addressList(v.From)
 	v.To = p.addressList(nil)
 	v.Cc = p.addressList(nil)
 	v.Bcc = p.addressList(nil)
-	v.InReplyTo = p.string()
-	v.MessageID = p.string()
+	v.InReplyTo = p.field(v, EmptyInReplyTo)
+	v.MessageID = p.field(v, EmptyMessageID)
+}
+
+// field reads a string of an envelope, and notes where its field is there but empty.
+func (p *metaParser) field(v *Envelope, empty EmptyFields) string {
+	if p.i < len(p.data) && p.data[p.i] == emptyField {
+		p.i++
+		v.Empty |= empty
+		return ""
+	}
+	return p.string()
 }
 
 func (p *metaParser) addressList(same []Address) []Address {

@@ -155,9 +155,9 @@ func (w *walker) readEnvelope(e *Envelope) {
 		}
 		switch string(lowerName(name, &buf)) {
 		case "date":
-			first(&e.Date, raw)
+			e.first(&e.Date, EmptyDate, raw)
 		case "subject":
-			first(&e.Subject, raw)
+			e.first(&e.Subject, EmptySubject, raw)
 		case "from":
 			e.From = parseAddresses(e.From, fieldValue(raw))
 		case "sender":
@@ -171,9 +171,9 @@ func (w *walker) readEnvelope(e *Envelope) {
 		case "bcc":
 			e.Bcc = parseAddresses(e.Bcc, fieldValue(raw))
 		case "in-reply-to":
-			first(&e.InReplyTo, raw)
+			e.first(&e.InReplyTo, EmptyInReplyTo, raw)
 		case "message-id":
-			first(&e.MessageID, raw)
+			e.first(&e.MessageID, EmptyMessageID, raw)
 		}
 	}
 	if len(e.Sender) == 0 {
@@ -181,6 +181,15 @@ func (w *walker) readEnvelope(e *Envelope) {
 	}
 	if len(e.ReplyTo) == 0 {
 		e.ReplyTo = e.From
+	}
+}
+
+// first takes a field, unless there was one before with something in it.
+func (e *Envelope) first(s *string, empty EmptyFields, raw []byte) {
+	if first(s, raw); *s == "" {
+		e.Empty |= empty
+	} else {
+		e.Empty &^= empty
 	}
 }
 

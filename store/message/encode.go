@@ -46,6 +46,7 @@ const (
 	inlineString = iota
 	fieldString  // its offset in the fields follows
 	commonString // its number in commonStrings stands for the length
+	emptyField   // alone, in an envelope: the field is there with nothing in it
 )
 
 // How far a string is looked for, from where the last one was found and from the beginning.
@@ -139,16 +140,25 @@ func (e *metaEncoder) strings(list []string) {
 }
 
 func (e *metaEncoder) envelope(v *Envelope) {
-	e.string(v.Date)
-	e.string(v.Subject)
+	e.field(v, v.Date, EmptyDate)
+	e.field(v, v.Subject, EmptySubject)
 	e.addresses(v.From, nil)
 	e.addresses(v.Sender, v.From)
 	e.addresses(v.ReplyTo, v.From)
 	e.addresses(v.To, nil)
 	e.addresses(v.Cc, nil)
 	e.addresses(v.Bcc, nil)
-	e.string(v.InReplyTo)
-	e.string(v.MessageID)
+	e.field(v, v.InReplyTo, EmptyInReplyTo)
+	e.field(v, v.MessageID, EmptyMessageID)
+}
+
+// field writes a string of an envelope, whose field may be there but empty.
+func (e *metaEncoder) field(v *Envelope, s string, empty EmptyFields) {
+	if v.Empty&empty != 0 {
+		e.uint(emptyField)
+		return
+	}
+	e.string(s)
 }
 
 // addresses writes a list: the number of addresses plus one, or 0 where it is same's.

@@ -47,7 +47,21 @@ type Envelope struct {
 	Date, Subject                      string
 	From, Sender, ReplyTo, To, Cc, Bcc []Address
 	InReplyTo, MessageID               string
+
+	Empty EmptyFields
 }
+
+// EmptyFields is a set of those fields that are in a header with nothing in
+// them. ENVELOPE tells them from those that are absent (RFC 3501 section 7.4.2).
+type EmptyFields uint8
+
+// What of an envelope can be there and empty.
+const (
+	EmptyDate EmptyFields = 1 << iota
+	EmptySubject
+	EmptyInReplyTo
+	EmptyMessageID
+)
 
 // Param is a parameter of a structured field, its name in lower case. Values
 // are as in the message: continuations and charsets of RFC 2231 are the client's.
@@ -117,7 +131,10 @@ type Meta struct {
 
 // Weight returns how many octets of memory m takes, about.
 func (m *Meta) Weight() int {
-	n := 1000 + len(m.Preview) + 50*len(m.References)
+	n := 1000 + len(m.Preview) + len(m.BaseSubject) + m.Envelope.weight()
+	for _, id := range m.References {
+		n += 16 + len(id)
+	}
 	for _, f := range m.Fields {
 		n += 2*len(f.Raw) + 50 // what the other strings are cut out of holds it once more
 	}
@@ -128,15 +145,36 @@ func (m *Meta) Weight() int {
 }
 
 func (p *Part) weight() int {
-	n := 350 + 50*(len(p.Params)+len(p.DispositionParams)+len(p.Language))
+	n := 350 + len(p.ID) + len(p.Description) + len(p.MD5) + len(p.Location) + weightOf(p.Params) + weightOf(p.DispositionParams)
+	for _, tag := range p.Language {
+		n += 16 + len(tag)
+	}
 	if p.Envelope != nil {
-		n += 500
+		n += 250 + p.Envelope.weight()
 	}
 	for _, c := range p.Parts {
 		n += c.weight()
 	}
 	if p.Inner != nil {
 		n += p.Inner.weight()
+	}
+	return n
+}
+
+func weightOf(params []Param) (n int) {
+	for _, p := range params {
+		n += 32 + len(p.Name) + len(p.Value)
+	}
+	return n
+}
+
+// weight is of what the envelope refers to.
+func (e *Envelope) weight() int {
+	n := len(e.Date) + len(e.Subject) + len(e.InReplyTo) + len(e.MessageID)
+	for _, list := range [...][]Address{e.From, e.Sender, e.ReplyTo, e.To, e.Cc, e.Bcc} {
+		for i := range list {
+			n += 48 + len(list[i].Name) + len(list[i].Mailbox) + len(list[i].Host)
+		}
 	}
 	return n
 }
