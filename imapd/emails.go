@@ -4,14 +4,19 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
 
 	"mailstead.dev/store"
 	"mailstead.dev/store/id"
 	"mailstead.dev/store/view"
 )
 
-// emailBatch is up to how many emails are read at a time.
-const emailBatch = 256
+// emailBatch is up to how many emails are read at a time, and emailBytes about
+// how much of what they say is held: a header can be of a megabyte.
+const (
+	emailBatch = 256
+	emailBytes = 2 << 20
+)
 
 // emailsOf are some messages and, in the same order, their emails; one that is
 // gone meanwhile has no Meta.
@@ -50,34 +55,49 @@ func (m *selected) eachBatch(ctx context.Context, messages iter.Seq[view.Message
 
 // readEmails sends messages with their emails, a batch at a time.
 func (m *selected) readEmails(ctx context.Context, all iter.Seq[view.Message], to chan<- emailsOf) {
-	send := func(messages []view.Message) bool {
-		b := m.emailsOf(ctx, messages)
-		select {
-		case to <- b:
-			return b.err == nil
-		case <-ctx.Done():
-			return false
-		}
-	}
 	size := 16 // the first ones soon
 	messages := make([]view.Message, 0, size)
+	send := func() bool {
+		err := m.sendEmails(ctx, messages, to)
+		if err != nil {
+			select {
+			case to <- emailsOf{err: err}:
+			case <-ctx.Done():
+			}
+		}
+		return err == nil
+	}
 	for msg := range all {
 		if messages = append(messages, msg); len(messages) < size {
 			continue
 		}
-		if !send(messages) {
+		if !send() {
 			return
 		}
 		size = min(2*size, emailBatch)
 		messages = make([]view.Message, 0, size)
 	}
 	if len(messages) > 0 {
-		send(messages)
+		send()
 	}
 }
 
-func (m *selected) emailsOf(ctx context.Context, messages []view.Message) emailsOf {
-	b := emailsOf{messages: messages, emails: make([]store.Email, len(messages))}
+// sendEmails sends messages with their emails, in several batches where those say very much.
+func (m *selected) sendEmails(ctx context.Context, messages []view.Message, to chan<- emailsOf) (err error) {
+	defer recovered(&err)
+	emails := make([]store.Email, len(messages))
+	sent, weight := 0, 0
+	send := func(end int) error {
+		b := emailsOf{messages: messages[sent:end], emails: emails[:end-sent]}
+		emails = slices.Clone(emails[end-sent:]) // so that those sent are not held any longer
+		sent, weight = end, 0
+		select {
+		case to <- b:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	ids := make([]id.Email, 0, len(messages))
 	at := make(map[id.Email][]int, len(messages)) // a mailbox can have an email twice
 	for i := range messages {
@@ -87,13 +107,19 @@ func (m *selected) emailsOf(ctx context.Context, messages []view.Message) emails
 		}
 		at[email] = append(at[email], i)
 	}
-	b.err = m.Emails(ctx, ids, func(e store.Email) error {
+	err = m.Emails(ctx, ids, func(e store.Email) error {
 		for _, i := range at[e.ID] {
-			b.emails[i] = e
+			emails[i-sent] = e
 		}
-		return nil
+		if weight += e.Meta.Weight(); weight < emailBytes {
+			return nil
+		}
+		return send(at[e.ID][0] + 1) // those before it have been read, or are gone
 	})
-	return b
+	if err != nil || sent == len(messages) {
+		return err
+	}
+	return send(len(messages))
 }
 
 // isExpunged tells whether err says that a message is gone.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 
 	"mailstead.dev/acl"
 	"mailstead.dev/imapd/wire"
@@ -84,6 +85,14 @@ func answer(err error) (r refusal, known bool) {
 		return r, true
 	}
 	return refusal{"NO", "SERVERBUG", "Internal error"}, false
+}
+
+// recovered, deferred, makes an error of a panic: in a goroutine that serves a
+// command it would end the process, and not only the session.
+func recovered(err *error) {
+	if bug := recover(); bug != nil {
+		*err = fmt.Errorf("panic: %v\n%s", bug, debug.Stack())
+	}
 }
 
 func is(target error) func(error) bool {

@@ -120,7 +120,8 @@ func (c *searchCmd) searchBatch(ctx context.Context, sel *selected, matcher *ind
 		i := open[0]
 		open = open[1:]
 		m, meta := &b.messages[i], b.emails[i].Meta
-		g.Go(func() error {
+		g.Go(func() (err error) {
+			defer recovered(&err)
 			found, err := matcher.Match(ctx, meta, func() (message.Reader, error) { return content, nil })
 			if isExpunged(err) {
 				return nil

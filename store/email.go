@@ -27,52 +27,59 @@ type Email struct {
 // number at a time. Those that do not exist (any more) are left out.
 func (m *Mailbox) Emails(ctx context.Context, ids []id.Email, yield func(Email) error) error {
 	for some := range slices.Chunk(ids, emailBatch) {
-		emails, err := m.emails(ctx, some)
-		if err != nil {
+		if err := m.someEmails(ctx, some, yield); err != nil {
 			return err
-		}
-		for _, e := range emails {
-			if e.Meta == nil {
-				continue
-			}
-			if err := yield(e); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
 }
 
-// emails returns the emails ids, in the same order, without Meta where there is none.
-func (m *Mailbox) emails(ctx context.Context, ids []id.Email) ([]Email, error) {
-	emails := make([]Email, len(ids))
+// someEmails reads at once what is stored of emails, and decodes it one by one:
+// what an email says can be a thousand times as much.
+func (m *Mailbox) someEmails(ctx context.Context, ids []id.Email, yield func(Email) error) error {
 	var unknown []id.Email
-	var at []int // in ids
-	for i, email := range ids {
-		e, ok := m.store.emails.emails.GetIfPresent(emailKey{m.Tenant, m.Owner, email})
-		if emails[i] = e; !ok {
-			unknown, at = append(unknown, email), append(at, i)
+	for _, email := range ids {
+		if _, ok := m.store.emails.emails.GetIfPresent(emailKey{m.Tenant, m.Owner, email}); !ok {
+			unknown = append(unknown, email)
 		}
 	}
-	if len(unknown) == 0 {
-		return emails, nil
+	rows := make(map[id.Email]*emailRow, len(unknown))
+	if err := m.addRows(ctx, rows, unknown...); err != nil {
+		return err
 	}
-	rows, err := m.emailRows(ctx, unknown)
-	if err != nil {
-		return nil, err
-	}
-	for k, row := range rows {
-		if row == nil {
-			continue
+	for _, email := range ids {
+		e, err := m.email(ctx, rows, email)
+		if err == nil && e.Meta != nil {
+			err = yield(e)
 		}
-		e, err := row.email()
 		if err != nil {
-			return nil, fmt.Errorf("email %d of account %d: %w", unknown[k], m.Owner, err)
+			return err
 		}
-		m.store.emails.emails.Set(emailKey{m.Tenant, m.Owner, unknown[k]}, e)
-		emails[at[k]] = e
 	}
-	return emails, nil
+	return nil
+}
+
+// email returns one of the emails that are known or among rows, without Meta if there is none.
+func (m *Mailbox) email(ctx context.Context, rows map[id.Email]*emailRow, email id.Email) (Email, error) {
+	key := emailKey{m.Tenant, m.Owner, email}
+	if e, ok := m.store.emails.emails.GetIfPresent(key); ok {
+		return e, nil
+	}
+	if _, ok := rows[email]; !ok { // it was known a moment ago
+		if err := m.addRows(ctx, rows, email); err != nil {
+			return Email{}, err
+		}
+	}
+	row := rows[email]
+	if row == nil {
+		return Email{}, nil
+	}
+	e, err := row.email()
+	if err != nil {
+		return Email{}, fmt.Errorf("email %d of account %d: %w", email, m.Owner, err)
+	}
+	m.store.emails.emails.Set(key, e)
+	return e, nil
 }
 
 // emailRow is a row of email, without what only its content needs.
@@ -96,31 +103,28 @@ func (r *emailRow) email() (Email, error) {
 	return Email{ID: r.EmailID, EmailID: r.ObjectID, ThreadID: r.ThreadID, Size: r.Size, Meta: meta}, nil
 }
 
-// emailRows returns the rows of ids, in the same order, nil where there is none.
-func (m *Mailbox) emailRows(ctx context.Context, ids []id.Email) ([]*emailRow, error) {
-	rows := make([]*emailRow, len(ids))
+// addRows adds the rows of emails, nil where there is none.
+func (m *Mailbox) addRows(ctx context.Context, rows map[id.Email]*emailRow, ids ...id.Email) error {
 	var unknown []id.Email
-	for i, email := range ids {
+	for _, email := range ids {
 		row, ok := m.store.emails.rows.GetIfPresent(emailKey{m.Tenant, m.Owner, email})
 		if !ok {
 			unknown = append(unknown, email)
 		}
-		rows[i] = row
+		rows[email] = row
 	}
 	if len(unknown) == 0 {
-		return rows, nil
+		return nil
 	}
 	found, err := m.readEmailRows(ctx, unknown)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	for i, email := range ids {
-		if row := found[email]; row != nil {
-			m.store.emails.rows.Set(emailKey{m.Tenant, m.Owner, email}, row)
-			rows[i] = row
-		}
+	for email, row := range found {
+		m.store.emails.rows.Set(emailKey{m.Tenant, m.Owner, email}, row)
+		rows[email] = row
 	}
-	return rows, nil
+	return nil
 }
 
 func (m *Mailbox) readEmailRows(ctx context.Context, ids []id.Email) (map[id.Email]*emailRow, error) {
