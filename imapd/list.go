@@ -25,29 +25,75 @@ var _ lister = (*store.Store)(nil)
 // maxPattern is the longest pattern that is matched, in octets.
 const maxPattern = 2000
 
-// list = "LIST" SP mailbox SP list-mailbox
+// list             = "LIST" [SP list-select-opts] SP mailbox SP list-mailbox [SP list-return-opts]
+// list-select-opts = "(" ["SPECIAL-USE" *(SP "SPECIAL-USE")] ")"
+// list-return-opts = "RETURN" SP "(" [return-option *(SP return-option)] ")"
+// return-option    = "SPECIAL-USE" / "CHILDREN"
+//
+// Of the extended LIST of RFC 5258 this is what SPECIAL-USE needs (RFC 6154
+// section 2). What can be asked for in return is told anyway.
 func readList(d *wire.Decoder) (run, error) {
-	pattern, root := readPattern(d)
-	return func(ctx context.Context, s *session) error {
-		if root {
+	var c listCmd
+	d.SP()
+	if c.extended = d.Peek() == '('; c.extended {
+		c.specialUse = readOptions(d, "selection", "SPECIAL-USE") > 0
+		d.SP()
+	}
+	c.pattern, c.root = readPattern(d)
+	if d.TrySP() {
+		c.extended = true
+		if word := d.Keyword(); d.Err() == nil && word != "RETURN" {
+			d.Fail("Expected RETURN instead of %.40s", word)
+		}
+		d.SP()
+		readOptions(d, "return", "SPECIAL-USE", "CHILDREN")
+	}
+	return c.run, d.End()
+}
+
+// readOptions reads a list of options, which must be among known, and returns how many there are.
+func readOptions(d *wire.Decoder, kind string, known ...string) (n int) {
+	d.List(func() {
+		if name := d.Keyword(); d.Err() == nil && !slices.Contains(known, name) {
+			d.Fail("Unknown %s option %.40s", kind, name)
+		}
+		n++
+	})
+	return n
+}
+
+type listCmd struct {
+	pattern    pattern
+	root       bool // nothing but the delimiter is asked for
+	extended   bool // there are options, and so nothing special is asked for by "" (RFC 5258 section 3)
+	specialUse bool // only mailboxes that have one
+}
+
+func (c listCmd) run(ctx context.Context, s *session) error {
+	if c.root {
+		if !c.extended {
 			s.writeListed("LIST", `\Noselect`, "")
-			return nil
-		}
-		entries, err := s.store.List(ctx, s.user)
-		if err != nil {
-			return err
-		}
-		for _, n := range tree(entries) {
-			if pattern.matches(n.name) {
-				s.writeListed("LIST", n.attributes(), n.name)
-			}
 		}
 		return nil
-	}, d.End()
+	}
+	entries, err := s.store.List(ctx, s.user)
+	if err != nil {
+		return err
+	}
+	for _, n := range tree(entries) {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if c.pattern.matches(n.name) && (!c.specialUse || len(n.specialUse) > 0) {
+			s.writeListed("LIST", n.attributes(), n.name)
+		}
+	}
+	return nil
 }
 
 // lsub = "LSUB" SP mailbox SP list-mailbox
 func readLsub(d *wire.Decoder) (run, error) {
+	d.SP()
 	pattern, root := readPattern(d)
 	return func(ctx context.Context, s *session) error {
 		if root {
@@ -72,7 +118,6 @@ func (s *session) writeListed(response, attributes, name string) {
 // readPattern reads what both commands have. root tells that they ask for
 // nothing but the delimiter, and the root of the reference, which is "" for all of ours.
 func readPattern(d *wire.Decoder) (p pattern, root bool) {
-	d.SP()
 	reference := d.Mailbox()
 	d.SP()
 	name := d.ListMailbox()
