@@ -242,16 +242,14 @@ func (r *resync) lastMatch(v *view.View) id.UID {
 // which a client could conclude that it knows all (RFC 7162 section 3.2.8).
 func readClose(d *wire.Decoder) (run, error) {
 	return func(ctx context.Context, s *session) error {
-		sel := s.selected
+		if sel := s.selected; !sel.readOnly && sel.Rights.Has(acl.Expunge) {
+			_, _, err := sel.Expunge(ctx, nil)
+			if err != nil && !errors.Is(err, store.ErrNotExist) { // deleted meanwhile
+				return err // and the mailbox stays selected
+			}
+		}
 		s.selected, s.state = nil, authenticated
-		if sel.readOnly || !sel.Rights.Has(acl.Expunge) {
-			return nil
-		}
-		_, _, err := sel.Expunge(ctx, nil)
-		if errors.Is(err, store.ErrNotExist) {
-			return nil // deleted meanwhile
-		}
-		return err
+		return nil
 	}, d.End()
 }
 

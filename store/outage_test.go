@@ -121,28 +121,7 @@ func TestDatabaseAway(t *testing.T) {
 	u := storetest.Account(t, s, "a@one.test")
 	m := open(t, s, u, "INBOX")
 	fill(t, m, 2)
-	setAway := func(away bool) {
-		t.Helper()
-		conn, err := pgx.Connect(t.Context(), c.SuperDSN)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close(t.Context())
-		limit := "-1"
-		if away {
-			limit = "0"
-		}
-		if _, err := conn.Exec(t.Context(), `ALTER DATABASE `+c.Database+` CONNECTION LIMIT `+limit); err != nil {
-			t.Fatal(err)
-		}
-		if !away {
-			return
-		}
-		if _, err := conn.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`); err != nil {
-			t.Fatal(err)
-		}
-	}
-	setAway(true)
+	c.SetAway(t, true)
 	for name, do := range map[string]func() error{
 		"view":   func() error { _, err := m.View(t.Context()); return err },
 		"open":   func() error { _, err := s.Open(t.Context(), u, "Sent", 0); return err },
@@ -165,7 +144,7 @@ func TestDatabaseAway(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	setAway(false)
+	c.SetAway(t, false)
 	add(t, m, 3, 0)
 	checkAccount(t, s, u)
 }

@@ -1,0 +1,218 @@
+package imapd
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"mailstead.dev/store"
+	"mailstead.dev/store/blob"
+	"mailstead.dev/store/storetest"
+)
+
+// do runs a command and returns what came before its tagged answer, line by line, and that.
+func (c *client) do(command string) (untagged []string, answer string) {
+	c.t.Helper()
+	const tag = "do.it"
+	c.send(tag + " " + command)
+	for {
+		line := c.line()
+		if rest, ok := strings.CutPrefix(line, tag+" "); ok {
+			return untagged, rest
+		}
+		untagged = append(untagged, line)
+	}
+}
+
+// want runs a command and demands how its answer begins.
+func (c *client) want(command, answer string) (untagged []string) {
+	c.t.Helper()
+	untagged, got := c.do(command)
+	if !strings.HasPrefix(got, answer) {
+		c.t.Errorf("%.100q is answered %.100q %q, want %q", command, untagged, got, answer)
+	}
+	return untagged
+}
+
+// bad demands a BAD, and that the next command is answered as ever.
+func (c *client) bad(command string) {
+	c.t.Helper()
+	if untagged := c.want(command, "BAD [CLIENTBUG] "); len(untagged) > 0 {
+		c.t.Errorf("%.100q gives %.100q", command, untagged)
+	}
+	c.want("NOOP", "OK ")
+}
+
+// appendText is an APPEND that the server does not have to ask for.
+func appendText(mailbox, text string) string {
+	return fmt.Sprintf("APPEND %s {%d+}\r\n%s", mailbox, len(text), text)
+}
+
+// While the database is away every command that needs it says so, and the
+// connection stays: once it is back all goes on, and nothing was half done.
+func TestDatabaseAway(t *testing.T) {
+	cluster := storetest.Config(t)
+	s := storetest.Open(t, cluster)
+	connect := serveStore(t, s, nil)
+	storetest.Account(t, s, "a@away.test")
+	c, idling := connect(t), connect(t)
+	for _, c := range []*client{c, idling} {
+		enter(c, "a@away.test")
+	}
+	c.want(appendText("INBOX", "Subject: one\r\n\r\nbody"), "OK [APPENDUID ")
+	for _, c := range []*client{c, idling} {
+		c.want("SELECT INBOX", "OK [READ-WRITE]")
+	}
+	idling.send("i IDLE")
+	idling.expect("+ Idling")
+
+	cluster.SetAway(t, true)
+	for _, command := range []string{
+		"NOOP", "CHECK", "FETCH 1 FLAGS", "UID FETCH 1:* BODY[]", "SEARCH TEXT body", "STORE 1 +FLAGS (\\Deleted)",
+		"UID STORE 1 FLAGS ($New)", "COPY 1 Archive", "UID MOVE 1 Archive", "EXPUNGE", "UID EXPUNGE 1", "CLOSE",
+		`LIST "" *`, `LSUB "" *`, "STATUS INBOX (MESSAGES)", "CREATE x", "DELETE Junk", "RENAME Junk x", "SUBSCRIBE x", "UNSUBSCRIBE Junk",
+		"APPEND INBOX {5}", appendText("INBOX", "second"), appendText("INBOX", strings.Repeat("large\r\n", 100_000)),
+	} {
+		c.want(command, "NO [UNAVAILABLE] ")
+	}
+	other := connect(t)
+	other.expect("* OK ...")
+	other.want("LOGIN a@away.test pass", "NO [UNAVAILABLE] ")
+	for _, command := range []string{"CAPABILITY", "ID NIL", "NAMESPACE", "ENABLE CONDSTORE"} {
+		c.want(command, "OK ")
+	}
+
+	cluster.SetAway(t, false)
+	c.want("NOOP", "OK ")
+	other.want("LOGIN a@away.test pass", "OK ")
+	other.want("SELECT Archive", "OK [READ-WRITE]")
+	got := c.want("FETCH 1:* (UID FLAGS BODY.PEEK[])", "OK ")
+	if want := "* 1 FETCH (UID 1 FLAGS (\\Recent) BODY[] {20} Subject: one  body)"; strings.Join(got, " ") != want {
+		t.Errorf("afterwards there is %q, want %q", got, want)
+	}
+	var names []string
+	for _, line := range c.want(`LIST "" *`, "OK ") {
+		names = append(names, line[strings.LastIndexByte(line, ' ')+1:])
+	}
+	if got, want := strings.Join(names, " "), `"Archive" "Drafts" "INBOX" "Junk" "Sent" "Trash"`; got != want {
+		t.Errorf("afterwards there are %s", got)
+	}
+	if got := c.want("STATUS Archive (MESSAGES UIDNEXT)", "OK "); got[0] != `* STATUS "Archive" (MESSAGES 0 UIDNEXT 1)` {
+		t.Errorf("afterwards there is %q", got)
+	}
+	c.want(appendText("INBOX", "second"), "OK [APPENDUID ")
+	idling.expect("* 2 EXISTS")
+	idling.expect("* 0 RECENT")
+	idling.send("DONE")
+	idling.expect("i OK ...")
+	// The CLOSE that failed left the mailbox selected.
+	c.want("STORE 1 +FLAGS.SILENT (\\Deleted)", "OK ")
+	c.want("CLOSE", "OK ")
+	c.want("CHECK", "BAD ")
+}
+
+// noise is a message that does not become smaller.
+func noise(size int) string {
+	var text strings.Builder
+	text.WriteString("Subject: noise\r\n\r\n")
+	for text.Len() < size {
+		fmt.Fprintf(&text, "%016x%016x%016x%016x\r\n", rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64())
+	}
+	return text.String()
+}
+
+// While object storage is away small mail is taken until staging is full, what
+// lies in PostgreSQL is there, what does not is unavailable and not half stored; then all goes on.
+func TestObjectStorageAway(t *testing.T) {
+	cluster := storetest.Config(t)
+	relay := cluster.Relay(t)
+	options := func(o *store.Options) {
+		bucket, err := blob.NewS3(blob.S3Options{
+			Endpoint: "http://" + relay.Endpoint, Region: cluster.Region, Bucket: cluster.Bucket,
+			Access: cluster.Access, Secret: cluster.Secret, PathStyle: true,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Bucket = bucket
+		o.StagingBound, o.PackAge, o.PackInterval = 100_000, time.Nanosecond, 20*time.Millisecond
+	}
+	s := storetest.Open(t, cluster, options)
+	u := storetest.Account(t, s, "a@away.test")
+	c := serveStore(t, s, nil)(t)
+	enter(c, "a@away.test")
+	large := noise(1 << 20)
+	c.want(appendText("INBOX", large), "OK [APPENDUID ")
+
+	// Another front end, whose cache has nothing of it.
+	far := serveStore(t, storetest.Open(t, cluster, options), nil)(t)
+	enter(far, "a@away.test")
+	far.want("SELECT INBOX", "OK ")
+
+	relay.SetAway(true)
+	messages := 1
+	for ; messages < 100; messages++ {
+		_, answer := c.do(appendText("INBOX", noise(5000)))
+		if strings.HasPrefix(answer, "NO [UNAVAILABLE] ") {
+			break
+		}
+		if !strings.HasPrefix(answer, "OK [APPENDUID ") {
+			t.Fatalf("APPEND is answered %q", answer)
+		}
+	}
+	if messages < 5 || messages > 50 {
+		t.Errorf("%d messages were taken into staging of 100 kB", messages-1)
+	}
+	c.want(appendText("INBOX", large[:len(large)-2]), "NO [UNAVAILABLE] ")
+	c.want(appendText("INBOX", noise(6000)+"z LOGOUT\r\n"), "NO [UNAVAILABLE] ")
+	c.want("NOOP", "OK ")
+
+	far.want("NOOP", "OK ")
+	far.want("FETCH 1:* (FLAGS ENVELOPE BODYSTRUCTURE BODY.PEEK[HEADER])", "OK ")
+	if got := far.want("FETCH 2 BODY.PEEK[]", "OK "); len(got) < 50 {
+		t.Errorf("a small message has %d lines", len(got))
+	}
+	for _, command := range []string{"FETCH 1 BODY.PEEK[]", "UID FETCH 1 BODY.PEEK[TEXT]<500000.10>", "SEARCH TEXT zzz"} {
+		if got := far.want(command, "NO [UNAVAILABLE] "); len(got) > 0 {
+			t.Errorf("%s gives %.100q", command, got)
+		}
+	}
+	far.want("STORE 1:* +FLAGS.SILENT (\\Flagged)", "OK ")
+	far.want("COPY 1 Archive", "OK [COPYUID ")
+
+	relay.SetAway(false)
+	if got := strings.Join(far.want("FETCH 1 BODY.PEEK[]", "OK "), "\r\n"); got != fmt.Sprintf("* 1 FETCH (BODY[] {%d}\r\n%s)", len(large), large) {
+		t.Errorf("the large message has %d octets afterwards, or others", len(got))
+	}
+	maintenance, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Maintain(maintenance) }()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		_, answer := c.do(appendText("INBOX", "small"))
+		if strings.HasPrefix(answer, "OK ") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("staging is not emptied: %s", answer)
+		}
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("Maintain: %v", err)
+	}
+	want := fmt.Sprintf(`* STATUS "INBOX" (MESSAGES %d UIDNEXT %d)`, messages+1, messages+2)
+	if got := c.want("STATUS INBOX (MESSAGES UIDNEXT)", "OK "); got[0] != want {
+		t.Errorf("%s, want %s", got[0], want)
+	}
+	_, err := s.Fsck(t.Context(), u.Tenant, func(f store.Finding) {
+		if f.Kind != store.FoundObject { // one that was not put, which is collected in a day
+			t.Error(f)
+		}
+	})
+	if err != nil {
+		t.Errorf("Fsck: %v", err)
+	}
+}
