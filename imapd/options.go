@@ -37,7 +37,7 @@ type Options struct {
 
 	MaxConnections   int           // 20,000 by default
 	MaxPerAccount    int           // connections logged in to one account; 1,000 by default
-	MaxBad           int           // wrong commands of a connection until it is ended; 50 by default
+	MaxBad           int           // wrong commands in a row until the connection is ended; 50 by default
 	MaxLoginFailures int           // of a connection until it is ended; 5 by default
 	LoginDelay       time.Duration // after a failed login; 1 second by default, negative for none
 

@@ -22,7 +22,7 @@ type session struct {
 	state  state
 	user   store.User // once logged in
 	failed int        // logins
-	wrong  int        // commands
+	wrong  int        // commands, in a row
 
 	condstore, qresync bool // enabled (RFC 7162)
 
@@ -249,6 +249,7 @@ func (s *session) answer(name string, err error) error {
 }
 
 func (s *session) answerOK(name string) {
+	s.wrong = 0 // a client that stays for days may be wrong now and then
 	s.buffer()
 	text := s.reply.text
 	if text == "" {
@@ -418,18 +419,22 @@ func readEnable(d *wire.Decoder) (run, error) {
 		}
 	}
 	return func(_ context.Context, s *session) error {
+		condstore, qresync := s.condstore, s.qresync // before
 		enabled := ""
 		for _, name := range names {
 			switch {
-			case name == "CONDSTORE" && !s.condstore:
-				s.enableCondstore()
-			case name == "QRESYNC" && !s.qresync:
-				s.enableCondstore()
-				s.qresync = true
+			case name == "CONDSTORE" && !condstore:
+				condstore = true
+			case name == "QRESYNC" && !qresync:
+				qresync = true
 			default:
 				continue
 			}
 			enabled += " " + name
+		}
+		s.qresync = qresync
+		if condstore || qresync { // the one brings the other (RFC 7162 section 3.2.3)
+			s.enableCondstore()
 		}
 		s.enc.Raw("* ENABLED").Raw(enabled).CRLF()
 		return nil
