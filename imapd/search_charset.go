@@ -52,6 +52,7 @@ var charsets = []charset{
 	{"EUC-JP", japanese.EUCJP},
 	{"EUC-KR", korean.EUCKR},
 	{"GBK", simplifiedchinese.GBK},
+	{"GB2312", simplifiedchinese.GBK}, // of which it is a part
 	{"GB18030", simplifiedchinese.GB18030},
 	{"BIG5", traditionalchinese.Big5},
 }

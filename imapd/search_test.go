@@ -64,6 +64,7 @@ func TestReadSearch(t *testing.T) {
 		{" CHARSET UTF-8 SUBJECT {2+}\r\n\xc3\xbc", "and(text:0:Subject:\xc3\xbc)"},
 		{" CHARSET iso-8859-1 TEXT {1+}\r\n\xfc", "and(text:2::\xc3\xbc)"},
 		{" CHARSET ISO-2022-JP TEXT {8+}\r\n\x1b$B$\"\x1b(B", "and(text:2::\u3042)"},
+		{" CHARSET gb2312 TEXT {2+}\r\n\xc4\xe3", "and(text:2::\u4f60)"},
 		{" MODSEQ 620162338", "and(modseq:620162338)"},
 		{` MODSEQ "/flags/\\draft" all 5 SEEN`, "and(modseq:5 flags1)"},
 		{" TO charset", "and(text:0:To:charset)"},
