@@ -51,7 +51,7 @@ func (s *session) expunge(ctx context.Context, uids *view.UIDSet) error {
 	}
 	v, _, err := s.selected.Expunge(ctx, uids)
 	if err != nil {
-		return err
+		return ofSelected(err)
 	}
 	s.see(v)
 	s.tell(ctx, v, true)

@@ -3,7 +3,9 @@ package imapd
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
+	"fmt"
 	"io"
 	"iter"
 	"slices"
@@ -36,6 +38,7 @@ type fetcher struct {
 
 	buf     []byte
 	streams []stream
+	partly  bool // the response at hand is written in part, and must be written to its end
 }
 
 // stream is the rest of a literal whose head ends at an offset of buf.
@@ -51,6 +54,10 @@ const (
 	flushAt = 16 << 10
 	// inlineSize is up to which size a section is read as a whole.
 	inlineSize = 64 << 10
+	// maxPending and maxStreams are from when on a response is written before it
+	// is complete: what fails behind that ends the connection.
+	maxPending = 1 << 20
+	maxStreams = 16
 	// maxHeader is how much of a header is searched for fields. What was kept on
 	// arrival answers nearly all; no real header is as long.
 	maxHeader = 4 << 20
@@ -72,7 +79,7 @@ func (f *fetcher) markSeen(ctx context.Context, uids view.UIDSet, expunges bool)
 		UIDs: view.NewUIDSet(unseen...), Mode: view.Add, Flags: view.Seen, UnchangedSince: -1,
 	})
 	if err != nil {
-		return uids, err
+		return uids, ofSelected(err)
 	}
 	f.s.tellStored(ctx, r, expunges)
 	f.view, f.marked = r.View, r.Changed
@@ -114,7 +121,7 @@ func (f *fetcher) fetch(ctx context.Context, uids view.UIDSet) error {
 		err = f.fetchFromView(ctx, uids)
 	}
 	f.flush()
-	if err != nil {
+	if err != nil && !fatal(err) {
 		f.tellMarked()
 	}
 	return err
@@ -212,6 +219,7 @@ func (f *fetcher) fetchBatch(ctx context.Context, b emailsOf) error {
 // message puts together the response for one message. meta is nil where it is not needed.
 func (f *fetcher) message(ctx context.Context, m *view.Message, meta *message.Meta) error {
 	start := len(f.buf)
+	f.partly = false
 	f.begin(m)
 	for i, item := range f.items {
 		if i > 0 {
@@ -222,6 +230,9 @@ func (f *fetcher) message(ctx context.Context, m *view.Message, meta *message.Me
 			continue
 		}
 		if err := f.section(ctx, item.section, m, meta); err != nil {
+			if f.partly {
+				return fmt.Errorf("%w: FETCH response cut short: %w", errLost, err)
+			}
 			f.abandon(start)
 			if isExpunged(err) {
 				f.gone = true
@@ -229,19 +240,25 @@ func (f *fetcher) message(ctx context.Context, m *view.Message, meta *message.Me
 			}
 			return err
 		}
+		if len(f.buf) >= maxPending || len(f.streams) >= maxStreams {
+			f.partly = true
+			if err := f.write(ctx); err != nil {
+				return fmt.Errorf("%w: FETCH response cut short: %w", errLost, err)
+			}
+		}
 	}
 	f.buf = append(f.buf, ")\r\n"...)
-	if len(f.buf) >= flushAt || len(f.streams) > 0 {
-		f.flush()
-		if err := f.s.enc.Err(); err != nil {
-			return err
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-	}
 	f.done = m.UID
+	if len(f.buf) >= flushAt || len(f.streams) > 0 {
+		return f.write(ctx)
+	}
 	return nil
+}
+
+// write is flush with a look whether anybody takes it.
+func (f *fetcher) write(ctx context.Context) error {
+	f.flush()
+	return cmp.Or(f.s.enc.Err(), ctx.Err())
 }
 
 // begin begins a response. The flags of a message that took \Seen are told first, where they are not asked for.

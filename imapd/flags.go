@@ -155,7 +155,7 @@ func (c storeCmd) run(ctx context.Context, s *session) error {
 		UIDs: uids, Mode: c.mode, Flags: c.flags.system, Keywords: c.flags.keywords, UnchangedSince: c.unchangedSince,
 	})
 	if err != nil {
-		return err
+		return ofSelected(err)
 	}
 	s.tellStored(ctx, r, c.set.uid)
 	c.tellResult(s, uids, r, told)

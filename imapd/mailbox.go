@@ -2,7 +2,7 @@ package imapd
 
 import (
 	"context"
-	"strings"
+	"errors"
 
 	"mailstead.dev/imapd/wire"
 	"mailstead.dev/store"
@@ -32,7 +32,7 @@ var _ naming = (*store.Store)(nil)
 // they can be below each (RFC 3501 section 6.3.3).
 func readCreate(d *wire.Decoder) (run, error) {
 	d.SP()
-	name := strings.TrimSuffix(d.Mailbox(), delimiter)
+	name := d.Mailbox()
 	return func(ctx context.Context, s *session) error {
 		_, err := s.store.Create(ctx, s.user, name, nil)
 		return err
@@ -44,8 +44,26 @@ func readDelete(d *wire.Decoder) (run, error) {
 	d.SP()
 	name := d.Mailbox()
 	return func(ctx context.Context, s *session) error {
-		return s.store.Delete(ctx, s.user, name)
+		if err := s.store.Delete(ctx, s.user, name); err != nil {
+			return err
+		}
+		s.leaveDeleted(ctx)
+		return nil
 	}, d.End()
+}
+
+// leaveDeleted leaves the selected mailbox if it is what this client has just deleted.
+func (s *session) leaveDeleted(ctx context.Context) {
+	if s.selected == nil {
+		return
+	}
+	_, err := s.selected.View(ctx)
+	switch {
+	case errors.Is(err, store.ErrNotExist):
+		s.deselect()
+	case err != nil: // the next command finds out
+		s.log.Warn("looking for the selected mailbox failed", "err", err)
+	}
 }
 
 // rename = "RENAME" SP mailbox SP mailbox
@@ -53,7 +71,7 @@ func readRename(d *wire.Decoder) (run, error) {
 	d.SP()
 	from := d.Mailbox()
 	d.SP()
-	to := strings.TrimSuffix(d.Mailbox(), delimiter)
+	to := d.Mailbox()
 	return func(ctx context.Context, s *session) error {
 		return s.store.Rename(ctx, s.user, from, to)
 	}, d.End()

@@ -33,11 +33,17 @@ func (s *session) view(ctx context.Context) (*view.View, error) {
 		return s.selected.view, nil
 	}
 	v, err := s.selected.View(ctx)
-	if errors.Is(err, store.ErrNotExist) {
-		return nil, &errBye{"", "The selected mailbox was deleted"}
-	}
 	s.selected.view = v
-	return v, err
+	return v, ofSelected(err)
+}
+
+// ofSelected says of an error of the selected mailbox what it means to the
+// session: without the mailbox it cannot go on (RFC 2180 section 3.3).
+func ofSelected(err error) error {
+	if errors.Is(err, store.ErrNotExist) {
+		return &errBye{"", "The selected mailbox was deleted"}
+	}
+	return err
 }
 
 // see notes a newer view that a change has returned.
