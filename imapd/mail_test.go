@@ -64,6 +64,59 @@ func appendMail(t testing.TB, c *imapclient.Client, mailbox string, text []byte,
 	return data.UID
 }
 
+// brokenMail is mail as no program should write it; line ends are yet to be made CRLF.
+var brokenMail = map[string]string{
+	"only a line end":            "\n",
+	"only line ends":             "\n\n\n",
+	"no header":                  "just\ntext\n",
+	"lines that are no fields":   "From x y\n: no name\nno colon\n \n\t\nSubject : a space\n\nbody\n",
+	"a fold first":               " folded\nSubject: x\n\nbody\n",
+	"CR alone":                   "Subject: a\rb\r\rFrom: c\r\n\nbo\rdy\r",
+	"no line end at the end":     "Subject: x\n\nbody",
+	"ends in the header":         "Content-Type: multipart/mixed; boundary=b",
+	"ends in a part's header":    "Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: text/pla",
+	"ends behind a boundary":     "Content-Type: multipart/mixed; boundary=b\n\n--b",
+	"only the last boundary":     "Content-Type: multipart/mixed; boundary=b\n\n--b--\nepilogue\n",
+	"a boundary in the header":   "Content-Type: multipart/mixed; boundary=b\n--b\n\nbody\n--b--\n",
+	"an empty boundary":          "Content-Type: multipart/mixed; boundary=\"\"\n\n--\n\nbody\n----\n",
+	"a boundary of spaces":       "Content-Type: multipart/mixed; boundary=\"  \"\n\n--  \n\nbody\n",
+	"a boundary with NUL":        "Content-Type: multipart/mixed; boundary=\"a\x00b\"\n\n--a\x00b\n\nbody\n--ab--\n",
+	"a boundary of another":      "Content-Type: multipart/mixed; boundary=b\n\n--bb\n\nno part\n--b \t\n\npart\n--b-\n--b--\n",
+	"boundaries alike":           "Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nx\n--b--\n--b\n\ny\n--b--\n",
+	"an outer boundary inside":   "Content-Type: multipart/mixed; boundary=o\n\n--o\nContent-Type: multipart/mixed; boundary=i\n\n--i\n\nx\n--o\n\ny\n--i--\n--o--\n",
+	"parts without a body":       "Content-Type: multipart/mixed; boundary=b\n\n--b\n--b\n\n--b\nContent-Type: text/html\n--b\n\n\n--b--",
+	"types that are none":        "Content-Type: multipart\nContent-Transfer-Encoding: ;;\nContent-Disposition: =\n\nbody\n",
+	"a type that is none":        "Content-Type: ///; ==; a=\"b; c\n\nbody\n",
+	"parameters without end":     "Content-Type: text/plain; " + strings.Repeat("a=b; ", 5000) + "\n\nbody\n",
+	"comments without end":       "Content-Type: text/plain " + strings.Repeat("(", 5000) + "\nTo: " + strings.Repeat("(", 5000) + "\n\nbody\n",
+	"fields twice":               "Subject: a\nSubject: b\nFrom: a@x\nFrom: b@x\nContent-Type: text/html\nContent-Type: multipart/mixed; boundary=b\nMessage-ID:\nMessage-ID: <b>\n\n--b\n\nx\n--b--\n",
+	"empty fields":               "Subject:\nFrom:\nTo:\nCc: ,,;\nDate:\nMessage-ID:\nIn-Reply-To:\nReferences:\nContent-Type:\nContent-Transfer-Encoding:\nContent-ID:\n\nbody\n",
+	"addresses":                  "From: <\nTo: a: b: c;, <@@>, \"x, y <z@\nCc: @, @x, a@, <>, (only), a b c@d e\nBcc: =?utf-8?q?a,b?= <\xe4\xf6@\xfc.test>, group:;\nSender: ;;;\nReply-To: \"\\\n\nbody\n",
+	"encoded words":              "Subject: =?x?y?z?= =?utf-8?b?####?= =?utf-8?q?=?= =?=?= =?utf-8?q?" + strings.Repeat("=FF", 300) + "?=\n\nbody\n",
+	"a date of no time":          "Date: Foo, 99 Bar 99999 99:99:99 +9999\n\nbody\n",
+	"base64 that is none":        "Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: base64\n\n====\n!!!\nYQ\n=\n",
+	"quoted-printable":           "Content-Type: text/html; charset=\"\\\"\"\nContent-Transfer-Encoding: quoted-printable\n\n=\n==\n=X=4\n<a href=3D\"=\n<!--<scr=\n",
+	"a charset that is none":     "Content-Type: text/plain; charset=" + strings.Repeat("x", 1000) + "\n\n\xff\xfe\n",
+	"UTF-16":                     "Content-Type: text/plain; charset=utf-16\n\n\xff\xfea\x00\xd8\n",
+	"a message that is encoded":  "Content-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\nU3ViamVjdDogeAoKYm9keQo=\n",
+	"a message without anything": "Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: message/rfc822\n\n--b\nContent-Type: message/rfc822\n--b--\n",
+	"a digest":                   "Content-Type: multipart/digest; boundary=b\n\n--b\n\nSubject: in it\n\nbody\n--b\n\n--b--\n",
+	"multiparts in multiparts":   strings.Repeat("Content-Type: multipart/mixed; boundary=b\n\n--b\n", 300) + "end\n",
+	"many parts":                 "Content-Type: multipart/mixed; boundary=b\n\n" + strings.Repeat("--b\n\nx\n", 300) + "--b--\n",
+	"a long name":                strings.Repeat("X", 100_000) + ": x\n\nbody\n",
+	"a long boundary":            "Content-Type: multipart/mixed; boundary=" + strings.Repeat("b", 70_000) + "\n\n--" + strings.Repeat("b", 70_000) + "\n\nx\n",
+	"octets of all kinds":        "Subject: x\n\n" + everyOctet + everyOctet + "\n",
+	"a header of all octets":     "Subject: " + everyOctet + "\nX-" + everyOctet + ": x\n\nbody\n",
+}
+
+var everyOctet = func() string {
+	octets := make([]byte, 256)
+	for i := range octets {
+		octets[i] = byte(i)
+	}
+	return string(octets)
+}()
+
 // testMail is mail of all shapes: generated, and real where there is a folder of it.
 func testMail(t testing.TB) map[string][]byte {
 	mail := map[string][]byte{
@@ -79,6 +132,9 @@ func testMail(t testing.TB) map[string][]byte {
 		"long line":     []byte("Subject: x\r\n\r\n" + strings.Repeat("y", 300_000) + "\r\n"),
 		"deep":          []byte(strings.Repeat("Content-Type: message/rfc822\r\n\r\n", 150) + "end\r\n"),
 		"no boundary":   []byte("Content-Type: multipart/mixed\r\n\r\n--x\r\n\r\nbody\r\n"),
+	}
+	for name, text := range brokenMail {
+		mail[name] = []byte(strings.ReplaceAll(text, "\n", "\r\n"))
 	}
 	dir := os.Getenv("MAIL_DIR")
 	if dir == "" {

@@ -3,6 +3,7 @@ package imapd
 import (
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"mailstead.dev/store"
 	"mailstead.dev/store/blob"
 	"mailstead.dev/store/storetest"
+	"mailstead.dev/store/storetest/testdb"
 )
 
 // do runs a command and returns what came before its tagged answer, line by line, and that.
@@ -124,20 +126,25 @@ func noise(size int) string {
 	return text.String()
 }
 
+// relayed makes a store that reaches object storage by a relay.
+func relayed(t *testing.T, c *testdb.Cluster, r *testdb.Relay) func(*store.Options) {
+	bucket, err := blob.NewS3(blob.S3Options{
+		Endpoint: "http://" + r.Endpoint, Region: c.Region, Bucket: c.Bucket, Access: c.Access, Secret: c.Secret, PathStyle: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(o *store.Options) { o.Bucket = bucket }
+}
+
 // While object storage is away small mail is taken until staging is full, what
 // lies in PostgreSQL is there, what does not is unavailable and not half stored; then all goes on.
 func TestObjectStorageAway(t *testing.T) {
 	cluster := storetest.Config(t)
 	relay := cluster.Relay(t)
+	reach := relayed(t, cluster, relay)
 	options := func(o *store.Options) {
-		bucket, err := blob.NewS3(blob.S3Options{
-			Endpoint: "http://" + relay.Endpoint, Region: cluster.Region, Bucket: cluster.Bucket,
-			Access: cluster.Access, Secret: cluster.Secret, PathStyle: true,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		o.Bucket = bucket
+		reach(o)
 		o.StagingBound, o.PackAge, o.PackInterval = 100_000, time.Nanosecond, 20*time.Millisecond
 	}
 	s := storetest.Open(t, cluster, options)
@@ -214,5 +221,32 @@ func TestObjectStorageAway(t *testing.T) {
 	})
 	if err != nil {
 		t.Errorf("Fsck: %v", err)
+	}
+}
+
+// Where object storage goes away in the middle of a literal, nothing that
+// could follow on the wire would be true: the connection ends.
+func TestObjectStorageGoesAway(t *testing.T) {
+	cluster := storetest.Config(t)
+	relay := cluster.Relay(t)
+	s := storetest.Open(t, cluster, relayed(t, cluster, relay))
+	storetest.Account(t, s, "a@away.test")
+	c := serveStore(t, s, nil)(t)
+	enter(c, "a@away.test")
+	large := noise(24 << 20)
+	c.want(appendText("INBOX", large), "OK [APPENDUID ")
+
+	far := serveStore(t, storetest.Open(t, cluster, relayed(t, cluster, relay)), nil)(t)
+	enter(far, "a@away.test")
+	far.want("SELECT INBOX", "OK ")
+	far.send("a FETCH 1 BODY.PEEK[]")
+	far.expect(fmt.Sprintf("* 1 FETCH (BODY[] {%d}", len(large)))
+	relay.SetAway(true)
+	got, err := io.ReadAll(far.r)
+	if err != nil {
+		t.Errorf("the connection ended with %v", err)
+	}
+	if len(got) >= len(large) || string(got) != large[:len(got)] {
+		t.Errorf("%d octets of %d came, or others", len(got), len(large))
 	}
 }
