@@ -354,5 +354,72 @@ func TestManyThroughClient(t *testing.T) {
 	}
 }
 
+// TestLargeEnvelopes: what does not fit into a batch together, some of it several times in the mailbox.
+func TestLargeEnvelopes(t *testing.T) {
+	const n = 12
+	s := storetest.New(t)
+	c := imapClient(t, s, "envelopes@client.test")
+	if _, err := c.Select("INBOX", nil).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	subjects := make([]string, n)
+	for i := range subjects {
+		subjects[i] = strings.Repeat(fmt.Sprintf("subject-%d-", i), 1+(i%3)*30_000)
+		appendMail(t, c, "INBOX", []byte("Subject: "+subjects[i]+"\r\n\r\nbody\r\n"), nil)
+	}
+	if _, err := c.Copy(imap.SeqSet{{Start: 1}}, "INBOX").Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // from the database, and as far as they are kept from memory
+		messages, err := c.Fetch(imap.SeqSet{{Start: 1}}, &imap.FetchOptions{Envelope: true}).Collect()
+		if err != nil || len(messages) != 2*n {
+			t.Fatalf("FETCH 1:*: %d messages, %v", len(messages), err)
+		}
+		for i, m := range messages {
+			if m.SeqNum != uint32(i+1) || m.Envelope.Subject != subjects[i%n] {
+				t.Errorf("message %d has number %d and a subject of %d octets, or another", i+1, m.SeqNum, len(m.Envelope.Subject))
+			}
+		}
+	}
+	found, err := c.Search(&imap.SearchCriteria{Header: []imap.SearchCriteriaHeaderField{{Key: "Subject", Value: "subject-5-subject-5"}}}, nil).Wait()
+	if err != nil || !slices.Equal(found.AllSeqNums(), []uint32{6, n + 6}) {
+		t.Errorf("SEARCH: %v, %v", found, err)
+	}
+}
+
+// TestManySections: a response that is written before it is complete.
+func TestManySections(t *testing.T) {
+	s := storetest.New(t)
+	c := imapClient(t, s, "sections@client.test")
+	var header strings.Builder
+	for i := range 3000 {
+		fmt.Fprintf(&header, "X-%d: %s\r\n", i, strings.Repeat("x", 80))
+	}
+	text := header.String() + "\r\n" + strings.Repeat("body\r\n", 50_000)
+	uid := appendMail(t, c, "INBOX", []byte(text), nil)
+	if _, err := c.Select("INBOX", nil).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	var sections []*imap.FetchItemBodySection
+	for i := range 40 {
+		sections = append(sections,
+			&imap.FetchItemBodySection{Peek: true, Specifier: imap.PartSpecifierHeader, HeaderFieldsNot: []string{fmt.Sprintf("X-%d", i)}},
+			&imap.FetchItemBodySection{Peek: true, Partial: &imap.SectionPartial{Offset: int64(i), Size: 100_000}})
+	}
+	got := fetchOne(t, c, uid, &imap.FetchOptions{BodySection: sections})
+	if len(got.BodySection) != len(sections) {
+		t.Fatalf("%d sections of %d", len(got.BodySection), len(sections))
+	}
+	for i := range 40 {
+		field := fmt.Sprintf("X-%d: %s\r\n", i, strings.Repeat("x", 80))
+		if want := strings.Replace(header.String(), field, "", 1) + "\r\n"; string(got.BodySection[2*i].Bytes) != want {
+			t.Errorf("header without X-%d: %d octets, want %d", i, len(got.BodySection[2*i].Bytes), len(want))
+		}
+		if want := text[i : i+100_000]; string(got.BodySection[2*i+1].Bytes) != want {
+			t.Errorf("BODY[]<%d.100000>: %d octets", i, len(got.BodySection[2*i+1].Bytes))
+		}
+	}
+}
+
 // incoming is a message to append as it is.
 func incoming(c *store.Content) store.Incoming { return store.Incoming{Content: c} }

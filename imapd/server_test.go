@@ -257,6 +257,17 @@ func TestPanicEndsOneConnection(t *testing.T) {
 	b.expect("b OK ...")
 }
 
+// A panic in a goroutine beside the session's is an error of the command.
+func TestPanicBesideSession(t *testing.T) {
+	err := func() (err error) {
+		defer recovered(&err)
+		panic("a bug")
+	}()
+	if r, known := answer(err); known || r.code != "SERVERBUG" || !strings.Contains(err.Error(), "a bug") {
+		t.Errorf("%v is answered %+v", err, r)
+	}
+}
+
 // A client that goes away during IDLE is no failure of ours, and no reason to log one.
 func TestDisconnectDuringIdle(t *testing.T) {
 	o := testOptions(t)
