@@ -57,7 +57,7 @@ e2e-serve: build dev-deps
 
 # The property test of the mailbox log, longer than in `make test`.
 property: test-deps
-	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 60m -run '^TestHistory$$' ./store -args -history.operations=200000 $(if $(SEED),-history.seed=$(SEED))
+	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 90m -run '^TestHistory$$' ./store -args -history.operations=200000 $(if $(SEED),-history.seed=$(SEED))
 
 # Front ends, PostgreSQL and the S3 server killed under load; and whether that test finds what it must.
 crash: dev-deps

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -66,8 +65,8 @@ type event struct {
 
 	First id.UID // recent: [First, UIDNext)
 
-	Name        string // create
-	UIDValidity uint32
+	Name        string // create, delete, look
+	UIDValidity uint32 // of what was made; look: of what is shown, 0 where it is gone
 }
 
 type newMessage struct {
@@ -75,14 +74,6 @@ type newMessage struct {
 	Size     int64
 	Flags    view.Flags
 	Keywords []string
-}
-
-// shown is what a client knows of a message. Its INTERNALDATE says which it is.
-type shown struct {
-	Tag, Size int64
-	ModSeq    id.ModSeq
-	Flags     view.Flags
-	Keywords  string // in lower case, sorted
 }
 
 // TestFrontEndProcess is no test but a process of TestHistory's: a front end
@@ -105,7 +96,7 @@ func TestFrontEndProcess(t *testing.T) {
 	})
 	var workers []*worker
 	for i := range h.Workers {
-		w := &worker{frontEnd: f, number: i, rnd: rand.New(rand.NewPCG(h.Seed, uint64(h.FrontEnd*h.Workers+i)))}
+		w := &worker{frontEnd: f, number: i, rnd: rand.New(rand.NewPCG(h.Seed, uint64(h.FrontEnd*h.Workers+i))), scratch: map[string]*store.Mailbox{}}
 		if err := w.open(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -158,6 +149,7 @@ type worker struct {
 	boxes    []*store.Mailbox
 	sessions []*historySession
 	past     []snapshot
+	scratch  map[string]*store.Mailbox // those that are deleted and made again, as they were opened
 	tags     int64
 	failed   bool
 }
@@ -167,14 +159,14 @@ type historySession struct {
 	box      int
 	told     view.Told
 	uids     []id.UID
-	messages map[id.UID]shown
+	messages messageSet
 }
 
 // snapshot is what a client remembers of a mailbox when it goes, for QRESYNC.
 type snapshot struct {
 	box      int
 	covered  id.ModSeq
-	messages map[id.UID]shown
+	messages messageSet
 }
 
 func (w *worker) open(ctx context.Context) error {
@@ -186,7 +178,7 @@ func (w *worker) open(ctx context.Context) error {
 		w.boxes = append(w.boxes, m)
 	}
 	for range 4 {
-		w.sessions = append(w.sessions, &historySession{box: w.randomBox(), messages: map[id.UID]shown{}})
+		w.sessions = append(w.sessions, &historySession{box: w.randomBox(), messages: newMessageSet()})
 	}
 	return nil
 }
@@ -243,10 +235,12 @@ func (w *worker) step(ctx context.Context) bool {
 		w.recent(ctx, s.box)
 	case n < 85:
 		w.recreate(ctx)
-	case n < 90 && len(w.past) > 0:
+	case n < 88:
+		w.look(ctx)
+	case n < 93 && len(w.past) > 0:
 		w.resync(ctx, w.past[w.rnd.IntN(len(w.past))])
-	case n < 92: // another client, in another mailbox
-		*s = historySession{box: w.randomBox(), messages: map[id.UID]shown{}}
+	case n < 95: // another client, in another mailbox
+		*s = historySession{box: w.randomBox(), messages: newMessageSet()}
 	}
 	if w.rnd.IntN(2) == 0 {
 		w.sync(ctx, s, w.rnd.IntN(2) == 0)
@@ -405,7 +399,7 @@ func (w *worker) recent(ctx context.Context, box int) {
 
 // recreate deletes a mailbox and makes it again.
 func (w *worker) recreate(ctx context.Context) {
-	name := fmt.Sprintf("scratch%d", w.rnd.IntN(3))
+	name := w.randomScratch()
 	w.do(event{Kind: "delete", Name: name}, func(*event) error {
 		err := w.frontEnd.store.Delete(ctx, w.User, name)
 		if errors.Is(err, store.ErrNotExist) {
@@ -426,6 +420,30 @@ func (w *worker) recreate(ctx context.Context) {
 	})
 }
 
+func (w *worker) randomScratch() string { return fmt.Sprintf("scratch%d", w.rnd.IntN(3)) }
+
+// look looks into a mailbox that was opened before, and may be gone since.
+func (w *worker) look(ctx context.Context) {
+	name := w.randomScratch()
+	w.do(event{Kind: "look", Name: name}, func(e *event) (err error) {
+		m := w.scratch[name]
+		if m == nil {
+			if m, err = w.frontEnd.store.Open(ctx, w.User, name, acl.Read); errors.Is(err, store.ErrNotExist) {
+				return nil
+			} else if err != nil {
+				return err
+			}
+			w.scratch[name] = m
+		}
+		if _, err = m.View(ctx); errors.Is(err, store.ErrNotExist) {
+			delete(w.scratch, name)
+			return nil
+		}
+		e.UIDValidity = m.UIDValidity
+		return err
+	})
+}
+
 // sync tells a session what it is owed, and notes what it shows then.
 func (w *worker) sync(ctx context.Context, s *historySession, expunges bool) {
 	w.do(event{Kind: "view", Box: s.box}, func(e *event) error {
@@ -435,8 +453,9 @@ func (w *worker) sync(ctx context.Context, s *historySession, expunges bool) {
 		}
 		var updates []view.Update
 		updates, s.told = view.Diff(s.told, v, expunges)
+		show := shower(v)
 		for _, u := range updates {
-			if err := s.update(u, v, expunges); err != nil {
+			if err := s.update(u, v, show, expunges); err != nil {
 				return err
 			}
 		}
@@ -446,16 +465,16 @@ func (w *worker) sync(ctx context.Context, s *historySession, expunges bool) {
 		}
 		e.ModSeq, e.Covered, e.Withheld = v.ModSeq(), s.told.Covered, withheld.Ranges()
 		e.Counts, e.UIDNext = v.Counts(), v.UIDNext()
-		e.Digest = digest(s.messages, withheld)
+		e.Digest = s.messages.digest(withheld)
 		if w.rnd.IntN(8) == 0 {
-			w.remember(snapshot{s.box, s.told.Covered, maps.Clone(s.messages)})
+			w.remember(snapshot{s.box, s.told.Covered, s.messages.clone()})
 		}
 		return nil
 	})
 }
 
 // update does what a client does.
-func (s *historySession) update(u view.Update, v *view.View, expunges bool) error {
+func (s *historySession) update(u view.Update, v *view.View, show func(view.Message) shown, expunges bool) error {
 	switch u := u.(type) {
 	case view.Expunged:
 		if !expunges {
@@ -465,7 +484,7 @@ func (s *historySession) update(u view.Update, v *view.View, expunges bool) erro
 			if n < 1 || int(n) > len(s.uids) || !u.UIDs.Contains(s.uids[n-1]) {
 				return fmt.Errorf("EXPUNGE %d, of %d messages", n, len(s.uids))
 			}
-			delete(s.messages, s.uids[n-1])
+			s.messages.remove(s.uids[n-1])
 			s.uids = slices.Delete(s.uids, int(n-1), int(n))
 		}
 	case view.Exists:
@@ -473,7 +492,7 @@ func (s *historySession) update(u view.Update, v *view.View, expunges bool) erro
 			s.uids = append(s.uids, uid)
 		}
 		for m := range v.In(u.New) {
-			s.messages[m.UID] = show(m, v.Keywords())
+			s.messages.put(m.UID, show(m))
 		}
 		if int(u.Messages) != len(s.uids) {
 			return fmt.Errorf("EXISTS %d, but the client counts %d", u.Messages, len(s.uids))
@@ -482,7 +501,7 @@ func (s *historySession) update(u view.Update, v *view.View, expunges bool) erro
 		if n := int(u.Number); n < 1 || n > len(s.uids) || s.uids[n-1] != u.Message.UID {
 			return fmt.Errorf("FETCH %d for UID %d is of another message", n, u.Message.UID)
 		}
-		s.messages[u.Message.UID] = show(u.Message, v.Keywords())
+		s.messages.put(u.Message.UID, show(u.Message))
 	}
 	return nil
 }
@@ -508,28 +527,18 @@ func (w *worker) resync(ctx context.Context, old snapshot) {
 		if err != nil {
 			return err
 		}
-		messages := maps.Clone(old.messages)
+		messages, show := old.messages.clone(), shower(v)
 		for uid := range vanished.Minus(v.UIDs()).All() {
-			delete(messages, uid)
+			messages.remove(uid)
 		}
 		for m := range v.ChangedSince(old.covered) {
-			messages[m.UID] = show(m, v.Keywords())
+			messages.put(m.UID, show(m))
 		}
 		e.ModSeq, e.Covered = v.ModSeq(), v.ModSeq()
 		e.Counts, e.UIDNext = v.Counts(), v.UIDNext()
-		e.Digest = digest(messages, view.UIDSet{})
+		e.Digest = messages.digest(view.UIDSet{})
 		return nil
 	})
-}
-
-func show(m view.Message, table []string) shown {
-	var names []string
-	for i, name := range table {
-		if m.Keywords.Has(i) {
-			names = append(names, name)
-		}
-	}
-	return shown{m.InternalDate.Unix(), m.Size, m.ModSeq, m.Flags, foldKeywords(names)}
 }
 
 // foldKeywords returns a set of keywords as text.

@@ -2,10 +2,8 @@ package store_test
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -27,7 +25,7 @@ type historyModel struct {
 type modelBox struct {
 	modSeq   id.ModSeq
 	uidNext  id.UID
-	messages map[id.UID]shown
+	messages messageSet
 	gone     map[id.UID]id.ModSeq // when each was expunged
 
 	changes map[id.ModSeq]*event
@@ -49,7 +47,7 @@ func (h *history) check(t testing.TB, events []event) []string {
 	m := &historyModel{boxes: make([]modelBox, len(h.Mailboxes))}
 	for i := range m.boxes {
 		m.boxes[i] = modelBox{
-			modSeq: 1, uidNext: 1, messages: map[id.UID]shown{}, gone: map[id.UID]id.ModSeq{},
+			modSeq: 1, uidNext: 1, messages: newMessageSet(), gone: map[id.UID]id.ModSeq{},
 			changes: map[id.ModSeq]*event{}, notes: map[id.ModSeq][]*event{},
 		}
 	}
@@ -59,6 +57,7 @@ func (h *history) check(t testing.TB, events []event) []string {
 	m.checkTimes(events)
 	m.checkRecent(events)
 	m.checkUIDValidity(events)
+	m.checkLooks(events)
 	if len(m.problems) == 0 { // else there may be no order
 		m.replay()
 		m.checkEnd(t, h)
@@ -176,10 +175,10 @@ func (m *historyModel) change(e *event) {
 			m.problem(e, "changed %s, modified %s; want %s, %s", ranges(e.Changed), ranges(e.Modified), changed, modified)
 		}
 		for uid := range changed.All() {
-			s := b.messages[uid]
+			s := b.messages.by[uid].shown
 			s.Flags, s.Keywords = e.applied(s)
 			s.ModSeq = e.ModSeq
-			b.messages[uid] = s
+			b.messages.put(uid, s)
 		}
 		b.modSeq = e.ModSeq
 	case "expunge":
@@ -211,7 +210,7 @@ func (m *historyModel) add(e *event, box int, uids []id.UID, messages []newMessa
 		}
 		b.uidNext = uid + 1
 		n := messages[i]
-		b.messages[uid] = shown{n.Tag, n.Size, e.ModSeq, n.Flags, foldKeywords(n.Keywords)}
+		b.messages.put(uid, shown{n.Tag, n.Size, e.ModSeq, n.Flags, foldKeywords(n.Keywords)})
 	}
 	b.modSeq = e.ModSeq
 }
@@ -224,7 +223,7 @@ func (m *historyModel) transfer(e *event) {
 	}
 	var messages []newMessage
 	for _, uid := range e.FromUID {
-		s := from.messages[uid]
+		s := from.messages.by[uid]
 		messages = append(messages, newMessage{s.Tag, s.Size, s.Flags, strings.Fields(s.Keywords)})
 	}
 	m.add(e, e.To, e.ToUID, messages)
@@ -240,7 +239,15 @@ func (m *historyModel) transfer(e *event) {
 // existing returns which of set there are.
 func (b *modelBox) existing(set view.UIDSet) []id.UID {
 	var uids []id.UID
-	for uid := range b.messages {
+	if set.Len() < len(b.messages.by) {
+		for uid := range set.All() {
+			if _, ok := b.messages.by[uid]; ok {
+				uids = append(uids, uid)
+			}
+		}
+		return uids
+	}
+	for uid := range b.messages.by {
 		if set.Contains(uid) {
 			uids = append(uids, uid)
 		}
@@ -253,7 +260,7 @@ func (b *modelBox) existing(set view.UIDSet) []id.UID {
 func (b *modelBox) flags(e *event) (changed, modified view.UIDSet) {
 	var c, m []id.UID
 	for _, uid := range b.existing(ranges(e.UIDs)) {
-		s := b.messages[uid]
+		s := b.messages.by[uid].shown
 		flags, keywords := e.applied(s)
 		switch {
 		case e.UnchangedSince >= 0 && s.ModSeq > e.UnchangedSince:
@@ -280,9 +287,13 @@ func (e *event) applied(s shown) (view.Flags, string) {
 
 // deleted returns what an EXPUNGE removes now.
 func (b *modelBox) deleted(e *event) view.UIDSet {
+	if b.messages.counts.Deleted == 0 {
+		return view.UIDSet{}
+	}
 	var uids []id.UID
-	for uid, s := range b.messages {
-		if s.Flags&view.Deleted != 0 && (e.All || ranges(e.UIDs).Contains(uid)) {
+	among := ranges(e.UIDs)
+	for uid, s := range b.messages.by {
+		if s.Flags&view.Deleted != 0 && (e.All || among.Contains(uid)) {
 			uids = append(uids, uid)
 		}
 	}
@@ -291,7 +302,7 @@ func (b *modelBox) deleted(e *event) view.UIDSet {
 
 func (b *modelBox) remove(uids []view.Range, at id.ModSeq) {
 	for uid := range ranges(uids).All() {
-		delete(b.messages, uid)
+		b.messages.remove(uid)
 		b.gone[uid] = at
 	}
 	b.modSeq = at
@@ -323,13 +334,13 @@ func (m *historyModel) checkNotes(box int) {
 }
 
 func (m *historyModel) checkView(e *event, b *modelBox) {
-	if want := digest(b.messages, view.UIDSet{}); e.Digest != want {
+	if want := b.messages.digest(view.UIDSet{}); e.Digest != want {
 		m.problem(e, "since %d: the client shows other messages or flags than there are", e.Since)
 	}
 	if e.UIDNext != b.uidNext {
 		m.problem(e, "UIDNEXT %d, want %d", e.UIDNext, b.uidNext)
 	}
-	if want := b.counts(); e.Counts != want {
+	if want := b.messages.counts; e.Counts != want {
 		m.problem(e, "counts %+v, want %+v", e.Counts, want)
 	}
 	if e.Covered > e.ModSeq || len(e.Withheld) == 0 && e.Covered != e.ModSeq {
@@ -340,33 +351,6 @@ func (m *historyModel) checkView(e *event, b *modelBox) {
 			m.problem(e, "HIGHESTMODSEQ %d, but of the EXPUNGE of UID %d at %d the client has not been told", e.Covered, uid, at)
 		}
 	}
-}
-
-func (b *modelBox) counts() view.Counts {
-	var c view.Counts
-	for _, s := range b.messages {
-		c.Messages++
-		c.Bytes += s.Size
-		if s.Flags&view.Seen == 0 {
-			c.Unseen++
-		}
-		if s.Flags&view.Deleted != 0 {
-			c.Deleted++
-			c.DeletedBytes += s.Size
-		}
-	}
-	return c
-}
-
-// digest stands for what a client shows, except for some messages.
-func digest(messages map[id.UID]shown, except view.UIDSet) string {
-	hash := sha256.New()
-	for _, uid := range slices.Sorted(maps.Keys(messages)) {
-		if !except.Contains(uid) {
-			fmt.Fprintln(hash, uid, messages[uid])
-		}
-	}
-	return fmt.Sprintf("%x", hash.Sum(nil)[:12])
 }
 
 // checkTimes checks that who asks gets the truth: whatever began after the
@@ -436,7 +420,7 @@ func (m *historyModel) checkRecent(events []event) {
 func (m *historyModel) checkUIDValidity(events []event) {
 	made := make(map[string][]*event)
 	for i := range events {
-		if e := &events[i]; e.UIDValidity > 0 {
+		if e := &events[i]; e.Kind == "create" && e.UIDValidity > 0 {
 			made[e.Name] = append(made[e.Name], e)
 		}
 	}
@@ -445,6 +429,29 @@ func (m *historyModel) checkUIDValidity(events []event) {
 		for i := 1; i < len(c); i++ {
 			if c[i-1].End < c[i].Start && c[i].UIDValidity <= c[i-1].UIDValidity || c[i].UIDValidity == c[i-1].UIDValidity {
 				m.problem(c[i], "%s has UIDVALIDITY %d after %d", name, c[i].UIDValidity, c[i-1].UIDValidity)
+			}
+		}
+	}
+}
+
+// checkLooks checks that a mailbox that is gone shows nothing: what begins
+// after another has got its name finds it gone, also where a view of it is cached.
+func (m *historyModel) checkLooks(events []event) {
+	made := make(map[string][]*event)
+	for i := range events {
+		if e := &events[i]; e.Kind == "create" && e.UIDValidity > 0 {
+			made[e.Name] = append(made[e.Name], e)
+		}
+	}
+	for i := range events {
+		e := &events[i]
+		if e.Kind != "look" || e.UIDValidity == 0 {
+			continue
+		}
+		for _, c := range made[e.Name] {
+			if c.UIDValidity > e.UIDValidity && c.End < e.Start {
+				m.problem(e, "%s with UIDVALIDITY %d is shown, but had been deleted for %d", e.Name, e.UIDValidity, c.UIDValidity)
+				break
 			}
 		}
 	}
@@ -465,8 +472,8 @@ func (m *historyModel) checkEnd(t testing.TB, h *history) {
 			m.problem(nil, "mailbox %d was seen at MODSEQ %d, which nobody made", i, n)
 		}
 		row := status[name]
-		if row.Counts != b.counts() || row.UIDNext != b.uidNext || row.HighestModSeq != b.modSeq {
-			m.problem(nil, "STATUS of mailbox %d is %+v, want %+v, UIDNEXT %d, HIGHESTMODSEQ %d", i, row, b.counts(), b.uidNext, b.modSeq)
+		if row.Counts != b.messages.counts || row.UIDNext != b.uidNext || row.HighestModSeq != b.modSeq {
+			m.problem(nil, "STATUS of mailbox %d is %+v, want %+v, UIDNEXT %d, HIGHESTMODSEQ %d", i, row, b.messages.counts, b.uidNext, b.modSeq)
 		}
 		if err := m.checkFinal(t, s, h.User, name, b, emails); err != nil {
 			m.problem(nil, "mailbox %d at the end: %v", i, err)
@@ -490,9 +497,9 @@ func (m *historyModel) checkFinal(t testing.TB, s *store.Store, u store.User, na
 	if err != nil {
 		return err
 	}
-	messages := make(map[id.UID]shown)
+	messages, show := newMessageSet(), shower(v)
 	for msg := range v.All() {
-		messages[msg.UID] = show(msg, v.Keywords())
+		messages.put(msg.UID, show(msg))
 		tag := msg.InternalDate.Unix()
 		if e, ok := emails[tag]; ok && e != msg.Email {
 			return fmt.Errorf("message %d is email %d and email %d", tag, e, msg.Email)
@@ -504,8 +511,8 @@ func (m *historyModel) checkFinal(t testing.TB, s *store.Store, u store.User, na
 			}
 		}
 	}
-	if digest(messages, view.UIDSet{}) != digest(b.messages, view.UIDSet{}) {
-		return fmt.Errorf("%d messages, want %d, or other flags", len(messages), len(b.messages))
+	if !messages.equal(b.messages) {
+		return fmt.Errorf("%d messages, want %d, or other flags", len(messages.by), len(b.messages.by))
 	}
 	return nil
 }

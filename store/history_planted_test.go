@@ -79,6 +79,14 @@ var plantedBugs = []planted{
 		}},
 	},
 	{
+		name: "a cached view of a mailbox that may not be looked at any more",
+		program: []edit{{
+			in:  "mailbox_view.go",
+			old: "if !found {\n\t\ts.views.drop(key)\n\t\treturn nil, ErrNotExist\n\t}",
+			new: "if !found {\n\t\treturn v, nil\n\t}",
+		}},
+	},
+	{
 		name: "row, segments and log are not of one snapshot",
 		program: []edit{{
 			in:  "mailbox_view.go",

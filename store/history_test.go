@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -78,8 +79,11 @@ func TestHistory(t *testing.T) {
 	t.Logf("seed %d: run again with -args -history.seed=%d", seed, seed)
 	h := newHistory(t, *historyOperations, seed)
 	countFolds(t, h)
+	start := time.Now()
 	events := h.run(t, os.Args[0])
+	ran := time.Since(start)
 	problems := h.check(t, events)
+	checked := time.Since(start) - ran
 	for i, p := range problems {
 		if i == 20 {
 			t.Errorf("and %d more", len(problems)-i)
@@ -94,7 +98,8 @@ func TestHistory(t *testing.T) {
 		}
 	}
 	folds := folds(t, h)
-	t.Logf("%d notes, %d changes, %d folds", len(events), changes, folds)
+	t.Logf("seed %d: %d operations in %v, %d notes and %d changes checked in %v, %d folds",
+		seed, h.Operations, ran.Round(time.Second), len(events), changes, checked.Round(time.Second), folds)
 	if folds < 100 {
 		t.Errorf("only %d folds", folds)
 	}
@@ -151,7 +156,7 @@ func (h *history) runFrontEnd(t testing.TB, binary string, i int, finish <-chan 
 		return err
 	}
 	defer notes.Close()
-	cmd := exec.CommandContext(t.Context(), binary, "-test.run=^TestFrontEndProcess$", "-test.timeout=60m")
+	cmd := exec.CommandContext(t.Context(), binary, "-test.run=^TestFrontEndProcess$", "-test.timeout=2h")
 	cmd.Env = append(os.Environ(), historyVariable+"="+string(config))
 	cmd.ExtraFiles = []*os.File{theirs}
 	var output bytes.Buffer
