@@ -44,6 +44,7 @@ type packing struct {
 // member is a content in a pack.
 type member struct {
 	digest   []byte
+	size     int64 // of the content, in octets; known where it is merged
 	encoding int16
 	frames   []byte // of blob.Layout
 	slot     *int16 // where it was staged,
@@ -256,7 +257,7 @@ func (s *Store) collectPacks(ctx context.Context, t id.Tenant) (*packing, error)
 			LIMIT $4`
 
 		members = `
-			SELECT digest, encoding, frames, object_key, object_off, stored_len
+			SELECT digest, size, encoding, frames, object_key, object_off, stored_len
 			FROM blob
 			WHERE tenant_id = $1 AND object_key = ANY ($2)`
 	)
@@ -286,7 +287,7 @@ func (s *Store) collectPacks(ctx context.Context, t id.Tenant) (*packing, error)
 		}
 		rows, _ = tx.Query(ctx, members, t, p.retired) // CollectRows reports the error
 		found, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (m member, err error) {
-			err = row.Scan(&m.digest, &m.encoding, &m.frames, &m.object, &m.off, &m.stored)
+			err = row.Scan(&m.digest, &m.size, &m.encoding, &m.frames, &m.object, &m.off, &m.stored)
 			return m, err
 		})
 		return err
@@ -306,7 +307,9 @@ func (s *Store) collectPacks(ctx context.Context, t id.Tenant) (*packing, error)
 	return p, s.copyMembers(ctx, p, found)
 }
 
-// copyMembers fills a pack from others, of which it reads each once.
+// copyMembers fills a pack from others, of which it reads each once. What it
+// copies is digested anew: the packs that it was read from are then removed, and an answer that
+// was wrong once must not become all that there is.
 func (s *Store) copyMembers(ctx context.Context, p *packing, members []member) error {
 	var key string
 	var pack []byte
@@ -322,7 +325,15 @@ func (s *Store) copyMembers(ctx context.Context, p *packing, members []member) e
 		if *m.off < 0 || end > int64(len(pack)) {
 			return fmt.Errorf("%w: %s has %d octets, a content of it ends at %d", blob.ErrDamaged, key, len(pack), end)
 		}
-		p.add(m, pack[*m.off:end])
+		stored := pack[*m.off:end]
+		layout, err := blob.DecodeLayout(blob.Encoding(m.encoding), m.size, m.frames)
+		if err == nil {
+			err = layout.Verify(stored, id.Digest(m.digest))
+		}
+		if err != nil {
+			return fmt.Errorf("%s at %d: %w", key, *m.off, err)
+		}
+		p.add(m, stored)
 	}
 	return nil
 }

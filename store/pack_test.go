@@ -354,6 +354,51 @@ func TestMerge(t *testing.T) {
 	p.readable(texts, true)
 }
 
+// once gives one wrong octet in one answer.
+type once struct {
+	blob.Bucket
+	wrong bool
+}
+
+func (b *once) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
+	rc, err := b.Bucket.Get(ctx, key, off, n)
+	if err != nil || !b.wrong {
+		return rc, err
+	}
+	defer rc.Close()
+	b.wrong = false
+	content, err := io.ReadAll(rc)
+	if err != nil {
+		return nil, err
+	}
+	content[len(content)/2] ^= 1
+	return io.NopCloser(bytes.NewReader(content)), nil
+}
+
+// What a merge reads wrong does not take the place of what is right.
+func TestMergeVerifies(t *testing.T) {
+	var bucket *once
+	p := newPacked(t, func(o *store.Options) {
+		bucket = &once{Bucket: o.Bucket}
+		o.Bucket = bucket
+	})
+	var texts []string
+	for range 16 {
+		texts = append(texts, p.deliver(3)...)
+		p.pack(true)
+	}
+	bucket.wrong = true
+	if err := store.MergeTenant(p.Store, t.Context(), p.user.Tenant); !errors.Is(err, blob.ErrDamaged) {
+		t.Errorf("merge of what was read wrong: %v, want %v", err, blob.ErrDamaged)
+	}
+	p.readable(texts, true)
+	p.do(func() error { return store.MergeTenant(p.Store, t.Context(), p.user.Tenant) })
+	p.readable(texts, true)
+	if n := p.rows("object"); n != 1 {
+		t.Errorf("%d objects after merging 16 small packs, want 1", n)
+	}
+}
+
 func TestRing(t *testing.T) {
 	p := newPacked(t)
 	turn := func() error { return store.TurnRing(p.Store, t.Context(), 0) }

@@ -2,8 +2,11 @@ package blob
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
+
+	"mailstead.dev/store/id"
 )
 
 // Stored gives n stored octets from off: a row of the staging table, a part of
@@ -29,6 +32,26 @@ func (l Layout) Decode(ctx context.Context, off, n int64, stored Stored) (io.Rea
 		return nil, err
 	}
 	return &decoder{layout: l, from: from, frame: first, skip: int(off % FrameSize), left: n}, nil
+}
+
+// Verify returns an error that wraps ErrDamaged unless stored is the stored form of the content with that digest.
+func (l Layout) Verify(stored []byte, digest id.Digest) error {
+	if int64(len(stored)) != l.StoredLen() {
+		return fmt.Errorf("%w: %d stored octets, not %d", ErrDamaged, len(stored), l.StoredLen())
+	}
+	sum := sha256.New()
+	for i, length := range l.Frames {
+		content, err := decodeFrame(stored[:length], l.contentLen(i))
+		if err != nil {
+			return fmt.Errorf("frame %d: %w", i, err)
+		}
+		sum.Write(content)
+		stored = stored[length:]
+	}
+	if got := id.Digest(sum.Sum(nil)); got != digest {
+		return fmt.Errorf("%w: its digest is %s, not %s", ErrDamaged, got, digest)
+	}
+	return nil
 }
 
 // storedRange is where the frames first to last lie.
