@@ -2,8 +2,13 @@ package blob_test
 
 import (
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"mailstead.dev/store/blob"
 	"mailstead.dev/store/blob/blobtest"
@@ -47,6 +52,50 @@ func TestNewS3Refuses(t *testing.T) {
 	for _, o := range []blob.S3Options{{Endpoint: "s3.example.org"}, {Endpoint: "http://x", CAFile: "/nowhere"}, {Endpoint: "http://x", CAFile: "bucket_test.go"}} {
 		if _, err := blob.NewS3(o); err == nil {
 			t.Errorf("NewS3(%+v) = nil, want an error", o)
+		}
+	}
+}
+
+// A service that stops in the middle of an answer is not waited for without
+// end; a reader that takes its time is.
+func TestS3Stalls(t *testing.T) {
+	content := strings.Repeat("x", 1<<20)
+	stall := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(len(content)))
+		w.Header().Set("Last-Modified", time.Now().UTC().Format(http.TimeFormat))
+		w.Header().Set("ETag", `"x"`)
+		if r.URL.Path == "/bucket/whole" {
+			io.WriteString(w, content)
+			return
+		}
+		io.WriteString(w, content[:1000])
+		w.(http.Flusher).Flush()
+		<-stall
+	}))
+	defer server.Close()
+	defer close(stall)
+	b, err := blob.NewS3(blob.S3Options{Endpoint: server.URL, Bucket: "bucket", Access: "a", Secret: "s", PathStyle: true, Wait: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rc, err := b.Get(t.Context(), "stalled", 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rc.Close()
+	if got, err := io.ReadAll(rc); len(got) != 1000 || !errors.Is(err, blob.ErrUnavailable) {
+		t.Errorf("read %d octets, %v; want 1000, %v", len(got), err, blob.ErrUnavailable)
+	}
+	rc, err = b.Get(t.Context(), "whole", 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rc.Close()
+	for read := 0; read < len(content); read += len(content) / 4 {
+		time.Sleep(150 * time.Millisecond)
+		if _, err := io.CopyN(io.Discard, rc, int64(len(content)/4)); err != nil {
+			t.Fatalf("after %d octets: %v", read, err)
 		}
 	}
 }

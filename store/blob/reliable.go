@@ -14,6 +14,7 @@ type ReliableOptions struct {
 	Attempts   int           // of a read that fails for reasons that may pass; default 3
 	Pause      time.Duration // before the second attempt, and twice as long before each further one; default 50 ms
 	HedgeAfter time.Duration // for how long an answer is waited for before it is asked for once more; default 300 ms
+	GiveUp     time.Duration // for how long both are waited for before the attempt has failed; default 10 s
 }
 
 // Reliable makes reading from a bucket better than the bucket: what fails is
@@ -34,6 +35,9 @@ func NewReliable(b Bucket, o ReliableOptions) *Reliable {
 	}
 	if o.HedgeAfter <= 0 {
 		o.HedgeAfter = 300 * time.Millisecond
+	}
+	if o.GiveUp <= 0 {
+		o.GiveUp = 10 * time.Second
 	}
 	return &Reliable{b, o}
 }
@@ -125,13 +129,17 @@ func (b *Reliable) hedged(ctx context.Context, key string, off, n int64) (io.Rea
 		})
 	}
 	ask()
-	timer := time.NewTimer(b.o.HedgeAfter)
+	timer, end := time.NewTimer(b.o.HedgeAfter), time.NewTimer(b.o.GiveUp)
 	defer timer.Stop()
+	defer end.Stop()
 	var errs []error
 	for len(errs) < len(h.cancels) {
 		select {
 		case <-timer.C:
 			ask()
+		case <-end.C:
+			h.settle(-1)
+			return nil, fmt.Errorf("%w: get %s: no answer within %v", ErrUnavailable, key, b.o.GiveUp)
 		case a := <-h.answers:
 			if a.err != nil {
 				errs = append(errs, a.err)

@@ -57,6 +57,10 @@ func TestReliableFaults(t *testing.T) {
 			}
 			return get()
 		}, 2, nil},
+		"no answer": {func(ctx context.Context, _ int64, _ func() (io.ReadCloser, error)) (io.ReadCloser, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}, 6, blob.ErrUnavailable}, // three times, each asked twice
 		"broken off": {func(_ context.Context, call int64, get func() (io.ReadCloser, error)) (io.ReadCloser, error) {
 			rc, err := get()
 			if call < 3 && err == nil {
@@ -77,7 +81,7 @@ func TestReliableFaults(t *testing.T) {
 			if err := f.Put(t.Context(), "k", bytes.NewReader(content), int64(len(content))); err != nil {
 				t.Fatal(err)
 			}
-			b := blob.NewReliable(f, blob.ReliableOptions{Pause: time.Millisecond, HedgeAfter: 100 * time.Millisecond})
+			b := blob.NewReliable(f, blob.ReliableOptions{Pause: time.Millisecond, HedgeAfter: 100 * time.Millisecond, GiveUp: 300 * time.Millisecond})
 			got, err := func() ([]byte, error) {
 				rc, err := b.Get(t.Context(), "k", 7, 5000)
 				if err != nil {

@@ -1,6 +1,7 @@
 package blob
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -25,8 +26,9 @@ type S3Options struct {
 	Bucket    string
 	Access    string
 	Secret    string
-	PathStyle bool   // the bucket is named in the path, not in the host name
-	CAFile    string // PEM file of the authorities to trust; the system's by default
+	PathStyle bool          // the bucket is named in the path, not in the host name
+	CAFile    string        // PEM file of the authorities to trust; the system's by default
+	Wait      time.Duration // for the beginning of an answer, and for each piece of it; 30 s by default
 }
 
 // S3 is a bucket of an S3 service. Of the protocol it uses only what all services have: PUT,
@@ -40,7 +42,7 @@ const (
 	s3Retries     = 3        // of a request, within seconds: what lasts longer is the caller's to decide
 	s3PartSize    = 16 << 20 // larger objects are uploaded in parts of this size
 	s3DialTimeout = 3 * time.Second
-	s3Wait        = 30 * time.Second // for the beginning of an answer
+	s3Wait        = 30 * time.Second // for the beginning of an answer, and for each piece of it
 	s3IdleConns   = 64
 )
 
@@ -57,7 +59,7 @@ func NewS3(o S3Options) (*S3, error) {
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: s3DialTimeout, KeepAlive: 30 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: s3Wait,
+		ResponseHeaderTimeout: cmp.Or(o.Wait, s3Wait),
 		MaxIdleConns:          s3IdleConns,
 		MaxIdleConnsPerHost:   s3IdleConns,
 		IdleConnTimeout:       time.Minute,
@@ -81,12 +83,53 @@ func NewS3(o S3Options) (*S3, error) {
 	client, err := minio.New(endpoint.Host, &minio.Options{
 		Creds:  credentials.NewStaticV4(o.Access, o.Secret, ""),
 		Secure: endpoint.Scheme == "https", Region: o.Region, BucketLookup: lookup,
-		Transport: transport, MaxRetries: s3Retries,
+		Transport: &impatient{transport, cmp.Or(o.Wait, s3Wait)}, MaxRetries: s3Retries,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("S3: %w", err)
 	}
 	return &S3{minio.Core{Client: client}, o.Bucket}, nil
+}
+
+// impatient ends answers of which nothing more comes: a service that has
+// stopped in the middle of one, its connection still open, would be waited for without end.
+type impatient struct {
+	*http.Transport
+	wait time.Duration
+}
+
+func (t *impatient) RoundTrip(r *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancel(r.Context())
+	answer, err := t.Transport.RoundTrip(r.WithContext(ctx))
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	answer.Body = &impatientBody{ReadCloser: answer.Body, wait: t.wait, cancel: cancel}
+	return answer, nil
+}
+
+// impatientBody waits for each piece, not for who reads: a client may take its time.
+type impatientBody struct {
+	io.ReadCloser
+	wait   time.Duration
+	cancel context.CancelFunc
+}
+
+var errStalled = errors.New("the answer has stopped")
+
+func (b *impatientBody) Read(p []byte) (int, error) {
+	timer := time.AfterFunc(b.wait, b.cancel)
+	n, err := b.ReadCloser.Read(p)
+	if !timer.Stop() && err != nil && err != io.EOF {
+		err = errStalled
+	}
+	return n, err
+}
+
+func (b *impatientBody) Close() error {
+	b.cancel()
+	return b.ReadCloser.Close()
 }
 
 // Put implements Bucket.
