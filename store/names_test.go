@@ -223,3 +223,18 @@ func TestStatusAndRecent(t *testing.T) {
 		}
 	}
 }
+
+// Nothing comes into an account that is being deleted, so that nothing is left of it.
+func TestSubscribeInADeletedAccount(t *testing.T) {
+	s := storetest.New(t)
+	u := storetest.Account(t, s, "a@one.test")
+	if err := s.DeleteAccount(t.Context(), u); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Subscribe(t.Context(), u, "Sent"); !errors.Is(err, store.ErrNotExist) { // by a session that is still there
+		t.Errorf("Subscribe = %v, want %v", err, store.ErrNotExist)
+	}
+	if n := count(t, s, u.Tenant, "subscription"); n != 0 {
+		t.Errorf("%d subscriptions are left", n)
+	}
+}

@@ -9,12 +9,16 @@ import (
 
 // Subscribe adds a name to the user's subscriptions, whether or not there is a
 // mailbox of the name: a shared one may come and go (RFC 9051 section 6.3.7).
+// ErrNotExist where the account is being deleted: nothing new may come.
 func (s *Store) Subscribe(ctx context.Context, u User, name string) error {
 	name = canonicalName(name)
 	if err := checkName(name); err != nil {
 		return err
 	}
 	err := s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
+		if err := lockNames(ctx, tx, u); err != nil {
+			return err
+		}
 		return insertSubscription(ctx, tx, u.Tenant, u.Account, name)
 	})
 	if err != nil {
