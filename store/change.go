@@ -179,7 +179,7 @@ func (c *changing) locked(ctx context.Context) error {
 func (c *changing) lock(ctx context.Context, conn *pgxpool.Conn) error {
 	b := &pgx.Batch{}
 	b.Queue("BEGIN")
-	b.Queue(setTenant, tenantSetting(c.tenant))
+	c.store.queueTenant(b, c.tenant)
 	h := c.queueLock(b)
 	if err := conn.SendBatch(ctx, b).Close(); err != nil {
 		return err
@@ -247,15 +247,10 @@ type sender interface {
 func (c *changing) bringUp(ctx context.Context, tx sender, h *held) error {
 	for i, v := range c.before {
 		if v != nil {
-			now, err := follow(v, h.ends[i], h.tails[i])
-			if err == nil {
+			if now := c.store.followCached(c.key(i), v, h.ends[i], h.tails[i]); now != nil {
 				c.before[i] = now
 				continue
 			}
-			if !errors.Is(err, errGap) {
-				return fmt.Errorf("mailbox %d: %w", c.targets[i].mailbox, err)
-			}
-			c.store.views.drop(c.key(i))
 		}
 		b := &pgx.Batch{}
 		var l viewLoad
@@ -374,7 +369,7 @@ func changeError(err error) error {
 		return ErrFull
 	case stateOver:
 		return overError(e)
-	case stateIntent, stateStaging, stateNotFresh:
+	case stateIntent, stateNotFresh:
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return err

@@ -149,8 +149,11 @@ func (s *Store) putOwn(ctx context.Context, c *Content, spool *blob.Spool) error
 }
 
 const (
-	putTimeout = 30 * time.Second // of a PUT,
+	putTimeout = 30 * time.Second // of a PUT, and of the wait for one's turn,
 	putRate    = 1 << 20          // and a second more for so many octets of it
+
+	// putsAtOnce bounds the PUTs of this process that are under way: each has up to 16 MiB in memory.
+	putsAtOnce = 16
 )
 
 // putObject commits the intent and puts the object. It counts only once a
@@ -158,6 +161,14 @@ const (
 func (s *Store) putObject(ctx context.Context, t id.Tenant, key string, r io.Reader, size int64) error {
 	const intent = `INSERT INTO object_intent (tenant_id, object_key) VALUES ($1, $2)`
 
+	waiting, done := context.WithTimeoutCause(ctx, putTimeout, errObjectTimeout)
+	defer done()
+	select {
+	case s.puts <- struct{}{}:
+		defer func() { <-s.puts }()
+	case <-waiting.Done():
+		return objectError(waiting, waiting.Err())
+	}
 	err := s.batch(ctx, t, func(b *pgx.Batch) { b.Queue(intent, t, key) })
 	if errors.Is(err, ErrOutcomeUnknown) {
 		err = fmt.Errorf("%w: %w", ErrUnavailable, err) // an intent alone changes nothing

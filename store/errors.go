@@ -38,7 +38,6 @@ const (
 	stateOver     = "MS003" // a quota; DETAIL holds resource, used, limit and wanted, separated by blanks
 	stateFull     = "MS004" // UIDs or MODSEQs are used up
 	stateIntent   = "MS005" // the intent of an object is gone: its collector was faster
-	stateStaging  = "MS006" // staging is full
 	stateNotFresh = "MS007" // content that the change relies on is gone: store it again
 	stateUseless  = "MS008" // nothing that a new object holds is still where it was copied from
 )

@@ -50,7 +50,6 @@ func (s *Store) currentView(ctx context.Context, key viewKey) (*view.View, error
 		if !errors.Is(err, errGap) {
 			return now, err
 		}
-		s.views.drop(key)
 	}
 }
 
@@ -112,14 +111,29 @@ func (e *logEnd) scan(row pgx.CollectableRow, more ...any) error {
 
 // advanceBy applies the end of a log to a view, and keeps it.
 func (s *Store) advanceBy(key viewKey, v *view.View, end logEnd) (*view.View, error) {
-	now, err := follow(v, end.position, end.tail)
-	if err != nil {
-		return nil, fmt.Errorf("mailbox %d: %w", key.mailbox, err)
+	now := s.followCached(key, v, end.position, end.tail)
+	if now == nil {
+		return nil, errGap
 	}
 	if now != v {
 		s.views.put(key, now)
 	}
 	return now, nil
+}
+
+// followCached is follow for a cached view. Where the log does not follow on
+// it, the view is forgotten, to be loaded anew, and nil returned: a cache proves nothing. What does not
+// fit is another history than the one that was cached, as after a failover that lost commits.
+func (s *Store) followCached(key viewKey, v *view.View, end position, tail []logRow) *view.View {
+	now, err := follow(v, end, tail)
+	if err == nil {
+		return now
+	}
+	if !errors.Is(err, errGap) {
+		s.log.Error("cached view does not fit the log, and is loaded anew", "tenant", key.tenant, "mailbox", key.mailbox, "error", err)
+	}
+	s.views.drop(key)
+	return nil
 }
 
 // follow applies the end of a log to a view. It returns errGap unless the

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"mailstead.dev/store"
 	"mailstead.dev/store/id"
 	"mailstead.dev/store/storetest"
@@ -241,4 +243,47 @@ func TestNamesAtOnce(t *testing.T) {
 		return nil
 	})
 	checkAccount(t, stores[1], u)
+}
+
+// Where the database has gone back to an earlier state, as after a failover
+// that lost commits, and has gone on from there, a view of what was lost does not stay in the way.
+func TestCachedViewOfALostHistory(t *testing.T) {
+	stores, u := frontEnds(t, 2)
+	for name, change := range map[string]func(m *store.Mailbox) error{
+		"Sent": func(*store.Mailbox) error { return nil },
+		"Junk": func(m *store.Mailbox) error {
+			_, err := m.SetFlags(t.Context(), store.FlagChange{UIDs: set(2), Flags: view.Seen, UnchangedSince: -1})
+			return err
+		},
+	} {
+		m, other := open(t, stores[0], u, name), open(t, stores[1], u, name)
+		fill(t, m, 2)
+		viewOf(t, m)
+		err := stores[1].Transact(t.Context(), u.Tenant, func(tx pgx.Tx) error {
+			for _, back := range []string{
+				`DELETE FROM mailbox_log WHERE mailbox_id = $1`,
+				`UPDATE account_state s SET messages = s.messages - m.messages, bytes = s.bytes - m.bytes
+				 FROM mailbox m WHERE m.mailbox_id = $1`,
+				`UPDATE mailbox SET uidnext = 1, highestmodseq = 1, log_bytes = 0, messages = 0, unseen = 0, bytes = 0
+				 WHERE mailbox_id = $1`,
+			} {
+				if _, err := tx.Exec(t.Context(), back, m.ID); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		add(t, other, 3, 0)
+		add(t, other, 4, 0)
+		if err := change(m); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if v, want := viewOf(t, m), viewOf(t, other); !sameView(v, want) {
+			t.Errorf("%s: %d messages at %d, want %d at %d", name, v.Len(), v.ModSeq(), want.Len(), want.ModSeq())
+		}
+	}
+	checkAccount(t, stores[0], u)
 }

@@ -110,6 +110,7 @@ type Store struct {
 	views     *viewCache
 	changers  *turns // those who change a mailbox from its view
 	appenders *turns
+	puts      chan struct{} // has one for each PUT under way
 	cache     *blob.Cache
 	contents  *knownContents
 	emails    *knownEmails
@@ -140,6 +141,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		views:     newViewCache(o.ViewCacheBytes),
 		changers:  newTurns(1),
 		appenders: newTurns(maxAppenders),
+		puts:      make(chan struct{}, putsAtOnce),
 	}
 	if s.cache, err = blob.NewCache(blob.CacheOptions{
 		Bytes: o.BlobCacheBytes, Dir: o.BlobCacheDir, DirBytes: o.BlobCacheDirBytes, Logger: o.Logger,
@@ -183,15 +185,15 @@ func newPool(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 	c.MaxConns = o.MaxConns
 	setDefault(&c.ConnConfig.ConnectTimeout, 5*time.Second)
 	if o.PgBouncer {
-		// A named statement lives in one server connection, a session setting too, and the pooler hands us another one each time.
+		// A named statement lives in one server connection, a session setting too, and the pooler hands us another one each time: see setTenantPooled.
 		c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 		c.ConnConfig.StatementCacheCapacity = 0
 	} else {
 		for name, value := range map[string]string{
 			"application_name":                    "mailstead",
-			"statement_timeout":                   "60s",
-			"lock_timeout":                        "30s",
-			"idle_in_transaction_session_timeout": "60s",
+			"statement_timeout":                   statementTimeout,
+			"lock_timeout":                        lockTimeout,
+			"idle_in_transaction_session_timeout": idleTimeout,
 		} {
 			setDefaultParam(c.ConnConfig.RuntimeParams, name, value)
 		}

@@ -3,9 +3,9 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -17,6 +17,20 @@ import (
 
 // setTenant binds a transaction to its tenant, for row-level security.
 const setTenant = `SELECT set_config('mailstead.tenant', $1, true)`
+
+// setTenantPooled is setTenant behind PgBouncer, where a connection has no
+// settings of its own: each transaction brings those that bound it along (see newPool).
+const setTenantPooled = setTenant + `, set_config('statement_timeout', '` + statementTimeout + `', true),
+	set_config('lock_timeout', '` + lockTimeout + `', true),
+	set_config('idle_in_transaction_session_timeout', '` + idleTimeout + `', true)`
+
+// These bound what a transaction can keep from others, also where the process
+// that it belongs to has stopped without a word.
+const (
+	statementTimeout = "60s"
+	lockTimeout      = "30s"
+	idleTimeout      = "60s"
+)
 
 // beginSnapshot begins a transaction that only reads, and sees one state of the database.
 const beginSnapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -71,11 +85,14 @@ func (s *Store) sendOnce(ctx context.Context, t id.Tenant, begin string, queue f
 		return err
 	}
 	defer conn.Release() // which closes a connection that an error left inside a transaction block
+	if writes && s.options.PgBouncer {
+		return s.sendPooled(ctx, conn, t, queue)
+	}
 	b := &pgx.Batch{}
 	if begin != "" {
 		b.Queue(begin)
 	}
-	b.Queue(setTenant, tenantSetting(t))
+	s.queueTenant(b, t)
 	queue(b)
 	if begin != "" {
 		b.Queue(commitBlock)
@@ -83,6 +100,32 @@ func (s *Store) sendOnce(ctx context.Context, t id.Tenant, begin string, queue f
 	if !writes {
 		return s.lost(ctx, conn, conn.SendBatch(ctx, b).Close(), unsent)
 	}
+	return s.commit(ctx, conn, b)
+}
+
+// queueTenant queues what binds a transaction to its tenant.
+func (s *Store) queueTenant(b *pgx.Batch, t id.Tenant) {
+	if s.options.PgBouncer {
+		b.Queue(setTenantPooled, tenantSetting(t))
+	} else {
+		b.Queue(setTenant, tenantSetting(t))
+	}
+}
+
+// sendPooled sends statements that write through a pooler, in two round trips.
+// After the first there is a server: what the pooler says in its own name before
+// that is that there is none, and nothing was done. What it says after that
+// is that it has lost the server, and nobody knows what that has done.
+func (s *Store) sendPooled(ctx context.Context, conn *pgxpool.Conn, t id.Tenant, queue func(b *pgx.Batch)) error {
+	b := &pgx.Batch{}
+	b.Queue("BEGIN")
+	s.queueTenant(b, t)
+	if err := conn.SendBatch(ctx, b).Close(); err != nil {
+		return s.lost(ctx, conn, err, unsent)
+	}
+	b = &pgx.Batch{}
+	queue(b)
+	b.Queue(commitBlock)
 	return s.commit(ctx, conn, b)
 }
 
@@ -135,8 +178,12 @@ func (s *Store) once(ctx context.Context, t id.Tenant, begin string, writes bool
 		return err
 	}
 	defer conn.Release()
+	set := setTenant
+	if s.options.PgBouncer {
+		set = setTenantPooled
+	}
 	tx, err := conn.BeginTx(ctx, pgx.TxOptions{
-		BeginQuery: fmt.Sprintf("%s; SELECT set_config('mailstead.tenant', '%d', true)", begin, t),
+		BeginQuery: begin + "; " + strings.Replace(set, "$1", "'"+tenantSetting(t)+"'", 1),
 	})
 	if err != nil {
 		return s.lost(ctx, conn, err, unsent)
@@ -193,6 +240,9 @@ func (s *Store) lost(ctx context.Context, conn *pgxpool.Conn, err error, at stag
 		}
 	} else if ctx.Err() == nil {
 		s.pool.Reset()
+	}
+	if at == sent && s.options.PgBouncer {
+		at = executed // a pooler that has lost the server has lost the server's answers too
 	}
 	return lost(ctx, err, at)
 }
