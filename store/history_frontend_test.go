@@ -215,6 +215,8 @@ func (w *worker) do(e event, operation func(e *event) error) bool {
 
 // step does one operation, and reports whether the worker goes on.
 func (w *worker) step(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, w.Patience) // of those who wait for each other for good, too
+	defer cancel()
 	s := w.sessions[w.rnd.IntN(len(w.sessions))]
 	switch n := w.rnd.IntN(100); {
 	case n < 25 || len(s.uids) == 0:

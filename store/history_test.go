@@ -47,6 +47,7 @@ type history struct {
 	Operations int // of all workers
 	Seed       uint64
 	FoldMin    int64
+	Patience   time.Duration // for how long an operation is waited for
 
 	FrontEnd int // of the process that is told
 }
@@ -57,7 +58,7 @@ func newHistory(t testing.TB, operations int, seed uint64) *history {
 	t.Helper()
 	h := &history{
 		Cluster: storetest.Config(t), FrontEnds: 3, Workers: 3,
-		Operations: operations, Seed: seed, FoldMin: 300,
+		Operations: operations, Seed: seed, FoldMin: 300, Patience: 2 * time.Minute,
 	}
 	s := storetest.Open(t, h.Cluster)
 	h.User = storetest.Account(t, s, "history@example.com")
@@ -272,6 +273,7 @@ func TestPlantedBugs(t *testing.T) {
 			}
 			for seed := range uint64(4) {
 				h := newHistory(t, 2500, seed+1)
+				h.Patience = 30 * time.Second
 				p.plant(t, h)
 				if problems := h.check(t, h.run(t, binary)); len(problems) > 0 {
 					t.Logf("found with seed %d: %s", seed+1, strings.TrimSpace(problems[0]))

@@ -87,12 +87,19 @@ func (c *viewCache) name(key viewKey, name nameKey) {
 		return
 	}
 	if other := c.names[name]; other != nil {
-		other.Value.(*cachedView).name = nameKey{}
+		cached := other.Value.(*cachedView)
+		cached.weight -= int64(len(name.name))
+		c.weight -= int64(len(name.name))
+		cached.name = nameKey{}
 	}
 	cached := e.Value.(*cachedView)
 	delete(c.names, cached.name)
+	grown := int64(len(name.name) - len(cached.name.name))
+	cached.weight += grown
+	c.weight += grown
 	cached.name = name
 	c.names[name] = e
+	c.evict()
 }
 
 // put keeps v unless a newer view is there.
@@ -105,6 +112,7 @@ func (c *viewCache) put(key viewKey, v *view.View) {
 		if cached.view.ModSeq() >= v.ModSeq() {
 			return
 		}
+		weight += int64(len(cached.name.name))
 		c.weight += weight - cached.weight
 		cached.view, cached.weight = v, weight
 		c.recent.MoveToFront(e)
@@ -112,6 +120,11 @@ func (c *viewCache) put(key viewKey, v *view.View) {
 		c.entries[key] = c.recent.PushFront(&cachedView{key: key, view: v, weight: weight})
 		c.weight += weight
 	}
+	c.evict()
+}
+
+// evict keeps the cache within its bound. c.mu is held.
+func (c *viewCache) evict() {
 	for c.weight > c.bound {
 		c.remove(c.recent.Back())
 	}

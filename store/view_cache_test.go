@@ -49,6 +49,14 @@ func TestViewCacheIsBounded(t *testing.T) {
 	if c.weight > c.bound {
 		t.Errorf("%d octets, bound %d", c.weight, c.bound)
 	}
+	named := newViewCache(3 * weight)
+	for m := range id.Mailbox(3) {
+		named.put(viewKey{1, m}, at(1))
+	}
+	named.name(viewKey{1, 2}, nameKey{1, 1, string(make([]byte, weight+1))}) // which takes the room of two
+	if named.get(viewKey{1, 2}) == nil || named.get(viewKey{1, 1}) != nil || named.weight > named.bound {
+		t.Errorf("with a long name %d octets, bound %d", named.weight, named.bound)
+	}
 	small := newViewCache(1)
 	small.put(viewKey{1, 1}, at(1))
 	if small.get(viewKey{1, 1}) != nil {
@@ -58,7 +66,7 @@ func TestViewCacheIsBounded(t *testing.T) {
 
 // A name leads to the view of the mailbox that was selected by it last, and goes with it.
 func TestViewCacheNames(t *testing.T) {
-	c := newViewCache(2 * int64(at(1).Weight()))
+	c := newViewCache(2*int64(at(1).Weight()) + 1) // a name of one octet included
 	one, two := viewKey{1, 1}, viewKey{1, 2}
 	a, b := nameKey{1, 1, "A"}, nameKey{1, 1, "B"}
 	want := func(name nameKey, mailbox id.Mailbox) {
