@@ -131,7 +131,7 @@ func TestPoolerLosesTheServer(t *testing.T) {
 	flags := view.Seen
 	for statement, do := range map[string]func() error{
 		"append_messages": func() error { _, err := m.Append(t.Context(), incoming(m, 4)); return err },
-		"change_mailboxes": func() error {
+		"write_record": func() error {
 			flags ^= view.Flagged // another one each time
 			_, err := m.SetFlags(t.Context(), store.FlagChange{UIDs: set(2), Mode: view.Replace, Flags: flags, UnchangedSince: -1})
 			return err
