@@ -233,6 +233,9 @@ func (r *emailReader) stored(ctx context.Context, off, n int64) (io.ReadCloser, 
 			p = &now
 		}
 		rc, err := r.store.openPlace(ctx, p, off, n)
+		if err == nil && p.object != "" {
+			r.store.packs.asked(r.key, p.object)
+		}
 		if !errors.Is(err, blob.ErrNotFound) {
 			return rc, err
 		}

@@ -18,6 +18,8 @@ const (
 	// aheadBytes is about how much content is read ahead at a time, and aheadEmails of how many emails at most.
 	aheadBytes  = 1 << 20
 	aheadEmails = 64
+	// firstAhead is of how many at first, so that they come soon.
+	firstAhead = 4
 	// aheadGap is how many octets of an object that nobody wants are read to save a request.
 	aheadGap = 128 << 10
 	// aheadRun bounds what one request reads.
@@ -30,6 +32,11 @@ const (
 // exist (any more) are left out. While yield uses some of them the next are
 // read: what is staged in one query, what lies in objects in long ranges.
 func (m *Mailbox) Contents(ctx context.Context, ids []id.Email, yield func(id.Email, message.Reader) error) error {
+	if len(ids) <= firstAhead { // there is nothing to be read meanwhile
+		b := ahead{ids: ids, few: true}
+		b.err = b.read(ctx, m)
+		return b.use(yield)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	batches := make(chan ahead)
 	done := make(chan struct{})
@@ -43,15 +50,8 @@ func (m *Mailbox) Contents(ctx context.Context, ids []id.Email, yield func(id.Em
 		m.readAhead(ctx, ids, batches)
 	}()
 	for b := range batches {
-		if b.err != nil {
-			return b.err
-		}
-		for _, email := range b.ids {
-			if r := b.readers[email]; r != nil {
-				if err := yield(email, r); err != nil {
-					return err
-				}
-			}
+		if err := b.use(yield); err != nil {
+			return err
 		}
 	}
 	return ctx.Err()
@@ -60,15 +60,30 @@ func (m *Mailbox) Contents(ctx context.Context, ids []id.Email, yield func(id.Em
 // ahead is a batch of contents.
 type ahead struct {
 	ids     []id.Email
+	few     bool // the command asks for no more than a batch
 	readers map[id.Email]*emailReader
 	err     error
 }
 
+func (b *ahead) use(yield func(id.Email, message.Reader) error) error {
+	if b.err != nil {
+		return b.err
+	}
+	for _, email := range b.ids {
+		if r := b.readers[email]; r != nil {
+			if err := yield(email, r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // readAhead sends the contents of emails, batch by batch.
 func (m *Mailbox) readAhead(ctx context.Context, ids []id.Email, to chan<- ahead) {
-	size := 4 // the first ones soon
+	size, few := firstAhead, len(ids) <= aheadEmails
 	for len(ids) > 0 {
-		b := ahead{ids: ids[:min(size, len(ids))]}
+		b := ahead{ids: ids[:min(size, len(ids))], few: few}
 		ids = ids[len(b.ids):]
 		b.err = b.read(ctx, m)
 		select {
@@ -126,7 +141,19 @@ func (b *ahead) read(ctx context.Context, m *Mailbox) error {
 			far = append(far, r)
 		}
 	}
-	s.readFar(ctx, far)
+	if len(far) == 0 {
+		return nil
+	}
+	objects := make([]string, len(far)) // a content that was read forgets where it lay
+	for i, r := range far {
+		objects[i] = r.place.object
+	}
+	s.readFar(ctx, slices.Clone(far))
+	if b.few {
+		for i, r := range far {
+			s.packs.asked(r.key, objects[i])
+		}
+	}
 	return nil
 }
 
@@ -142,9 +169,7 @@ func (r *emailReader) fromCache() bool {
 // readFar reads contents that lie in objects, neighbours together. Where that
 // fails, the content is read again when its turn comes, and the error told then.
 func (s *Store) readFar(ctx context.Context, readers []*emailReader) {
-	slices.SortFunc(readers, func(a, b *emailReader) int {
-		return cmp.Or(strings.Compare(a.place.object, b.place.object), cmp.Compare(a.place.off, b.place.off))
-	})
+	slices.SortFunc(readers, byPlace)
 	var requests sync.WaitGroup
 	room := make(chan struct{}, aheadRequests)
 	for len(readers) > 0 {
@@ -158,6 +183,10 @@ func (s *Store) readFar(ctx context.Context, readers []*emailReader) {
 		})
 	}
 	requests.Wait()
+}
+
+func byPlace(a, b *emailReader) int {
+	return cmp.Or(strings.Compare(a.place.object, b.place.object), cmp.Compare(a.place.off, b.place.off))
 }
 
 func (r *emailReader) end() int64 { return r.place.off + r.what.layout.StoredLen() }

@@ -29,3 +29,6 @@ func (s *Store) Batch(ctx context.Context, t id.Tenant, queue func(b *pgx.Batch)
 
 // ForgetViews drops all cached views, so that the next are loaded anew.
 func (s *Store) ForgetViews() { s.views = newViewCache(s.options.ViewCacheBytes) }
+
+// AwaitPacks waits until no pack is being read ahead.
+func (s *Store) AwaitPacks() { s.packs.work.Wait() }

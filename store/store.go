@@ -117,6 +117,7 @@ type Store struct {
 	staging   *stagingGauge
 	watch     *watch
 	folder    *folder
+	packs     *packsAhead
 
 	maintained maintained
 	atStep     func(context.Context, step) error // in tests: see reached
@@ -158,7 +159,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	s.staging = &stagingGauge{store: s, tenants: make(map[id.Tenant]int64)}
-	s.watch, s.folder = newWatch(s), newFolder(s)
+	s.watch, s.folder, s.packs = newWatch(s), newFolder(s), newPacksAhead(s)
 	if err := s.checkRole(ctx); err != nil {
 		pool.Close()
 		return nil, err
@@ -171,6 +172,7 @@ func (s *Store) MaxMessage() int64 { return s.options.MaxMessage }
 
 // Close ends the store's work in the background and its connections.
 func (s *Store) Close() error {
+	s.packs.close()
 	s.folder.close()
 	s.watch.close()
 	s.pool.Close()
