@@ -83,8 +83,8 @@ var commands = map[string]command{
 	"APPEND": {loggedIn, goesOn, readAppend},
 
 	// fetch.go
-	"FETCH":     {selectedState, keepsSeqs | tellsBefore, readFetch},
-	"UID FETCH": {selectedState, tellsBefore, readUIDFetch},
+	"FETCH":     {selectedState, keepsSeqs, readFetch}, // tells before, too: fetchCmd.tellBefore
+	"UID FETCH": {selectedState, 0, readUIDFetch},
 
 	// flags.go; what others did is told as part of it
 	"STORE":     {selectedState, keepsSeqs, readStore},

@@ -14,14 +14,16 @@
 // commands that talk to the client by continuation requests go on reading.
 //
 // A client is told what other sessions did
-//   - before the data of a FETCH or SEARCH (trait tellsBefore), so that
+//   - before the data of a SEARCH (trait tellsBefore) or FETCH, so that
 //     nothing stands between its last literal and the tagged OK: simple
 //     clients take the line before the OK for the end of the message;
 //   - by NOOP and CHECK (tellsAfter), and with what they do by STORE, EXPUNGE and
 //     MOVE, and by what puts messages into the selected mailbox itself;
 //   - at once, during IDLE.
 //
-// By others it is not, for it would cost a look at the database each time.
+// By others it is not, for it would cost a look at the database each time. Nor does a
+// FETCH look when it asks only for what never changes, of messages that the client has been told of,
+// and somebody has looked just before (recently).
 //
 // Never is an EXPUNGE or VANISHED told during FETCH, STORE and SEARCH by message
 // number (keepsSeqs; RFC 9051 section 7.5.1). While one is withheld, a tagged answer

@@ -30,6 +30,17 @@ type emailsOf struct {
 // same order. While one batch is used the next is read, so that neither the
 // database nor the client waits for the other.
 func (m *selected) eachBatch(ctx context.Context, messages iter.Seq[view.Message], use func(emailsOf) error) error {
+	if msg, ok := only(messages); ok { // there is nothing to be read meanwhile
+		b := emailsOf{messages: []view.Message{msg}, emails: make([]store.Email, 1)}
+		err := m.Emails(ctx, []id.Email{msg.Email}, func(e store.Email) error {
+			b.emails[0] = e
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return use(b)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	batches := make(chan emailsOf)
 	done := make(chan struct{})
@@ -51,6 +62,17 @@ func (m *selected) eachBatch(ctx context.Context, messages iter.Seq[view.Message
 		}
 	}
 	return ctx.Err()
+}
+
+// only returns the message, if there is no more than one.
+func only(messages iter.Seq[view.Message]) (the view.Message, ok bool) {
+	for msg := range messages {
+		if ok {
+			return the, false
+		}
+		the, ok = msg, true
+	}
+	return the, ok
 }
 
 // readEmails sends messages with their emails, a batch at a time.

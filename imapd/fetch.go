@@ -10,6 +10,7 @@ package imapd
 import (
 	"context"
 	"slices"
+	"time"
 
 	"mailstead.dev/acl"
 	"mailstead.dev/imapd/wire"
@@ -21,6 +22,7 @@ import (
 
 // fetchSource is what FETCH needs of the mailbox.
 type fetchSource interface {
+	RecentView(ago time.Duration) *view.View
 	Emails(ctx context.Context, ids []id.Email, yield func(store.Email) error) error
 	Content(ctx context.Context, email id.Email) (message.Reader, error)
 	Contents(ctx context.Context, ids []id.Email, yield func(id.Email, message.Reader) error) error
@@ -250,6 +252,9 @@ func (c *fetchCmd) marksSeen() bool {
 }
 
 func (c fetchCmd) run(ctx context.Context, s *session) error {
+	if err := c.tellBefore(ctx, s); err != nil {
+		return err
+	}
 	if c.vanished && !s.qresync { // RFC 7162 section 3.2.6
 		return bad("VANISHED: QRESYNC is not enabled")
 	}
@@ -289,6 +294,27 @@ func (c fetchCmd) run(ctx context.Context, s *session) error {
 		return errGone
 	}
 	return nil
+}
+
+// recently is how old a view may be from which content is fetched.
+const recently = 500 * time.Millisecond
+
+// tellBefore tells what others did. Reading message after message would ask the
+// database for each whether the mailbox is still the same, to send what cannot have changed:
+// for that the owner's sessions are content with what was seen a moment ago. A message that another
+// has expunged since is one of which the client has not been told (RFC 2180 section 4.1.1).
+func (c *fetchCmd) tellBefore(ctx context.Context, s *session) error {
+	if s.selected.Owner == s.user.Account && c.unchanging(s) && c.set.known(s) {
+		if v := s.selected.RecentView(recently); v != nil && v.ModSeq() >= s.selected.told.ModSeq {
+			s.see(v)
+		}
+	}
+	return s.sync(ctx, c.set.uid)
+}
+
+// unchanging tells whether all that is asked for is as it was when the message came.
+func (c *fetchCmd) unchanging(s *session) bool {
+	return c.kinds()&(itemFlags|itemModSeq) == 0 && !(c.marksSeen() && s.selected.mayMarkSeen())
 }
 
 // tellVanished tells which of the asked UIDs are gone since (RFC 7162 section

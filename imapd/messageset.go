@@ -31,6 +31,23 @@ func (m messageSet) in(s *session) (view.UIDSet, error) {
 	return s.numbers(m.seqs)
 }
 
+// known tells whether each message of the set is named, and is one that the client has been told of.
+func (m messageSet) known(s *session) bool {
+	told := s.selected.told.UIDs
+	for _, r := range m.seqs {
+		if r.Start == 0 || r.Stop == 0 || max(r.Start, r.Stop) > uint32(told.Len()) {
+			return false
+		}
+	}
+	for _, r := range m.uids {
+		first, last := id.UID(min(r.Start, r.Stop)), id.UID(max(r.Start, r.Stop))
+		if first == 0 || !told.Contains(first) || !told.Contains(last) || told.Rank(last)-told.Rank(first) != int(last-first) {
+			return false
+		}
+	}
+	return true
+}
+
 // errGone answers a command by message number that met messages which are gone
 // (RFC 2180 section 4, RFC 5530 section 3).
 var errGone = no("EXPUNGEISSUED", "Some of the messages no longer exist")

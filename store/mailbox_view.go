@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -35,18 +36,32 @@ func (m *Mailbox) View(ctx context.Context) (*view.View, error) {
 	return m.store.currentView(ctx, m.key())
 }
 
+// RecentView returns the mailbox as it was when this process last asked, if
+// that is not longer ago, else nil.
+func (m *Mailbox) RecentView(ago time.Duration) *view.View {
+	return m.store.views.since(m.key(), time.Now().Add(-ago))
+}
+
 func (s *Store) currentView(ctx context.Context, key viewKey) (*view.View, error) {
 	for {
+		asked := time.Now()
 		v, loaded, err := s.views.load(ctx, key)
 		if err != nil {
 			return nil, err
 		}
 		if v == nil {
 			defer loaded()
-			return s.loadView(ctx, key)
+			v, err := s.loadView(ctx, key)
+			if err == nil {
+				s.views.confirm(key, v, asked)
+			}
+			return v, err
 		}
 		// A view that another has loaded for us may be older than our question.
 		now, err := s.advance(ctx, key, v)
+		if err == nil {
+			s.views.confirm(key, now, asked)
+		}
 		if !errors.Is(err, errGap) {
 			return now, err
 		}

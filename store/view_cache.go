@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"sync"
+	"time"
 
 	"mailstead.dev/store/id"
 	"mailstead.dev/store/view"
@@ -37,10 +38,11 @@ type viewCache struct {
 }
 
 type cachedView struct {
-	key    viewKey
-	view   *view.View
-	weight int64
-	name   nameKey // by which names has it, if that is not zero
+	key     viewKey
+	view    *view.View
+	weight  int64
+	name    nameKey   // by which names has it, if that is not zero
+	current time.Time // when nothing newer was there; zero: not known
 }
 
 func newViewCache(bound int64) *viewCache {
@@ -128,6 +130,29 @@ func (c *viewCache) evict() {
 	for c.weight > c.bound {
 		c.remove(c.recent.Back())
 	}
+}
+
+// confirm notes that v was the newest at a time.
+func (c *viewCache) confirm(key viewKey, v *view.View, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.entries[key]; e != nil {
+		if known := e.Value.(*cachedView); known.view.ModSeq() >= v.ModSeq() && known.current.Before(at) {
+			known.current = at
+		}
+	}
+}
+
+// since returns a view of the mailbox that was the newest at a time or later, or nil.
+func (c *viewCache) since(key viewKey, at time.Time) *view.View {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.entries[key]
+	if e == nil || e.Value.(*cachedView).current.Before(at) {
+		return nil
+	}
+	c.recent.MoveToFront(e)
+	return e.Value.(*cachedView).view
 }
 
 // drop forgets what is known of the mailbox.
