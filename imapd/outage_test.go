@@ -107,7 +107,9 @@ func TestDatabaseAway(t *testing.T) {
 	}
 	c.want(appendText("INBOX", "second"), "OK [APPENDUID ")
 	idling.expect("* 2 EXISTS")
-	idling.expect("* 0 RECENT")
+	if got := idling.line(); !strings.HasSuffix(got, " RECENT") { // in whichever session was first
+		t.Errorf("IDLE tells %q", got)
+	}
 	idling.send("DONE")
 	idling.expect("i OK ...")
 	// The CLOSE that failed left the mailbox selected.
