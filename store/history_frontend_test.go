@@ -364,8 +364,16 @@ func (w *worker) expunge(ctx context.Context, s *historySession) {
 	})
 }
 
+// maxTransfer is how many messages one COPY or MOVE takes at most: without it
+// mailboxes double again and again in a long history, up to a million messages.
+const maxTransfer = 100
+
 func (w *worker) transfer(ctx context.Context, s *historySession, move bool) {
 	uids := w.randomUIDs(s)
+	if uids.Len() > maxTransfer {
+		first := w.rnd.IntN(len(s.uids))
+		uids = view.NewUIDSet(s.uids[first:min(len(s.uids), first+maxTransfer)]...)
+	}
 	e := event{Kind: "copy", Box: s.box, To: w.randomBox(), UIDs: uids.Ranges()}
 	transfer := w.boxes[e.Box].Copy
 	if move {
