@@ -11,7 +11,9 @@ import (
 //
 // Full frames are of large messages, mostly attachments in base64, which gain
 // only at the better level (0.75 of their size against 1.0, at 129 MB/s). A frame that is
-// not full is text, or the end of an attachment: there the default level does as well and takes less time.
+// not full is most often a whole message, and its compression was the largest single cost of taking it in:
+// the fastest level takes less than half the time of the default one, whose tables of 1.25 MiB
+// leave the processor's caches between two messages, for 2 to 5 % more octets.
 var coders = sync.OnceValue(func() (c struct {
 	small, full *zstd.Encoder
 	decoder     *zstd.Decoder
@@ -24,7 +26,7 @@ var coders = sync.OnceValue(func() (c struct {
 		}
 		return e
 	}
-	c.small, c.full = encoder(zstd.SpeedDefault), encoder(zstd.SpeedBetterCompression)
+	c.small, c.full = encoder(zstd.SpeedFastest), encoder(zstd.SpeedBetterCompression)
 	c.decoder, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(FrameSize), zstd.WithDecodeAllCapLimit(true))
 	if err != nil {
 		panic(err) // the options are constants
