@@ -20,9 +20,10 @@ $$;
 
 -- resolve_addresses tells what stands under each address: an account with its
 -- INBOX and, where one is asked for with the address, its folder; or an alias;
--- or, for '@domain', what catches that domain's rest.
+-- or, for '@domain', what catches that domain's rest. Where all are asked about one recipient, the best
+-- first, what is under others than the first that is there may be left out.
 -- +goose StatementBegin
-CREATE FUNCTION resolve_addresses(asked text[], folders text[])
+CREATE FUNCTION resolve_addresses(asked text[], folders text[], one boolean)
     RETURNS TABLE (
         asked_at           bigint,  -- which of asked, from 1
         tenant_id          bigint,
@@ -41,6 +42,21 @@ CREATE FUNCTION resolve_addresses(asked text[], folders text[])
     LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp
     AS $$
 BEGIN
+    -- Nothing is better than an account of the first address of one recipient, which is what most mail is for.
+    IF one AND folders[1] IS NULL THEN
+        RETURN QUERY
+            SELECT 1::bigint, a.tenant_id, a.account_id, a.login, a.disabled OR t.disabled, NULL::text[],
+                   i.mailbox_id, i.uidvalidity, i.objectid,
+                   NULL::bigint, NULL::text, NULL::bigint, NULL::text
+            FROM account a
+            JOIN tenant t ON t.tenant_id = a.tenant_id
+            LEFT JOIN mailbox i ON i.tenant_id = a.tenant_id AND i.account_id = a.account_id
+                               AND i.name = 'INBOX' AND i.deleted_at IS NULL
+            WHERE a.login = asked[1] AND NOT a.deleting AND NOT t.deleting;
+        IF FOUND THEN
+            RETURN;
+        END IF;
+    END IF;
     RETURN QUERY
         SELECT q.at, a.tenant_id, a.account_id, a.login, a.disabled OR t.disabled, NULL::text[],
                i.mailbox_id, i.uidvalidity, i.objectid,
@@ -131,7 +147,7 @@ END
 $$;
 -- +goose StatementEnd
 
-REVOKE EXECUTE ON FUNCTION lookup_login(text), resolve_addresses(text[], text[]), lookup_domain(text),
+REVOKE EXECUTE ON FUNCTION lookup_login(text), resolve_addresses(text[], text[], boolean), lookup_domain(text),
     lookup_account(text), list_tenants(), create_tenant(text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION lookup_login(text), resolve_addresses(text[], text[]), lookup_domain(text),
+GRANT EXECUTE ON FUNCTION lookup_login(text), resolve_addresses(text[], text[], boolean), lookup_domain(text),
     lookup_account(text), list_tenants(), create_tenant(text) TO mailstead_serving;

@@ -117,7 +117,7 @@ func (r *resolution) round(ctx context.Context, addresses []wanted) ([]wanted, e
 		SELECT asked_at, tenant_id, account_id, login, disabled, targets,
 		       inbox_id, inbox_uidvalidity, inbox_objectid,
 		       folder_id, folder_name, folder_uidvalidity, folder_objectid
-		FROM resolve_addresses($1, $2)
+		FROM resolve_addresses($1, $2, $3)
 		ORDER BY asked_at, account_id NULLS LAST`
 
 	var names []string
@@ -130,7 +130,7 @@ func (r *resolution) round(ctx context.Context, addresses []wanted) ([]wanted, e
 			folders = append(folders, folderOf(q.detail))
 		}
 	}
-	rows, err := lookup[resolved](ctx, r.store, query, names, folders)
+	rows, err := lookup[resolved](ctx, r.store, query, names, folders, len(addresses) == 1)
 	if err != nil {
 		return nil, err
 	}
