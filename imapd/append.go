@@ -10,6 +10,7 @@ package imapd
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strconv"
 	"time"
@@ -55,11 +56,14 @@ func readAppend(d *wire.Decoder) (run, error) {
 }
 
 func (c appendCmd) run(ctx context.Context, s *session) error {
-	dest, openErr := s.store.Open(ctx, s.user, c.dest, acl.Insert)
-	r, _ := s.dec.Literal(func(size int64) error {
-		switch {
-		case openErr != nil:
-			return tryCreate(openErr)
+	var dest *store.Mailbox
+	r, _ := s.dec.Literal(func(size int64, waits bool) (err error) {
+		if waits {
+			s.appendTo = nil // what would be refused in the end is refused now
+		}
+		switch dest, err = s.openForAppend(ctx, c.dest); {
+		case err != nil:
+			return tryCreate(err)
 		case size > s.store.MaxMessage():
 			return store.ErrTooBig
 		case size == 0:
@@ -85,13 +89,36 @@ func (c appendCmd) run(ctx context.Context, s *session) error {
 	if err := s.dec.Err(); err != nil {
 		return err
 	}
-	flags := c.flags.allowed(dest.Rights)
-	appended, err := dest.Append(ctx, store.Incoming{
-		Content: content, Flags: flags.system, Keywords: flags.keywords, InternalDate: c.date,
-	})
+	appended, err := c.append(ctx, dest, content)
+	if errors.Is(err, store.ErrNotExist) { // what was opened has been deleted, renamed or shared otherwise
+		s.appendTo = nil
+		if dest, err = s.openForAppend(ctx, c.dest); err == nil {
+			appended, err = c.append(ctx, dest, content)
+		}
+	}
 	if err != nil {
-		return tryCreate(err) // deleted while the message came
+		return tryCreate(err)
 	}
 	s.ok("APPENDUID "+strconv.FormatUint(uint64(appended.UIDValidity), 10)+" "+appended.UIDs.String(), "Appended")
 	return s.arrived(ctx, dest)
+}
+
+func (c appendCmd) append(ctx context.Context, dest *store.Mailbox, content *store.Content) (store.Appended, error) {
+	flags := c.flags.allowed(dest.Rights)
+	return dest.Append(ctx, store.Incoming{
+		Content: content, Flags: flags.system, Keywords: flags.keywords, InternalDate: c.date,
+	})
+}
+
+// openForAppend opens a mailbox, or takes what the last APPEND to the same name
+// opened: who files many messages is spared a question for each, since Append
+// itself finds out whether name and rights are still those. That holds of the
+// user's own mailboxes; elsewhere more than the mailbox decides on the rights.
+func (s *session) openForAppend(ctx context.Context, name string) (*store.Mailbox, error) {
+	if m := s.appendTo; m != nil && m.Name == name && m.Owner == s.user.Account {
+		return m, nil
+	}
+	m, err := s.store.Open(ctx, s.user, name, acl.Insert)
+	s.appendTo = m
+	return m, err
 }

@@ -26,7 +26,8 @@ type session struct {
 
 	condstore, qresync bool // enabled (RFC 7162)
 
-	selected *selected // in selectedState
+	selected *selected      // in selectedState
+	appendTo *store.Mailbox // what the last APPEND opened
 
 	// Of the command that runs:
 	tag      string

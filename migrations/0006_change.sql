@@ -41,36 +41,38 @@ $$;
 -- transaction ends. A blob that is there counts only if it is alive, under a
 -- lock that its deletion waits for; what is dying is stored anew. content is
 -- what to stage, object the key of the object that it was put in; where both are NULL
--- the blob must be there already.
+-- the blob must be there already. Returns whether it was.
 -- +goose StatementBegin
-CREATE FUNCTION keep_content(t bigint, sum bytea, octets bigint, enc smallint, frame_lens bytea, stored bigint, content bytea, object text) RETURNS void
+CREATE FUNCTION keep_content(t bigint, sum bytea, octets bigint, enc smallint, frame_lens bytea, stored bigint, content bytea, object text) RETURNS boolean
     LANGUAGE plpgsql
     AS $$
 DECLARE
     ring smallint;
     dead boolean;
 BEGIN
-    IF content IS NOT NULL THEN
-        SELECT current INTO STRICT ring FROM staging_ring;
-    END IF;
     LOOP
         IF content IS NOT NULL OR object IS NOT NULL THEN
             INSERT INTO blob (tenant_id, digest, size, encoding, frames, stored_len, slot, object_key, object_off)
-            VALUES (t, sum, octets, enc, frame_lens, stored, ring, object, CASE WHEN object IS NOT NULL THEN 0 END)
-            ON CONFLICT (tenant_id, digest) DO NOTHING;
+            VALUES (t, sum, octets, enc, frame_lens, stored,
+                CASE WHEN object IS NULL THEN (SELECT current FROM staging_ring) END,
+                object, CASE WHEN object IS NOT NULL THEN 0 END)
+            ON CONFLICT (tenant_id, digest) DO NOTHING
+            RETURNING slot INTO ring;
             EXIT WHEN FOUND;
         END IF;
         SELECT dying INTO dead FROM blob WHERE tenant_id = t AND digest = sum FOR KEY SHARE;
         IF FOUND AND NOT dead THEN
-            RETURN;
+            RETURN true;
         END IF;
         IF content IS NULL AND object IS NULL THEN
             RAISE EXCEPTION 'content is gone' USING ERRCODE = 'MS007';
         END IF;
         UPDATE blob
         SET dying = false, size = octets, encoding = enc, frames = frame_lens, stored_len = stored,
-            slot = ring, object_key = object, object_off = CASE WHEN object IS NOT NULL THEN 0 END
-        WHERE tenant_id = t AND digest = sum AND dying;
+            slot = CASE WHEN object IS NULL THEN (SELECT current FROM staging_ring) END,
+            object_key = object, object_off = CASE WHEN object IS NOT NULL THEN 0 END
+        WHERE tenant_id = t AND digest = sum AND dying
+        RETURNING slot INTO ring;
         EXIT WHEN FOUND;
         -- It was deleted, or revived, since we looked: look again.
     END LOOP;
@@ -80,7 +82,7 @@ BEGIN
             RAISE EXCEPTION 'the intent of object % is gone', object USING ERRCODE = 'MS005';
         END IF;
         INSERT INTO object (tenant_id, object_key, bytes) VALUES (t, object, stored);
-        RETURN;
+        RETURN false;
     END IF;
     -- A row of the same content may be left of a blob that died.
     CASE ring
@@ -97,18 +99,21 @@ BEGIN
             INSERT INTO staged_3 (tenant_id, digest, data) VALUES (t, sum, content)
             ON CONFLICT (tenant_id, digest) DO UPDATE SET data = excluded.data, staged_at = excluded.staged_at;
     END CASE;
+    RETURN false;
 END
 $$;
 -- +goose StatementEnd
 
 -- append_messages adds messages to a mailbox, of which the caller need not
 -- know anything: the numbers in rec are relative to those given out here.
+-- named is the name by which the mailbox was found, with the epoch of the
+-- rights at that time, NULL where that does not matter.
 -- expected is the MODSEQ that rec was computed for, NULL where it fits any.
 -- c_ arrays hold the contents, each once, by ascending digest; e_ arrays the
 -- emails, in order. Locks: mailbox, blobs by digest, account.
 -- +goose StatementBegin
 CREATE FUNCTION append_messages(
-    t bigint, account bigint, box bigint, expected bigint, rec bytea,
+    t bigint, account bigint, box bigint, named text, epoch bigint, expected bigint, rec bytea,
     d_unseen bigint, d_deleted bigint, d_bytes bigint, d_deleted_bytes bigint,
     c_digest bytea[], c_size bigint[], c_encoding smallint[], c_frames bytea[], c_stored_len bigint[], c_data bytea[], c_object text[],
     e_digest bytea[], e_prefix bytea[], e_size bigint[], e_sent timestamptz[], e_emailid text[], e_threadid text[], e_meta bytea[],
@@ -116,16 +121,22 @@ CREATE FUNCTION append_messages(
     LANGUAGE plpgsql
     AS $$
 DECLARE
-    n bigint := cardinality(e_digest);
+    n    bigint := cardinality(e_digest);
+    kept boolean;
 BEGIN
     UPDATE mailbox
     SET uidnext = uidnext + n, highestmodseq = highestmodseq + 1, log_bytes = log_bytes + octet_length(rec),
         messages = messages + n, unseen = unseen + d_unseen, deleted = deleted + d_deleted,
         bytes = bytes + d_bytes, deleted_bytes = deleted_bytes + d_deleted_bytes
     WHERE tenant_id = t AND mailbox_id = box AND account_id = account AND deleted_at IS NULL
+      AND (named IS NULL OR name = named AND acl_epoch = epoch)
       AND uidnext + n <= 4294967295 AND highestmodseq < 9223372036854775807
     RETURNING uidvalidity, highestmodseq, uidnext - n - 1, log_bytes INTO validity, new_modseq, uids, log;
     IF NOT FOUND THEN
+        PERFORM FROM mailbox WHERE tenant_id = t AND mailbox_id = box AND (name <> named OR acl_epoch <> epoch);
+        IF FOUND THEN
+            RAISE EXCEPTION 'mailbox % is not what it was when it was opened', box USING ERRCODE = 'MS001';
+        END IF;
         PERFORM refuse_change(t, account, box);
     END IF;
     IF expected IS NOT NULL AND new_modseq <> expected + 1 THEN
@@ -133,7 +144,8 @@ BEGIN
     END IF;
 
     FOR i IN 1 .. cardinality(c_digest) LOOP
-        PERFORM keep_content(t, c_digest[i], c_size[i], c_encoding[i], c_frames[i], c_stored_len[i], c_data[i], c_object[i]);
+        -- An assignment, which unlike PERFORM is no query of its own.
+        kept := keep_content(t, c_digest[i], c_size[i], c_encoding[i], c_frames[i], c_stored_len[i], c_data[i], c_object[i]);
     END LOOP;
 
     emails := charge_account(t, account, n, d_bytes, n);

@@ -197,9 +197,9 @@ func (a *appending) locked(ctx context.Context) error {
 func (a *appending) queue(b *pgx.Batch, expected *id.ModSeq) {
 	const query = `
 		SELECT validity, new_modseq, uids, emails, log
-		FROM append_messages($1, $2, $3, $4, $5, $6, $7, $8, $9,
-			$10, $11, $12, $13, $14, $15, $16,
-			$17, $18, $19, $20, $21, $22, $23)`
+		FROM append_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
+			$12, $13, $14, $15, $16, $17, $18,
+			$19, $20, $21, $22, $23, $24, $25)`
 
 	n := len(a.contents)
 	var (
@@ -221,7 +221,11 @@ func (a *appending) queue(b *pgx.Batch, expected *id.ModSeq) {
 	}
 	e := a.emailRows()
 	m := a.mailbox
-	b.Queue(query, m.Tenant, m.Owner, m.ID, expected, a.record().Encode(0, 0),
+	var name *string
+	if m.epoch > 0 {
+		name = &m.Name
+	}
+	b.Queue(query, m.Tenant, m.Owner, m.ID, name, m.epoch, expected, a.record().Encode(0, 0),
 		a.sum.Unseen, a.sum.Deleted, a.sum.Bytes, a.sum.DeletedBytes,
 		digests, sizes, encodings, frames, lengths, data, objects,
 		e.digests, e.prefixes, e.sizes, e.sent, e.emailIDs, e.threadIDs, e.metas).QueryRow(func(row pgx.Row) error {

@@ -178,3 +178,36 @@ func count(t testing.TB, s *store.Store, tenant id.Tenant, table string) int {
 	}
 	return n
 }
+
+// An opened mailbox takes messages for as long as its name leads to it and the rights are those it was opened with.
+func TestAppendToWhatWasOpened(t *testing.T) {
+	s := storetest.New(t)
+	u := storetest.Account(t, s, "a@one.test")
+	for what, change := range map[string]func(m *store.Mailbox) error{
+		"renamed": func(m *store.Mailbox) error { return s.Rename(t.Context(), u, m.Name, "elsewhere") },
+		"deleted": func(m *store.Mailbox) error { return s.Delete(t.Context(), u, m.Name) },
+		"shared otherwise": func(m *store.Mailbox) error {
+			return s.Transact(t.Context(), u.Tenant, func(tx pgx.Tx) error {
+				_, err := tx.Exec(t.Context(), `UPDATE mailbox SET acl_epoch = acl_epoch + 1 WHERE tenant_id = $1 AND mailbox_id = $2`, m.Tenant, m.ID)
+				return err
+			})
+		},
+	} {
+		if _, err := s.Create(t.Context(), u, what, nil); err != nil {
+			t.Fatal(err)
+		}
+		m := open(t, s, u, what)
+		add(t, m, 1, 0)
+		if err := change(m); err != nil {
+			t.Fatal(err)
+		}
+		for _, keywords := range [][]string{nil, {"new"}} { // the two ways of Append
+			in := incoming(m, 2)
+			in.Keywords = keywords
+			if _, err := m.Append(t.Context(), in); !errors.Is(err, store.ErrNotExist) {
+				t.Errorf("append to a mailbox that was %s: %v", what, err)
+			}
+		}
+	}
+	checkAccount(t, s, u)
+}

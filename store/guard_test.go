@@ -38,7 +38,7 @@ func TestGuardsRaise(t *testing.T) {
 			ARRAY[$5::bigint], ARRAY[$6::bigint], ARRAY[0::bigint], ARRAY[0::bigint], ARRAY[0::bigint], ARRAY[0::bigint])`
 		fold = `SELECT fold_mailbox($1, $2, $3, $4, 1, '{}', $5::bigint[], $5::bigint[], '{}', '{}', '{}', '{}', '{}', '{}')`
 		keep = `SELECT keep_content($1, sha256('new'), 3, 1::smallint, '', 3, NULL, $2)`
-		move = `SELECT append_messages($1, $2, $3, $4, '\x00', 0, 0, 0, 0, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')`
+		move = `SELECT append_messages($1, $2, $3, NULL, NULL, $4, '\x00', 0, 0, 0, 0, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')`
 	)
 	for _, test := range []struct {
 		name, query, want string

@@ -11,6 +11,9 @@ import (
 )
 
 // Mailbox is an opened mailbox, acted on by one user with the rights they had. It holds no resources.
+//
+// Where Open opened it, Append finds out by itself whether its name still leads
+// to it and whether the rights are still those: it then is ErrNotExist, and may be opened anew.
 type Mailbox struct {
 	Tenant      id.Tenant
 	Owner       id.Account
@@ -20,6 +23,7 @@ type Mailbox struct {
 	ObjectID    id.Object
 	Rights      acl.Rights
 
+	epoch int64 // of the rights; 0: it was not found by its name
 	store *Store
 }
 
@@ -33,14 +37,14 @@ func (s *Store) Open(ctx context.Context, u User, name string, want acl.Rights) 
 		return nil, ErrNotExist // and no question for the database, which takes no NUL
 	}
 	const query = `
-		SELECT mailbox_id, uidvalidity, objectid
+		SELECT mailbox_id, uidvalidity, objectid, acl_epoch
 		FROM mailbox
 		WHERE tenant_id = $1 AND account_id = $2 AND name = $3 AND deleted_at IS NULL`
 
 	m := &Mailbox{Tenant: u.Tenant, Owner: u.Account, Name: name, Rights: acl.All, store: s}
 	err := s.read(ctx, u.Tenant, func(b *pgx.Batch) {
 		b.Queue(query, u.Tenant, u.Account, name).QueryRow(func(row pgx.Row) error {
-			return row.Scan(&m.ID, &m.UIDValidity, &m.ObjectID)
+			return row.Scan(&m.ID, &m.UIDValidity, &m.ObjectID, &m.epoch)
 		})
 	})
 	if errors.Is(err, pgx.ErrNoRows) {

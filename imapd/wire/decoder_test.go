@@ -116,10 +116,10 @@ func TestResynchronize(t *testing.T) {
 		{"literal8", "~{3+}\r\nx\r\n\r\n", func(d *Decoder) { d.Number() }},
 		{"literal with NUL", "{3+}\r\n\x00\r\n\r\n", func(d *Decoder) { d.AString() }},
 		{"NUL first", "\x00 {3+}\r\nx\r\n\r\n", func(d *Decoder) { d.AString() }},
-		{"refused streaming literal", "{3+}\r\nx\r\n rest\r\n", func(d *Decoder) { d.Literal(func(int64) error { return errors.New("no") }) }},
-		{"streaming literal that nobody read", "{3+}\r\nx\r\n rest\r\n", func(d *Decoder) { d.Literal(func(int64) error { return nil }) }},
+		{"refused streaming literal", "{3+}\r\nx\r\n rest\r\n", func(d *Decoder) { d.Literal(func(int64, bool) error { return errors.New("no") }) }},
+		{"streaming literal that nobody read", "{3+}\r\nx\r\n rest\r\n", func(d *Decoder) { d.Literal(func(int64, bool) error { return nil }) }},
 		{"streaming literal read in part", "{3+}\r\nx\r\n rest\r\n", func(d *Decoder) {
-			r, _ := d.Literal(func(int64) error { return nil })
+			r, _ := d.Literal(func(int64, bool) error { return nil })
 			r.Read(make([]byte, 1))
 		}},
 		{"long line", strings.Repeat("x ", 40000) + "{3+}\r\nx\r\n\r\n", func(d *Decoder) {
@@ -157,7 +157,7 @@ func TestContinue(t *testing.T) {
 	d.SP()
 	b := d.AString()
 	d.SP()
-	r, size := d.Literal(func(int64) error { return nil })
+	r, size := d.Literal(func(int64, bool) error { return nil })
 	c, err := io.ReadAll(r)
 	if got := a + b + string(c); got != "abcdef12345" || size != 5 || err != nil || asked != 2 {
 		t.Errorf("got %q, size %d, %v, asked %d times", got, size, err, asked)
@@ -211,7 +211,7 @@ func FuzzDecoder(f *testing.F) {
 			func() { d.Tag() }, func() { d.AString() }, func() { d.SequenceSet() }, func() { d.FlagList() },
 			func() { d.Mailbox() }, func() { d.ListMailbox() }, func() { d.DateTime() }, func() { d.Date() },
 			func() { d.NString() }, func() { d.Number64() },
-			func() { r, _ := d.Literal(func(int64) error { return nil }); r.Read(make([]byte, 3)) },
+			func() { r, _ := d.Literal(func(int64, bool) error { return nil }); r.Read(make([]byte, 3)) },
 		}
 		for commands := 0; ; commands++ {
 			if commands > len(input)+1 {

@@ -199,10 +199,10 @@ func (d *Decoder) resume() {
 }
 
 // Literal starts a literal that streams (APPEND): r must be read to its end or
-// dropped with Skip. accept is asked before "+" is sent; if it returns an
-// error, which sticks, a synchronizing literal is refused without being read, and a
-// non-synchronizing one is swallowed.
-func (d *Decoder) Literal(accept func(size int64) error) (r io.Reader, size int64) {
+// dropped with Skip. accept is asked before "+" is sent, and told whether the
+// client waits for that; if it returns an error, which sticks, a synchronizing
+// literal is refused without being read, and a non-synchronizing one is swallowed.
+func (d *Decoder) Literal(accept func(size int64, waits bool) error) (r io.Reader, size int64) {
 	if d.Peek() != '{' {
 		d.expected("a literal")
 	}
@@ -210,7 +210,7 @@ func (d *Decoder) Literal(accept func(size int64) error) (r io.Reader, size int6
 	if d.err != nil {
 		return eof{}, 0
 	}
-	if err := accept(size); err != nil {
+	if err := accept(size, sync); err != nil {
 		d.fail(err)
 		return eof{}, 0
 	}
