@@ -6,6 +6,9 @@ import (
 	"time"
 
 	"mailstead.dev/imapd/wire"
+	"mailstead.dev/store"
+	"mailstead.dev/store/id"
+	"mailstead.dev/store/view"
 )
 
 // IDLE.
@@ -14,8 +17,11 @@ import (
 
 // watcher is what IDLE needs of a mailbox.
 type watcher interface {
-	Watch() (<-chan struct{}, func())
+	Watch() (<-chan id.ModSeq, func())
+	ViewAt(modSeq id.ModSeq) *view.View
 }
+
+var _ watcher = (*store.Mailbox)(nil)
 
 // retryIdle is after what time a look at the mailbox that failed is repeated.
 const retryIdle = 5 * time.Second
@@ -26,10 +32,9 @@ func readIdle(d *wire.Decoder) (run, error) {
 }
 
 func runIdle(ctx context.Context, s *session) error {
-	var changes <-chan struct{} // none without a mailbox
+	var changes <-chan id.ModSeq // none without a mailbox
 	if s.selected != nil {
-		var mailbox watcher = s.selected.Mailbox
-		c, stop := mailbox.Watch()
+		c, stop := s.selected.Watch()
 		defer stop()
 		changes = c
 	}
@@ -52,8 +57,8 @@ func runIdle(ctx context.Context, s *session) error {
 
 // idle tells of changes until the client sends something. While there are none, nothing but
 // two small goroutines waits.
-func (s *session) idle(ctx context.Context, changes <-chan struct{}) error {
-	retry, err := s.tellIdle(ctx)
+func (s *session) idle(ctx context.Context, changes <-chan id.ModSeq) error {
+	retry, err := s.tellIdle(ctx, 0)
 	if err != nil || s.pending() {
 		return err
 	}
@@ -66,13 +71,14 @@ func (s *session) idle(ctx context.Context, changes <-chan struct{}) error {
 	input := make(chan error, 1)
 	go func() { input <- s.octets() }()
 	for {
+		var at id.ModSeq
 		select {
 		case err := <-input:
 			return err
-		case <-changes:
+		case at = <-changes:
 		case <-retry:
 		}
-		if retry, err = s.tellIdle(ctx); err == nil {
+		if retry, err = s.tellIdle(ctx, at); err == nil {
 			err = s.rest()
 		}
 		if err != nil {
@@ -90,14 +96,20 @@ func (s *session) stopReceiving(input <-chan error) {
 	<-input
 }
 
-// tellIdle tells what happened in the selected mailbox. Where that could not
-// be found out it returns when to try again.
-func (s *session) tellIdle(ctx context.Context) (retry <-chan time.Time, err error) {
+// tellIdle tells what happened in the selected mailbox up to a MODSEQ, 0: up
+// to now. Where that could not be found out it returns when to try again.
+//
+// What was changed by way of this process is in its cache, and nobody who
+// watches need ask the database for it.
+func (s *session) tellIdle(ctx context.Context, at id.ModSeq) (retry <-chan time.Time, err error) {
 	if s.selected == nil {
 		return nil, nil
 	}
 	s.buffer()
 	s.unpin()
+	if at > 0 {
+		s.see(s.selected.ViewAt(at))
+	}
 	err = s.sync(ctx, true)
 	s.unpin()
 	if err == nil || fatal(err) {

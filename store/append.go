@@ -299,7 +299,7 @@ func (a *appending) publish() {
 			m.store.views.put(m.key(), now)
 		}
 	}
-	m.store.changed(m.key(), a.logBytes)
+	m.store.changed(m.key(), a.modSeq, a.logBytes)
 }
 
 func (a *appending) result() Appended {

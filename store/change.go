@@ -331,14 +331,14 @@ func (c *changing) publish() {
 	for i := range c.targets {
 		c.store.views.put(c.key(i), c.after[i])
 		if c.written && len(c.records[i]) > 0 {
-			c.store.changed(c.key(i), c.logs[i])
+			c.store.changed(c.key(i), c.after[i].ModSeq(), c.logs[i])
 		}
 	}
 }
 
 // changed tells those who watch a mailbox and who fold it that it has changed.
-func (s *Store) changed(key viewKey, logBytes int64) {
-	s.watch.changed(key)
+func (s *Store) changed(key viewKey, modSeq id.ModSeq, logBytes int64) {
+	s.watch.changed(key, modSeq)
 	s.folder.consider(key, logBytes)
 }
 

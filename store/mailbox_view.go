@@ -42,6 +42,15 @@ func (m *Mailbox) RecentView(ago time.Duration) *view.View {
 	return m.store.views.since(m.key(), time.Now().Add(-ago))
 }
 
+// ViewAt returns the mailbox as this process knows it, without asking, if it
+// knows it at modSeq or later, else nil.
+func (m *Mailbox) ViewAt(modSeq id.ModSeq) *view.View {
+	if v := m.store.views.get(m.key()); v != nil && v.ModSeq() >= modSeq {
+		return v
+	}
+	return nil
+}
+
 func (s *Store) currentView(ctx context.Context, key viewKey) (*view.View, error) {
 	for {
 		asked := time.Now()

@@ -45,7 +45,7 @@ func (s *Store) Delete(ctx context.Context, u User, name string) error {
 	}
 	key := viewKey{u.Tenant, gone}
 	s.views.drop(key)
-	s.watch.changed(key)
+	s.watch.changed(key, 0)
 	return nil
 }
 

@@ -45,7 +45,7 @@ func (s *Store) Rename(ctx context.Context, u User, from, to string) error {
 		return fmt.Errorf("rename mailbox: %w", err)
 	}
 	for _, m := range moved {
-		s.watch.changed(viewKey{u.Tenant, m.Mailbox})
+		s.watch.changed(viewKey{u.Tenant, m.Mailbox}, 0)
 	}
 	return nil
 }

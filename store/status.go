@@ -107,6 +107,9 @@ func (m *Mailbox) ClaimRecent(ctx context.Context, next id.UID, peek bool) (firs
 		look  = `SELECT recent_uid FROM mailbox WHERE tenant_id = $1 AND mailbox_id = $2 AND deleted_at IS NULL`
 		claim = `SELECT claim_recent($1, $2, $3)`
 	)
+	if m.store.views.claimed(m.key(), next) {
+		return next, nil // as all but one of those find it whom a new message wakes
+	}
 	scan := func(row pgx.Row) error { return row.Scan(&first) }
 	if peek {
 		err = m.store.read(ctx, m.Tenant, func(b *pgx.Batch) { b.Queue(look, m.Tenant, m.ID).QueryRow(scan) })
@@ -115,6 +118,11 @@ func (m *Mailbox) ClaimRecent(ctx context.Context, next id.UID, peek bool) (firs
 	}
 	if err != nil {
 		return 0, changeError(err)
+	}
+	if peek {
+		m.store.views.claim(m.key(), first)
+	} else {
+		m.store.views.claim(m.key(), max(first, next))
 	}
 	return min(first, next), nil
 }

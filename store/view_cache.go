@@ -43,6 +43,7 @@ type cachedView struct {
 	weight  int64
 	name    nameKey   // by which names has it, if that is not zero
 	current time.Time // when nothing newer was there; zero: not known
+	recent  id.UID    // UIDs below have been claimed as \Recent, for good
 }
 
 func newViewCache(bound int64) *viewCache {
@@ -102,6 +103,24 @@ func (c *viewCache) name(key viewKey, name nameKey) {
 	cached.name = name
 	c.names[name] = e
 	c.evict()
+}
+
+// claimed reports whether all UIDs below next are known to have been claimed as \Recent.
+func (c *viewCache) claimed(key viewKey, next id.UID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.entries[key]
+	return e != nil && e.Value.(*cachedView).recent >= next
+}
+
+// claim notes that all UIDs below next have been claimed, which nothing undoes.
+func (c *viewCache) claim(key viewKey, next id.UID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.entries[key]; e != nil {
+		cached := e.Value.(*cachedView)
+		cached.recent = max(cached.recent, next)
+	}
 }
 
 // put keeps v unless a newer view is there.

@@ -96,6 +96,29 @@ func TestViewCacheNames(t *testing.T) {
 	}
 }
 
+// What has been claimed as \Recent stays so while the view is kept.
+func TestViewCacheClaims(t *testing.T) {
+	c := newViewCache(1 << 20)
+	key := viewKey{1, 1}
+	c.claim(key, 3) // of which there is no view
+	c.put(key, at(1))
+	want := func(next id.UID, known bool) {
+		t.Helper()
+		if c.claimed(key, next) != known {
+			t.Errorf("UIDs below %d known to be claimed: %t, want %t", next, !known, known)
+		}
+	}
+	want(3, false)
+	c.claim(key, 5)
+	c.claim(key, 4)
+	c.put(key, at(2))
+	want(5, true)
+	want(6, false)
+	c.drop(key)
+	c.put(key, at(2))
+	want(5, false)
+}
+
 // One loads, the others wait for it; where it fails the next one tries.
 func TestViewCacheLoadsOnce(t *testing.T) {
 	c := newViewCache(1 << 20)

@@ -32,8 +32,9 @@ const (
 
 // Watch returns a channel that gets a value soon after the mailbox changed on
 // any front end (a hint; capacity 1), and a function that ends it. A hint that
-// is lost is made up for within half a minute.
-func (m *Mailbox) Watch() (<-chan struct{}, func()) { return m.store.watch.add(m.key()) }
+// is lost is made up for within half a minute. The value is a MODSEQ that the mailbox has
+// reached and that there is no hint beyond, for ViewAt, or 0: only View knows.
+func (m *Mailbox) Watch() (<-chan id.ModSeq, func()) { return m.store.watch.add(m.key()) }
 
 // watch passes hints of changes on: to those in this process who wait for
 // them, at once, and to other front ends through the database, after the
@@ -50,7 +51,7 @@ type watch struct {
 	wake   chan struct{} // to the sender: there are hints
 
 	mu        sync.Mutex // guards what follows
-	watchers  map[viewKey]map[chan struct{}]struct{}
+	watchers  map[viewKey]map[chan id.ModSeq]struct{}
 	seen      map[viewKey]id.ModSeq // what the last poll found
 	hints     map[viewKey]struct{}
 	sending   bool // whether the sender has been started
@@ -61,7 +62,7 @@ type watch struct {
 func newWatch(s *Store) *watch {
 	w := &watch{
 		store: s, self: rand.Text()[:8], log: s.log, wake: make(chan struct{}, 1),
-		watchers: make(map[viewKey]map[chan struct{}]struct{}),
+		watchers: make(map[viewKey]map[chan id.ModSeq]struct{}),
 		seen:     make(map[viewKey]id.ModSeq),
 		hints:    make(map[viewKey]struct{}),
 	}
@@ -86,13 +87,13 @@ func (w *watch) start(started *bool, f func()) {
 	w.work.Go(f)
 }
 
-func (w *watch) add(key viewKey) (<-chan struct{}, func()) {
-	c := make(chan struct{}, 1)
+func (w *watch) add(key viewKey) (<-chan id.ModSeq, func()) {
+	c := make(chan id.ModSeq, 1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.start(&w.listening, w.listen)
 	if w.watchers[key] == nil {
-		w.watchers[key] = make(map[chan struct{}]struct{})
+		w.watchers[key] = make(map[chan id.ModSeq]struct{})
 	}
 	w.watchers[key][c] = struct{}{}
 	return c, func() {
@@ -106,10 +107,11 @@ func (w *watch) add(key viewKey) (<-chan struct{}, func()) {
 	}
 }
 
-// changed is told of each change that this process has committed.
-func (w *watch) changed(key viewKey) {
+// changed is told of each change that this process has committed, with its
+// MODSEQ; 0 where it has none.
+func (w *watch) changed(key viewKey, modSeq id.ModSeq) {
 	w.mu.Lock()
-	w.hint(key)
+	w.hint(key, modSeq)
 	w.hints[key] = struct{}{}
 	w.start(&w.sending, w.send)
 	w.mu.Unlock()
@@ -120,12 +122,18 @@ func (w *watch) changed(key viewKey) {
 }
 
 // hint wakes who watches the mailbox here. w.mu is held.
-func (w *watch) hint(key viewKey) {
+func (w *watch) hint(key viewKey, modSeq id.ModSeq) {
 	for c := range w.watchers[key] {
+		now := modSeq
 		select {
-		case c <- struct{}{}:
-		default: // the last hint has not been taken yet, and does for this one
+		case last := <-c: // it has not been taken yet: one does for both
+			now = max(last, now)
+			if last == 0 || modSeq == 0 {
+				now = 0
+			}
+		default:
 		}
+		c <- now // there is room, since all who send hold w.mu
 	}
 }
 
@@ -204,7 +212,7 @@ func (w *watch) receive(payload string) {
 		if err != nil {
 			continue
 		}
-		w.hint(viewKey{id.Tenant(t), id.Mailbox(m)})
+		w.hint(viewKey{id.Tenant(t), id.Mailbox(m)}, 0)
 	}
 }
 
@@ -284,7 +292,7 @@ func (w *watch) poll() {
 				continue
 			}
 			if old, ok := w.seen[key]; !ok || old != now[m] {
-				w.hint(key)
+				w.hint(key, 0)
 			}
 			w.seen[key] = now[m]
 		}

@@ -6,22 +6,25 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"mailstead.dev/store/id"
 	"mailstead.dev/store/storetest"
 	"mailstead.dev/store/view"
 )
 
 // hinted waits for a hint of a change that has been made.
-func hinted(t testing.TB, c <-chan struct{}) {
+func hinted(t testing.TB, c <-chan id.ModSeq) id.ModSeq {
 	t.Helper()
 	select {
-	case <-c:
+	case at := <-c:
+		return at
 	case <-time.After(10 * time.Second):
 		t.Fatal("no hint of a change")
 	}
+	return 0
 }
 
 // settled takes hints until the watcher has been woken for what was before it.
-func settled(c <-chan struct{}) {
+func settled(c <-chan id.ModSeq) {
 	for {
 		select {
 		case <-c:
@@ -39,18 +42,26 @@ func TestWatch(t *testing.T) {
 	defer endA()
 	hinted(t, b) // the first look after LISTEN
 	settled(b)
+	settled(a)
 
 	start := time.Now()
+	viewOf(t, here)
 	add(t, here, 1, 0)
-	hinted(t, a)
-	hinted(t, b)
+	if at := hinted(t, a); at == 0 || here.ViewAt(at) == nil || here.ViewAt(at).Len() != 1 {
+		t.Errorf("hint of MODSEQ %d, which is not known where it was made", at)
+	}
+	if at := hinted(t, b); at != 0 {
+		t.Errorf("hint of MODSEQ %d, of which nothing is known here", at)
+	}
 	t.Logf("hint after %v", time.Since(start))
 	if viewOf(t, there).Len() != 1 {
 		t.Error("hinted, but nothing there")
 	}
 	settled(a)
 	flag(t, there, set(1), view.Add, view.Seen)
-	hinted(t, a)
+	if at := hinted(t, a); at != 0 {
+		t.Errorf("hint of MODSEQ %d for what was done elsewhere", at)
+	}
 	flag(t, there, set(1), view.Add, view.Seen) // changes nothing
 	settled(b)
 	select {
