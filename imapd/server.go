@@ -31,6 +31,8 @@ type Server struct {
 	listeners map[net.Listener]struct{}
 	conns     map[*conn]struct{}
 	accounts  map[id.Account]int // connections logged in
+	// Limits that Change may change; those of o are of the start.
+	maxConnections, maxPerAccount int
 }
 
 // New returns a server that does not listen yet.
@@ -47,7 +49,19 @@ func New(o Options) *Server {
 		listeners: make(map[net.Listener]struct{}),
 		conns:     make(map[*conn]struct{}),
 		accounts:  make(map[id.Account]int),
+
+		maxConnections: o.MaxConnections,
+		maxPerAccount:  o.MaxPerAccount,
 	}
+}
+
+// Change takes MaxConnections and MaxPerAccount of o, while the server runs. Connections
+// that are there stay, also when there are more of them than from now on.
+func (s *Server) Change(o Options) {
+	o = o.withDefaults()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.maxConnections, s.maxPerAccount = o.MaxConnections, o.MaxPerAccount
 }
 
 // Serve accepts connections on l, with STARTTLS when there is Options.TLS,
@@ -124,8 +138,8 @@ func (s *Server) start(nc net.Conn, implicitTLS bool) {
 		nc.Close()
 		return
 	}
-	if len(s.conns) >= s.o.MaxConnections {
-		s.log.Warn("too many connections", "limit", s.o.MaxConnections)
+	if len(s.conns) >= s.maxConnections {
+		s.log.Warn("too many connections", "limit", s.maxConnections)
 		s.wg.Go(func() { refuse(nc, implicitTLS) })
 		return
 	}
@@ -173,7 +187,7 @@ func (s *Server) run(c *conn, implicitTLS bool) {
 func (s *Server) admit(a id.Account) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.accounts[a] >= s.o.MaxPerAccount {
+	if s.accounts[a] >= s.maxPerAccount {
 		return false
 	}
 	s.accounts[a]++

@@ -125,11 +125,11 @@ func (d *delivery) deliver(r rcpt) error {
 	}
 	switch {
 	case open != nil:
-		return replyTo(open, d.server.o.RejectOverQuota)
+		return d.server.reply(open)
 	case delivered:
 		return nil
 	default:
-		return replyTo(hopeless, d.server.o.RejectOverQuota)
+		return d.server.reply(hopeless)
 	}
 }
 

@@ -81,14 +81,27 @@ type Server struct {
 	ctx  context.Context // of all deliveries; ends when a shutdown has lost patience
 	stop context.CancelFunc
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards what follows
 	conns    map[*conn]struct{}
 	draining bool
+	changing // those of o are of the start
+}
+
+// changing are the settings that Change may change.
+type changing struct {
+	networks        []netip.Prefix
+	maxConnections  int
+	rejectOverQuota bool
+}
+
+func (o Options) changing() changing {
+	return changing{o.Networks, o.MaxConnections, o.RejectOverQuota}
 }
 
 // New returns a Server that delivers to s.
 func New(s *store.Store, o Options) *Server {
-	server := &Server{store: s, o: o.withDefaults(), conns: make(map[*conn]struct{})}
+	o = o.withDefaults()
+	server := &Server{store: s, o: o, conns: make(map[*conn]struct{}), changing: o.changing()}
 	server.ctx, server.stop = context.WithCancel(context.Background()) // outlives every caller: Shutdown ends it
 	protocol := smtp.NewServer(smtp.BackendFunc(server.newSession))
 	protocol.LMTP = true
@@ -100,6 +113,15 @@ func New(s *store.Store, o Options) *Server {
 	protocol.ErrorLog = errorLog{server.o.Logger}
 	server.smtp = protocol
 	return server
+}
+
+// Change takes Networks, MaxConnections and RejectOverQuota of o, while the server
+// runs. Connections that are there stay, whatever would be said to new ones.
+func (s *Server) Change(o Options) {
+	o = o.withDefaults()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changing = o.changing()
 }
 
 // errorLog is where go-smtp tells of failed connections and of panics.
@@ -161,20 +183,26 @@ func (s *Server) isDraining() bool {
 
 // admit registers a connection, or says why it may not stay.
 func (s *Server) admit(c *conn) (refusal string) {
-	if !s.allowed(c.RemoteAddr()) {
-		// An MTA that was forgotten in the settings must not bounce its mail.
-		return "421 4.7.1 Clients of this address may not deliver here\r\n"
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
+	case !s.allowed(c.RemoteAddr()):
+		// An MTA that was forgotten in the settings must not bounce its mail.
+		return "421 4.7.1 Clients of this address may not deliver here\r\n"
 	case s.draining:
 		return "421 4.3.2 Shutting down, try again\r\n"
-	case len(s.conns) >= s.o.MaxConnections:
+	case len(s.conns) >= s.maxConnections:
 		return "421 4.3.2 Too many connections, try again\r\n"
 	}
 	s.conns[c] = struct{}{}
 	return ""
+}
+
+// reply is what a recipient is told of an error.
+func (s *Server) reply(err error) *smtp.SMTPError {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return replyTo(err, s.rejectOverQuota)
 }
 
 func (s *Server) forget(c *conn) {
@@ -183,13 +211,14 @@ func (s *Server) forget(c *conn) {
 	delete(s.conns, c)
 }
 
+// allowed is called with mu locked.
 func (s *Server) allowed(addr net.Addr) bool {
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok {
 		return true
 	}
 	ip := tcp.AddrPort().Addr().Unmap()
-	for _, network := range s.o.Networks {
+	for _, network := range s.networks {
 		if network.Contains(ip.WithZone("")) {
 			return true
 		}

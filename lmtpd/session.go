@@ -52,7 +52,7 @@ func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 	defer cancel()
 	recipients, err := s.server.store.ResolveRecipient(ctx, to)
 	if err != nil {
-		reply := replyTo(err, s.server.o.RejectOverQuota)
+		reply := s.server.reply(err)
 		if reply != noSuchUser && reply != disabled {
 			s.server.o.Logger.Warn("lmtp: recipient not resolved", "recipient", to, "error", err)
 		}

@@ -121,7 +121,7 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 	}
 
 	// Children are stopped in the reverse order, and outlive ctx for that.
-	var children family
+	children := family{patience: base.DrainTime + 5*time.Second}
 	defer func() { children.stop() }()
 	out := &lines{w: a.out}
 	postgres := &postgresChild{o: local.PostgresOptions{Dir: o.path("postgres"), Log: o.path("log", "postgres.log")}}
@@ -163,7 +163,7 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				failed <- serve(serveCtx, c, (&app{err: log}).logger(c))
+				failed <- (&app{err: log}).serve(serveCtx, c, func() (*config.Config, error) { return c, nil })
 			}()
 			defer func() { stop(); <-done }()
 			break

@@ -25,7 +25,8 @@ type child interface {
 
 // family is the children, in the order in which they were started.
 type family struct {
-	members []func() // each stops a child and waits for it
+	patience time.Duration // with a child that is asked to end
+	members  []func()      // each stops a child and waits for it
 }
 
 // Waits before a child that keeps dying is started again.
@@ -44,18 +45,18 @@ func (f *family) add(ctx context.Context, out io.Writer, name string, start func
 	fmt.Fprintf(out, "child %s %d\n", name, first.PID())
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // it ends by stop, in its turn
 	var watching sync.WaitGroup
-	watching.Go(func() { keep(ctx, out, name, first, start) })
+	watching.Go(func() { f.keep(ctx, out, name, first, start) })
 	f.members = append(f.members, func() { cancel(); watching.Wait() })
 	return nil
 }
 
 // keep restarts a child until ctx ends, and then stops it.
-func keep(ctx context.Context, out io.Writer, name string, c child, start func(context.Context) (child, error)) {
+func (f *family) keep(ctx context.Context, out io.Writer, name string, c child, start func(context.Context) (child, error)) {
 	pause, since := firstPause, time.Now()
 	for {
 		select {
 		case <-ctx.Done():
-			stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime+5*time.Second)
+			stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.patience)
 			defer cancel()
 			c.Stop(stopCtx)
 			return

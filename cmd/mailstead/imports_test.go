@@ -54,6 +54,7 @@ var homes = map[string][]string{
 	"github.com/emersion/go-smtp":         {"lmtpd"},
 	"github.com/emersion/go-message":      {"store/message", "imapd", "index"},
 	"github.com/emersion/go-imap/v2":      {"imapd", "imapd/wire", "cmd/..."},
+	"github.com/coreos/go-systemd/v22":    {"cmd/..."},
 	"github.com/spf13/cobra":              {"cmd/..."},
 	"github.com/spf13/pflag":              {"cmd/..."},
 	"github.com/goccy/go-yaml":            {"cmd/..."},

@@ -10,9 +10,10 @@ import (
 	"mailstead.dev/store/blob"
 )
 
-// logger makes the process's logger, as the configuration says.
+// logger makes the process's logger, as the configuration says. Its level is the app's, which can be changed.
 func (a *app) logger(c *config.Config) *slog.Logger {
-	options := &slog.HandlerOptions{Level: c.Log.Level.Slog()}
+	a.level.Set(c.Log.Level.Slog())
+	options := &slog.HandlerOptions{Level: &a.level}
 	if c.Log.Format == "json" {
 		return slog.New(slog.NewJSONHandler(a.err, options))
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"runtime/debug"
 
@@ -18,6 +19,7 @@ type app struct {
 	in       io.Reader
 	out, err io.Writer
 	environ  []string
+	level    slog.LevelVar // of what is logged
 
 	configFile string
 	json       bool

@@ -10,8 +10,8 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,148 +23,258 @@ import (
 	"mailstead.dev/store"
 )
 
-// drainTime is how long commands under way may take when the process is asked to end.
-const drainTime = 25 * time.Second
-
 func (a *app) serveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "serve",
-		Short: "Serve the roles of the configuration until SIGTERM",
+		Short: "Serve the roles of the configuration until SIGTERM; SIGHUP reads it again",
 		Args:  exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := a.serving()
 			if err != nil {
 				return err
 			}
-			return serve(c.Context(), cfg, a.logger(cfg))
+			return a.serve(c.Context(), cfg, a.serving)
 		},
 	}
 }
 
-// service is one listener with what answers on it, or a job in the background.
+// process is what serves: the roles of one configuration.
+type process struct {
+	config      *config.Config                 // in force
+	load        func() (*config.Config, error) // as it would be now
+	log         *slog.Logger
+	level       *slog.LevelVar
+	store       *store.Store
+	certificate *certificate
+	manager     manager
+	sockets     sockets
+	rejected    atomic.Bool // the configuration, when it was read last
+
+	services []service
+	drain    func()                 // called before they are shut down
+	change   []func(*config.Config) // take over what may change while they run
+}
+
+// service is listeners with what answers on them, or a job in the background.
 type service struct {
 	name     string
-	serve    func() error                    // until shutdown, or an error
-	shutdown func(ctx context.Context) error // returns when serve has, at the latest when ctx ends
+	serve    []func() error                  // each until shutdown, or an error
+	shutdown func(ctx context.Context) error // returns when all of serve have, at the latest when ctx ends
+	last     bool                            // shut down when all others are: it tells of them meanwhile
 }
 
-// serve runs the roles until ctx ends and all have drained, or one fails.
-func serve(ctx context.Context, c *config.Config, log *slog.Logger) (err error) {
-	s, err := openStore(ctx, c, log)
-	if err != nil {
+// serve runs the roles of c until ctx ends and all have drained, or one fails. At
+// each SIGHUP it takes over of what load returns.
+func (a *app) serve(ctx context.Context, c *config.Config, load func() (*config.Config, error)) (err error) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	p := &process{config: c, load: load, log: a.logger(c), level: &a.level, certificate: &certificate{}, drain: func() {}}
+	p.manager = manager{p.log}
+	if p.sockets, err = inheritedSockets(); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	certificate, err := newCertificate(c.TLS, log)
-	if err != nil {
+	if p.store, err = openStore(ctx, c, p.log); err != nil {
 		return err
 	}
-	defer certificate.reloadOnHangup()()
-	services, drain, err := services(c, s, certificate, log)
-	if err != nil {
+	defer func() { err = errors.Join(err, p.store.Close()) }()
+	if err := p.certificate.read(c.TLS); err != nil {
 		return err
 	}
-	return run(ctx, services, drain, log)
+	if err := p.open(); err != nil {
+		return err
+	}
+	defer p.manager.keepAlive()()
+	return p.run(ctx, hangups)
 }
 
-// services makes what the roles ask for, with the listeners open, so that a port that
-// is taken is told before anything is served; after an error the process ends, and the listeners with it. drain is called before they are shut down.
-func services(c *config.Config, s *store.Store, certificate *certificate, log *slog.Logger) (all []service, drain func(), err error) {
-	drain = func() {}
-	if c.Has(config.RoleAdmin) && c.HTTP.Listen != "" {
-		l, err := listen(c.HTTP.Listen)
-		if err != nil {
-			return all, nil, fmt.Errorf("http.listen: %w", err)
+// open makes what the roles ask for, with the listeners open, so that a port that is taken is
+// told before anything is served; after an error the process ends, and the listeners with it.
+func (p *process) open() error {
+	c := p.config
+	if c.Has(config.RoleAdmin) {
+		if err := p.openHTTP(); err != nil {
+			return err
 		}
-		server := admin.New(s, admin.Options{Logger: log})
-		drain = server.Drain
-		all = append(all, service{"http " + c.HTTP.Listen.String(), func() error { return server.Serve(l) }, server.Shutdown})
 	}
 	if c.Has(config.RoleMaintenance) {
 		ctx, stop := context.WithCancel(context.Background()) // until shutdown
-		all = append(all, service{"maintenance", func() error { return s.Maintain(ctx) }, func(context.Context) error { stop(); return nil }})
-	}
-	if c.Has(config.RoleLMTP) && c.LMTP.Listen != "" {
-		l, err := lmtpd.Listen(string(c.LMTP.Listen), os.FileMode(c.LMTP.SocketMode))
-		if err != nil {
-			return all, nil, fmt.Errorf("lmtp.listen: %w", err)
-		}
-		server := lmtpd.New(s, lmtpd.Options{
-			Hostname: c.LMTP.Hostname, Networks: prefixes(c.LMTP.Allow), MaxMessage: int64(c.Store.MaxMessage), Logger: log,
-			MaxConnections: c.LMTP.MaxConnections, MaxRecipients: c.LMTP.MaxRecipients, RejectOverQuota: c.LMTP.RejectOverQuota,
+		maintain := func() error { return p.store.Maintain(ctx) }
+		p.services = append(p.services, service{
+			name: "maintenance", serve: []func() error{maintain}, shutdown: func(context.Context) error { stop(); return nil },
 		})
-		all = append(all, service{"lmtp " + c.LMTP.Listen.String(), func() error { return server.Serve(l) }, server.Shutdown})
+	}
+	if c.Has(config.RoleLMTP) {
+		if err := p.openLMTP(); err != nil {
+			return err
+		}
 	}
 	if c.Has(config.RoleIMAP) {
-		server := imapd.New(imapd.Options{
-			Store: s, Authenticator: auth.New(s, auth.Options{}), Logger: log,
-			TLS: certificate.config(), PlaintextLogin: c.IMAP.PlaintextLogin,
-			Version: version(), MaxConnections: c.IMAP.MaxConnections, MaxPerAccount: c.IMAP.MaxConnectionsPerAccount,
-		})
-		for _, port := range []struct {
-			name, key string
-			listen    config.Listen
-			serve     func(net.Listener) error
-		}{{"imap", "imap.listen", c.IMAP.Listen, server.Serve}, {"imaps", "imap.listen_tls", c.IMAP.ListenTLS, server.ServeTLS}} {
-			if port.listen == "" {
-				continue
-			}
-			l, err := listen(port.listen)
-			if err != nil {
-				return all, nil, fmt.Errorf("%s: %w", port.key, err)
-			}
-			serve := func() error {
-				if err := port.serve(l); !errors.Is(err, imapd.ErrServerClosed) {
-					return err
-				}
-				return nil
-			}
-			// Both ports are one server: the second shutdown finds nothing left to do.
-			all = append(all, service{port.name + " " + port.listen.String(), serve, server.Shutdown})
+		if err := p.openIMAP(); err != nil {
+			return err
 		}
 	}
-	return all, drain, nil
+	return p.sockets.left()
+}
+
+func (p *process) openHTTP() error {
+	listeners, err := p.listeners("http", "http.listen", p.config.HTTP.Listen)
+	if err != nil || len(listeners) == 0 {
+		return err
+	}
+	server := admin.New(p.store, admin.Options{Logger: p.log, Metrics: p.metrics()})
+	p.drain = server.Drain
+	p.services = append(p.services, service{name: "http", serve: on(listeners, server.Serve), shutdown: server.Shutdown, last: true})
+	return nil
+}
+
+func (p *process) openLMTP() error {
+	listeners, err := p.listeners("lmtp", "lmtp.listen", p.config.LMTP.Listen)
+	if err != nil || len(listeners) == 0 {
+		return err
+	}
+	server := lmtpd.New(p.store, p.lmtpOptions(p.config))
+	p.change = append(p.change, func(c *config.Config) { server.Change(p.lmtpOptions(c)) })
+	p.services = append(p.services, service{name: "lmtp", serve: on(listeners, server.Serve), shutdown: server.Shutdown})
+	return nil
+}
+
+func (p *process) openIMAP() error {
+	plain, err := p.listeners("imap", "imap.listen", p.config.IMAP.Listen)
+	if err != nil {
+		return err
+	}
+	overTLS, err := p.listeners("imaps", "imap.listen_tls", p.config.IMAP.ListenTLS)
+	if err != nil {
+		return err
+	}
+	if len(overTLS) > 0 && p.certificate.config() == nil {
+		return errors.New("IMAP over TLS needs tls.cert_file and tls.key_file")
+	}
+	c := p.config
+	server := imapd.New(imapd.Options{
+		Store: p.store, Authenticator: auth.New(p.store, auth.Options{}), Logger: p.log,
+		TLS: p.certificate.config(), PlaintextLogin: c.IMAP.PlaintextLogin,
+		Version: version(), MaxConnections: c.IMAP.MaxConnections, MaxPerAccount: c.IMAP.MaxConnectionsPerAccount,
+	})
+	p.change = append(p.change, func(c *config.Config) {
+		server.Change(imapd.Options{MaxConnections: c.IMAP.MaxConnections, MaxPerAccount: c.IMAP.MaxConnectionsPerAccount})
+	})
+	untilClosed := func(serve func(net.Listener) error) func(net.Listener) error {
+		return func(l net.Listener) error {
+			if err := serve(l); !errors.Is(err, imapd.ErrServerClosed) {
+				return err
+			}
+			return nil
+		}
+	}
+	serve := append(on(plain, untilClosed(server.Serve)), on(overTLS, untilClosed(server.ServeTLS))...)
+	p.services = append(p.services, service{name: "imap", serve: serve, shutdown: server.Shutdown})
+	return nil
+}
+
+func (p *process) lmtpOptions(c *config.Config) lmtpd.Options {
+	return lmtpd.Options{
+		Hostname: c.LMTP.Hostname, Networks: prefixes(c.LMTP.Allow), MaxMessage: int64(c.Store.MaxMessage), Logger: p.log,
+		MaxConnections: c.LMTP.MaxConnections, MaxRecipients: c.LMTP.MaxRecipients, RejectOverQuota: c.LMTP.RejectOverQuota,
+	}
+}
+
+// listeners returns those of systemd that have the name, else that of the setting,
+// if it is not off.
+func (p *process) listeners(name, key string, at config.Listen) ([]net.Listener, error) {
+	all := p.sockets.take(name)
+	if len(all) == 0 && at != "" {
+		l, err := lmtpd.Listen(string(at), os.FileMode(p.config.LMTP.SocketMode)) // Unix sockets are LMTP's alone
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", key, err)
+		}
+		all = []net.Listener{l}
+	}
+	for _, l := range all {
+		p.log.Info("serving", "service", name, "address", l.Addr().String())
+	}
+	return all, nil
+}
+
+// on binds serve to each of the listeners.
+func on(listeners []net.Listener, serve func(net.Listener) error) []func() error {
+	var all []func() error
+	for _, l := range listeners {
+		all = append(all, func() error { return serve(l) })
+	}
+	return all
 }
 
 // run serves until ctx ends or a service fails, and then shuts all of them down.
-func run(ctx context.Context, services []service, drain func(), log *slog.Logger) error {
-	failed := make(chan error, len(services))
+func (p *process) run(ctx context.Context, hangups <-chan os.Signal) error {
+	failed := make(chan error)
 	var running sync.WaitGroup
-	for _, s := range services {
-		log.Info("serving", "service", s.name)
-		running.Go(func() {
-			if err := s.serve(); err != nil {
-				failed <- fmt.Errorf("%s: %w", s.name, err)
-			}
-		})
+	for _, s := range p.services {
+		for _, serve := range s.serve {
+			running.Go(func() {
+				if err := serve(); err != nil {
+					failed <- fmt.Errorf("%s: %w", s.name, err)
+				}
+			})
+		}
 	}
-	var result error
-	select {
-	case <-ctx.Done():
-		log.Info("draining")
-	case result = <-failed:
+	p.manager.ready("Serving")
+	err := p.await(ctx, hangups, failed)
+	p.manager.stopping()
+	p.drain()
+	errs := append(p.shutdown(), err)
+	go func() { running.Wait(); close(failed) }()
+	for late := range failed {
+		errs = append(errs, late)
 	}
-	drain()
-	// ctx has ended; what is under way gets its time nevertheless.
-	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
-	defer cancel()
-	errs := make([]error, len(services))
-	var stopping sync.WaitGroup
-	for i, s := range services {
-		stopping.Go(func() {
-			if err := s.shutdown(ctx); err != nil {
-				errs[i] = fmt.Errorf("shut down %s: %w", s.name, err)
-			}
-		})
-	}
-	stopping.Wait()
-	running.Wait()
-	return errors.Join(append(errs, result)...)
+	return errors.Join(errs...)
 }
 
-func listen(on config.Listen) (net.Listener, error) {
-	network, address := on.Network()
-	return net.Listen(network, address)
+// await returns when the process has been asked to end, or the error of what has failed.
+func (p *process) await(ctx context.Context, hangups <-chan os.Signal, failed <-chan error) error {
+	for {
+		select {
+		case <-hangups:
+			p.reload()
+		case <-ctx.Done():
+			p.log.Info("draining", "at_most", p.config.DrainTime)
+			return nil
+		case err := <-failed:
+			return err
+		}
+	}
+}
+
+// shutdown ends all services, after what is under way or drain_time.
+func (p *process) shutdown() []error {
+	// What asked the process to end has ended itself; what is under way gets its time nevertheless.
+	ctx, cancel := context.WithTimeout(context.Background(), p.config.DrainTime)
+	defer cancel()
+	errs := make([]error, len(p.services))
+	for _, last := range []bool{false, true} {
+		var stopping sync.WaitGroup
+		for i, s := range p.services {
+			if s.last == last {
+				stopping.Go(func() { errs[i] = p.stop(ctx, s) })
+			}
+		}
+		stopping.Wait()
+	}
+	return errs
+}
+
+// stop ends a service. That clients take longer than they have is nothing that has gone wrong.
+func (p *process) stop(ctx context.Context, s service) error {
+	err := s.shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		p.log.Warn("connections were broken: something was under way when drain_time was over", "service", s.name)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("shut down %s: %w", s.name, err)
+	}
+	return nil
 }
 
 func prefixes(networks []config.Network) []netip.Prefix {
@@ -173,27 +283,4 @@ func prefixes(networks []config.Network) []netip.Prefix {
 		list[i] = n.Prefix
 	}
 	return list
-}
-
-// onHangup calls f at each SIGHUP until stop is called.
-func onHangup(f func()) (stop func()) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	done := make(chan struct{})
-	var watching sync.WaitGroup
-	watching.Go(func() {
-		for {
-			select {
-			case <-hangups:
-				f()
-			case <-done:
-				return
-			}
-		}
-	})
-	return func() {
-		signal.Stop(hangups)
-		close(done)
-		watching.Wait()
-	}
 }

@@ -85,6 +85,7 @@ func (l *loader) check(c *Config) {
 		{"imap.max_connections_per_account", c.IMAP.MaxConnectionsPerAccount > 0, "at least 1"},
 		{"lmtp.max_connections", c.LMTP.MaxConnections > 0, "at least 1"},
 		{"lmtp.max_recipients", c.LMTP.MaxRecipients > 0, "at least 1"},
+		{"drain_time", c.DrainTime > 0, "a time such as 25s"},
 		{"store.pack_age", c.Store.PackAge > 0, "a time such as 6h"},
 		{"store.fold_ratio", c.Store.FoldRatio > 0, "a number such as 0.25"},
 	} {

@@ -8,12 +8,17 @@ import (
 )
 
 // Config is the whole configuration. Each key can be set by the environment as
-// well: database.url as MAILSTEAD_DATABASE_URL; lists with commas between.
+// well: database.url as MAILSTEAD_DATABASE_URL; lists with commas between. What a
+// process takes over on SIGHUP, while it runs, has the tag reload.
 type Config struct {
 	// What this process does: imap, lmtp, maintenance (folding, packs, garbage) and admin (health, metrics). In a
 	// cluster, roles run apart or together; several processes with maintenance take turns.
 	Roles []Role `yaml:"roles"`
-	Log   Log    `yaml:"log"`
+	// How long what is under way may take once the process is asked to end: commands, deliveries, requests. Then their
+	// connections are broken. Whatever stops the process must leave it a little longer than that before it kills it.
+	DrainTime time.Duration `yaml:"drain_time" reload:"hangup"`
+
+	Log Log `yaml:"log"`
 
 	Database Database `yaml:"database"`
 	Objects  Objects  `yaml:"objects"`
@@ -28,7 +33,7 @@ type Config struct {
 // Log says what is logged, to standard error.
 type Log struct {
 	// The least level that is logged: debug, info, warn or error.
-	Level Level `yaml:"level"`
+	Level Level `yaml:"level" reload:"hangup"`
 	// text for people, json for machines.
 	Format LogFormat `yaml:"format"`
 }
@@ -103,12 +108,13 @@ type Store struct {
 	SpoolDir string `yaml:"spool_dir"`
 }
 
-// TLS is the certificate of the IMAP service. SIGHUP reads it again.
+// TLS is the certificate of the IMAP service. SIGHUP reads its files again, also when their names are the same. From no
+// certificate to one, or back, takes a restart.
 type TLS struct {
 	// PEM file with the certificate and its chain.
-	CertFile string `yaml:"cert_file"`
+	CertFile string `yaml:"cert_file" reload:"hangup"`
 	// PEM file with its key.
-	KeyFile string `yaml:"key_file"`
+	KeyFile string `yaml:"key_file" reload:"hangup"`
 }
 
 // IMAP is the service for mail clients.
@@ -120,9 +126,9 @@ type IMAP struct {
 	// Whether clients on this machine itself may log in without TLS, for tests.
 	PlaintextLogin bool `yaml:"plaintext_login"`
 	// The most connections at once; more are told to come back.
-	MaxConnections int `yaml:"max_connections"`
+	MaxConnections int `yaml:"max_connections" reload:"hangup"`
 	// The most connections at once that are logged in to one account.
-	MaxConnectionsPerAccount int `yaml:"max_connections_per_account"`
+	MaxConnectionsPerAccount int `yaml:"max_connections_per_account" reload:"hangup"`
 }
 
 // LMTP is the service for the mail server in front (Postfix, Exim). It has no
@@ -131,18 +137,18 @@ type LMTP struct {
 	// Address, or unix:/path/of/socket; off: none.
 	Listen Listen `yaml:"listen"`
 	// Networks and addresses that may connect over TCP; others get a 421.
-	Allow []Network `yaml:"allow"`
+	Allow []Network `yaml:"allow" reload:"hangup"`
 	// Permissions of a Unix socket, in octal.
 	SocketMode Mode `yaml:"socket_mode"`
 	// The host name in greetings. Empty: the machine's.
 	Hostname string `yaml:"hostname"`
 	// The most connections at once; more get a 421.
-	MaxConnections int `yaml:"max_connections"`
+	MaxConnections int `yaml:"max_connections" reload:"hangup"`
 	// The most recipients of one message; more get a 452, and the mail server sends them another copy.
 	MaxRecipients int `yaml:"max_recipients"`
 	// Whether mail for an account that is over its quota is refused for good (552), so that the sender hears of it at
 	// once. Otherwise the answer is 452, and the mail server goes on trying for as long as it does.
-	RejectOverQuota bool `yaml:"reject_over_quota"`
+	RejectOverQuota bool `yaml:"reject_over_quota" reload:"hangup"`
 }
 
 // HTTP is the service for operators: /livez, /readyz, /metrics. It has no
@@ -161,10 +167,11 @@ type Accounts struct {
 // Default returns the configuration of an empty file.
 func Default() *Config {
 	return &Config{
-		Roles:    []Role{RoleIMAP, RoleLMTP, RoleMaintenance, RoleAdmin},
-		Log:      Log{Level: "info", Format: "text"},
-		Database: Database{},
-		Objects:  Objects{Region: "us-east-1"},
+		Roles:     []Role{RoleIMAP, RoleLMTP, RoleMaintenance, RoleAdmin},
+		DrainTime: 25 * time.Second,
+		Log:       Log{Level: "info", Format: "text"},
+		Database:  Database{},
+		Objects:   Objects{Region: "us-east-1"},
 		Store: Store{
 			MaxMessage: 64 << 20, Staging: true, StagingBound: 1 << 30, StagedMax: 128 << 10,
 			PackSize: 4 << 20, PackAge: 6 * time.Hour, FoldMin: 64 << 10, FoldRatio: 0.25, ViewCache: 256 << 20, BlobCache: 128 << 20, BlobCacheDirSize: 4 << 30,

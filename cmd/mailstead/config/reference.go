@@ -16,6 +16,7 @@ type Option struct {
 	Key      string // with its section: imap.listen
 	Variable string // of the environment
 	Value    string // as it would be written; a secret is redacted
+	Reload   bool   // whether a process that runs takes it over on SIGHUP
 	section  string // name of the Go type
 	field    string
 }
@@ -36,7 +37,8 @@ func walk(section reflect.Value, path string, f func(Option)) {
 			walk(section.Field(i), key, f)
 			continue
 		}
-		f(Option{key, Variable(key), written(section.Field(i)), section.Type().Name(), field.Name})
+		_, reload := field.Tag.Lookup("reload")
+		f(Option{key, Variable(key), written(section.Field(i)), reload, section.Type().Name(), field.Name})
 	}
 }
 
@@ -84,6 +86,10 @@ func Reference() (string, error) {
 Mailstead reads one YAML file (` + "`--config`, or `MAILSTEAD_CONFIG`" + `) and the environment over it. Every setting has a variable
 as well, named below; lists are written with commas there. Unknown keys, unknown variables and wrong values are
 refused with their line. ` + "`mailstead config check`" + ` says what is wrong without starting anything, and prints what is in force.
+
+On SIGHUP a process that serves reads the file again. What is marked SIGHUP below it takes over at once; what else has changed it names in the log,
+for that takes a restart. Where something is wrong in the file, the log says what, and all settings stay as they were. The environment of a process
+does not change while it runs, and what stands in it goes before the file.
 `)
 	last := ""
 	Walk(Default(), func(o Option) {
@@ -102,7 +108,11 @@ refused with their line. ` + "`mailstead config check`" + ` says what is wrong w
 		} else {
 			value = "`" + value + "`"
 		}
-		fmt.Fprintf(&b, "\n**`%s`** (default %s; `%s`)\n\n%s\n", o.Key, value, o.Variable, texts[o.section+"."+o.field])
+		reload := ""
+		if o.Reload {
+			reload = "; SIGHUP"
+		}
+		fmt.Fprintf(&b, "\n**`%s`** (default %s; `%s`%s)\n\n%s\n", o.Key, value, o.Variable, reload, texts[o.section+"."+o.field])
 	})
 	return b.String(), nil
 }
