@@ -10,7 +10,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 # Where `mailstead dev` and the tests find the S3 server, wherever their own binary lies.
 LIBRARY := $(if $(filter 0,$(shell id -u)),/usr/local/lib/mailstead,$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mailstead)
 
-.PHONY: run build dev-deps test-deps test test-nested lint docs fuzz long property crash e2e e2e-serve bench clean
+.PHONY: run build dev-deps test-deps test test-nested test-deploy lint docs fuzz long property crash e2e e2e-serve bench clean
 
 run: dev-deps build
 	bin/mailstead dev --data $(DATA) --port-base $(PORT)
@@ -26,12 +26,18 @@ test-deps: dev-deps
 	deploy/install.sh test
 
 # One PostgreSQL and one S3 server for the tests of all packages.
-test: test-deps test-nested
+test: test-deps test-nested test-deploy
 	$(GO) run ./store/storetest/withservers $(GO) test -race -timeout 15m ./...
 
 test-nested:
 	cd deploy/devs3 && $(GO) vet ./... # its tests are those of deploy/local
 	cd bench/imapload && $(GO) vet ./... && $(GO) test -race ./...
+
+# What deploy/ has for systemd and Prometheus; the dashboard is held against the metrics by a test of cmd/mailstead.
+test-deploy: build
+	deploy/install.sh deploy
+	deploy/systemd/check
+	deploy/prometheus/check
 
 lint:
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt -w $$unformatted"; exit 1; fi

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing, for the purposes named:
 #
-#   deploy/install.sh dev|test|e2e...
+#   deploy/install.sh dev|test|deploy|e2e...
 #
-# dev: `mailstead dev`; test: `make test`; e2e: the mail clients of `make e2e`.
+# dev: `mailstead dev`; test: `make test`; deploy: its checks of units and alert rules; e2e: the mail clients of `make e2e`.
 set -euo pipefail
 
 packages=()
@@ -24,6 +24,10 @@ for purpose in "$@"; do
       need gcc has gcc # for the race detector
       need libc6-dev test -e /usr/include/stdio.h
       need pgbouncer has pgbouncer
+      ;;
+    deploy)
+      need systemd has systemd-analyze
+      need prometheus has promtool
       ;;
     e2e)
       need isync has mbsync
