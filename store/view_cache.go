@@ -197,8 +197,9 @@ func (c *viewCache) load(ctx context.Context, key viewKey) (*view.View, func(), 
 		c.mu.Lock()
 		if e := c.entries[key]; e != nil {
 			c.recent.MoveToFront(e)
+			v := e.Value.(*cachedView).view
 			c.mu.Unlock()
-			return e.Value.(*cachedView).view, nil, nil
+			return v, nil, nil
 		}
 		other := c.loading[key]
 		if other == nil {

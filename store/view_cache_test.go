@@ -192,3 +192,25 @@ func TestTurns(t *testing.T) {
 		}
 	})
 }
+
+// What is loaded while others put newer views never goes back.
+func TestViewCacheLoadsWhileOthersPut(t *testing.T) {
+	c := newViewCache(1 << 20)
+	key := viewKey{1, 1}
+	c.put(key, at(1))
+	var putting sync.WaitGroup
+	defer putting.Wait()
+	putting.Go(func() {
+		for n := range id.ModSeq(1000) {
+			c.put(key, at(n+2))
+		}
+	})
+	var last id.ModSeq
+	for range 1000 {
+		v, _, err := c.load(t.Context(), key)
+		if err != nil || v.ModSeq() < last {
+			t.Fatalf("loaded %v after a view at %d: %v", v, last, err)
+		}
+		last = v.ModSeq()
+	}
+}
