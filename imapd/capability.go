@@ -30,6 +30,8 @@ var capabilities = []struct {
 	{"MOVE", "RFC 6851", anytime},
 	{"CONDSTORE", "RFC 7162", anytime},
 	{"QRESYNC", "RFC 7162", anytime},
+	{"ESEARCH", "RFC 4731", anytime},
+	{"SEARCHRES", "RFC 5182", anytime},
 }
 
 func anytime(*session) bool              { return true }

@@ -29,8 +29,6 @@ type trait uint8
 const (
 	// keepsSeqs: no EXPUNGE may be sent during or in answer to it (RFC 9051 section 7.5.1).
 	keepsSeqs trait = 1 << iota
-	// tellsBefore: what others did in the selected mailbox is told before the command's data.
-	tellsBefore
 	// tellsAfter: what others did in the selected mailbox is told at its end.
 	tellsAfter
 	// goesOn: what read returns reads on from the client: a message, or answers to continuation requests.
@@ -83,7 +81,7 @@ var commands = map[string]command{
 	"APPEND": {loggedIn, goesOn, readAppend},
 
 	// fetch.go
-	"FETCH":     {selectedState, keepsSeqs, readFetch}, // tells before, too: fetchCmd.tellBefore
+	"FETCH":     {selectedState, keepsSeqs, readFetch}, // tells first what others did: fetchCmd.tellBefore
 	"UID FETCH": {selectedState, 0, readUIDFetch},
 
 	// flags.go; what others did is told as part of it
@@ -100,9 +98,9 @@ var commands = map[string]command{
 	"EXPUNGE":     {selectedState, 0, readExpunge},
 	"UID EXPUNGE": {selectedState, 0, readUIDExpunge},
 
-	// search.go
-	"SEARCH":     {selectedState, keepsSeqs | tellsBefore, readSearch},
-	"UID SEARCH": {selectedState, tellsBefore, readUIDSearch},
+	// search.go; tells first what others did
+	"SEARCH":     {selectedState, keepsSeqs, readSearch},
+	"UID SEARCH": {selectedState, 0, readUIDSearch},
 
 	// idle.go
 	"IDLE": {loggedIn, goesOn, readIdle},

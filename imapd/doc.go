@@ -14,7 +14,7 @@
 // commands that talk to the client by continuation requests go on reading.
 //
 // A client is told what other sessions did
-//   - before the data of a SEARCH (trait tellsBefore) or FETCH, so that
+//   - before the data of a FETCH or SEARCH, as part of them, so that
 //     nothing stands between its last literal and the tagged OK: simple
 //     clients take the line before the OK for the end of the message;
 //   - by NOOP and CHECK (tellsAfter), and with what they do by STORE, EXPUNGE and

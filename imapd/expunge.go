@@ -8,8 +8,6 @@ package imapd
 import (
 	"context"
 
-	"github.com/emersion/go-imap/v2"
-
 	"mailstead.dev/imapd/wire"
 	"mailstead.dev/store"
 	"mailstead.dev/store/view"
@@ -30,16 +28,16 @@ func readExpunge(d *wire.Decoder) (run, error) {
 // uid-expunge = "UID" SP "EXPUNGE" SP sequence-set
 func readUIDExpunge(d *wire.Decoder) (run, error) {
 	d.SP()
-	set := d.UIDSet()
+	set := readMessageSet(d, true)
 	return expungeCmd{set}.run, d.End()
 }
 
-type expungeCmd struct{ set imap.UIDSet }
+type expungeCmd struct{ set messageSet }
 
 func (c expungeCmd) run(ctx context.Context, s *session) error {
-	uids := s.uids(c.set)
-	if uids.Empty() && !s.selected.readOnly {
-		return nil
+	uids, err := c.set.in(s)
+	if err != nil || uids.Empty() && !s.selected.readOnly {
+		return err
 	}
 	return s.expunge(ctx, &uids)
 }

@@ -320,7 +320,7 @@ func (c *fetchCmd) unchanging(s *session) bool {
 // tellVanished tells which of the asked UIDs are gone since (RFC 7162 section
 // 3.2.6). What this session will be told as VANISHED, later, is left out.
 func (c *fetchCmd) tellVanished(ctx context.Context, s *session, v *view.View) error {
-	within := everyUID(c.set.uids, v.UIDNext()-1)
+	within := c.set.every(s, v.UIDNext()-1)
 	vanished, err := s.selected.Vanished(ctx, c.changedSince, &within)
 	if err != nil {
 		return err

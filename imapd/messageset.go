@@ -8,14 +8,22 @@ import (
 	"mailstead.dev/store/view"
 )
 
-// messageSet names messages of the selected mailbox, by number or by UID.
+// messageSet names messages of the selected mailbox, by number or by UID, or
+// those that a search has saved.
 type messageSet struct {
-	uid  bool
-	seqs imap.SeqSet
-	uids imap.UIDSet
+	uid   bool
+	saved bool // "$"
+	seqs  imap.SeqSet
+	uids  imap.UIDSet
 }
 
+// sequence-set =/ "$"
+//
+// RFC 5182 section 3.
 func readMessageSet(d *wire.Decoder, uid bool) messageSet {
+	if d.TrySpecial('$') {
+		return messageSet{uid: uid, saved: true}
+	}
 	if uid {
 		return messageSet{uid: true, uids: d.UIDSet()}
 	}
@@ -25,7 +33,10 @@ func readMessageSet(d *wire.Decoder, uid bool) messageSet {
 // in returns the UIDs of the messages, among those that the client has been
 // told of. Some may be gone.
 func (m messageSet) in(s *session) (view.UIDSet, error) {
-	if m.uid {
+	switch {
+	case m.saved:
+		return s.saved(), nil
+	case m.uid:
 		return s.uids(m.uids), nil
 	}
 	return s.numbers(m.seqs)
@@ -46,6 +57,18 @@ func (m messageSet) known(s *session) bool {
 		}
 	}
 	return true
+}
+
+// saved returns what "$" stands for: of the messages that a search has saved
+// those that the client has not been told to be gone (RFC 5182 section 2.1).
+func (s *session) saved() view.UIDSet { return s.selected.saved.Intersect(s.selected.told.UIDs) }
+
+// every returns all UIDs that the set names, whether there are such messages or not, with top for "*".
+func (m messageSet) every(s *session, top id.UID) view.UIDSet {
+	if m.saved {
+		return s.saved()
+	}
+	return everyUID(m.uids, top)
 }
 
 // errGone answers a command by message number that met messages which are gone

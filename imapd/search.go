@@ -3,7 +3,7 @@ package imapd
 // SEARCH and UID SEARCH: how they are read and answered. What a key matches is
 // in search_eval.go.
 //
-// RFC 3501 section 6.4.4; MODSEQ: RFC 7162 section 3.1.5.
+// RFC 3501 section 6.4.4; MODSEQ: RFC 7162 section 3.1.5; RETURN: RFC 4731; SAVE: RFC 5182.
 
 import (
 	"context"
@@ -22,6 +22,23 @@ type searchCmd struct {
 	key        *searchKey
 	queries    []index.Query
 	modSeq     bool // a MODSEQ key is among the keys
+	extended   bool // there are return options
+	returns    returnOptions
+}
+
+// returnOptions is a set of what a search returns, and whether it saves.
+type returnOptions uint8
+
+const (
+	returnMin returnOptions = 1 << iota
+	returnMax
+	returnAll
+	returnCount
+	returnSave
+)
+
+var returnNames = map[string]returnOptions{
+	"MIN": returnMin, "MAX": returnMax, "ALL": returnAll, "COUNT": returnCount, "SAVE": returnSave,
 }
 
 // searchKey is a node of the program.
@@ -123,14 +140,23 @@ type searchReader struct {
 	keys    int
 }
 
-// search = "SEARCH" [SP "CHARSET" SP astring] 1*(SP search-key)
+// search = "SEARCH" [SP search-return-opts] [SP "CHARSET" SP astring] 1*(SP search-key)
 func readSearchCmd(d *wire.Decoder, uid bool) *searchCmd {
 	c := &searchCmd{uid: uid, key: &searchKey{op: opAnd}}
 	r := searchReader{d: d, cmd: c, charset: defaultCharset}
 	d.SP()
 	var first string
 	if isKeyName(d.Peek()) {
-		if first = d.Keyword(); first == "CHARSET" {
+		if first = d.Keyword(); first == "RETURN" {
+			first = ""
+			d.SP()
+			c.readReturns(d)
+			d.SP()
+			if isKeyName(d.Peek()) {
+				first = d.Keyword()
+			}
+		}
+		if first == "CHARSET" {
 			d.SP()
 			r.charset = findCharset(d.AString())
 			c.badCharset = r.charset == nil && d.Err() == nil
@@ -151,8 +177,26 @@ func readSearchCmd(d *wire.Decoder, uid bool) *searchCmd {
 	}
 }
 
+// readReturns reads what is to be returned. Nothing named is ALL, something
+// named twice is named once (RFC 4731 section 3.1).
+//
+// search-return-opts = "RETURN" SP "(" [search-return-opt *(SP search-return-opt)] ")"
+func (c *searchCmd) readReturns(d *wire.Decoder) {
+	c.extended = true
+	d.List(func() {
+		name := d.Keyword()
+		if returnNames[name] == 0 && d.Err() == nil {
+			d.Fail("Unknown return option %.40s", name)
+		}
+		c.returns |= returnNames[name]
+	})
+	if c.returns == 0 {
+		c.returns = returnAll
+	}
+}
+
 // isKeyName tells whether a key that begins with c has a name.
-func isKeyName(c byte) bool { return c != '(' && c != '*' && (c < '0' || c > '9') }
+func isKeyName(c byte) bool { return c != '(' && c != '*' && c != '$' && (c < '0' || c > '9') }
 
 // search-key = sequence-set / "(" search-key *(SP search-key) ")" / a key with a name
 func (r *searchReader) key() *searchKey {
@@ -289,7 +333,20 @@ func (r *searchReader) text(k *searchKey, q index.Query) *searchKey {
 	return k
 }
 
+// run searches, and saves what is to be saved: nothing where the search fails, so
+// that no later command takes an older result for this one's (RFC 5182 section 2.1).
 func (c *searchCmd) run(ctx context.Context, s *session) error {
+	err := c.answer(ctx, s)
+	if err != nil && c.returns&returnSave != 0 && s.selected != nil {
+		s.selected.saved = view.UIDSet{}
+	}
+	return err
+}
+
+func (c *searchCmd) answer(ctx context.Context, s *session) error {
+	if err := s.sync(ctx, c.uid); err != nil {
+		return err
+	}
 	if c.badCharset {
 		return no("BADCHARSET ("+charsetNames()+")", "Charset not supported")
 	}
@@ -306,7 +363,11 @@ func (c *searchCmd) run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	c.tell(s, v, found)
+	if c.extended {
+		c.tellExtended(s, v, found)
+	} else {
+		c.tell(s, v, found)
+	}
 	return nil
 }
 
@@ -325,16 +386,72 @@ func (c *searchCmd) tell(s *session, v *view.View, found view.UIDSet) {
 		}
 	}
 	if c.modSeq && !found.Empty() {
-		highest := id.ModSeq(0)
-		for m := range v.In(found) {
-			highest = max(highest, m.ModSeq)
-		}
-		s.reported = max(s.reported, highest)
 		b = append(b, " (MODSEQ "...)
-		b = appendNumber(b, highest)
+		b = appendNumber(b, s.reportHighest(v, found))
 		b = append(b, ')')
 	}
 	b = append(b, "\r\n"...)
 	s.enc.Bytes(b)
 	s.scratch = b[:0]
+}
+
+// reportHighest returns the highest MODSEQ of some messages, and notes that the client has seen it.
+func (s *session) reportHighest(v *view.View, uids view.UIDSet) id.ModSeq {
+	highest := id.ModSeq(0)
+	for m := range v.In(uids) {
+		highest = max(highest, m.ModSeq)
+	}
+	s.reported = max(s.reported, highest)
+	return highest
+}
+
+// tellExtended tells what the return options ask for, and saves. Where they ask
+// for the ends alone, those are what is saved (RFC 5182 section 2.4), and
+// what the MODSEQ is of (RFC 7162 section 3.1.10).
+//
+// esearch-response = "ESEARCH" SP "(TAG" SP tag-string ")" [SP "UID"] *(SP search-return-data)
+func (c *searchCmd) tellExtended(s *session, v *view.View, found view.UIDSet) {
+	returned := found
+	if c.returns&(returnMin|returnMax) != 0 && c.returns&(returnAll|returnCount) == 0 && !found.Empty() {
+		var ends []id.UID
+		if c.returns&returnMin != 0 {
+			ends = append(ends, found.Min())
+		}
+		if c.returns&returnMax != 0 {
+			ends = append(ends, found.Max())
+		}
+		returned = view.NewUIDSet(ends...)
+	}
+	if c.returns&returnSave != 0 {
+		s.selected.saved = returned
+	}
+	if c.returns == returnSave {
+		return // nothing is asked for (RFC 5182 section 2.2)
+	}
+	s.enc.Raw("* ESEARCH (TAG ").String(s.tag).Raw(")")
+	number := s.number
+	if c.uid {
+		s.enc.Raw(" UID")
+		number = func(uid id.UID) uint32 { return uint32(uid) }
+	}
+	if c.returns&returnMin != 0 && !found.Empty() {
+		s.enc.Raw(" MIN ").Number(uint64(number(found.Min())))
+	}
+	if c.returns&returnMax != 0 && !found.Empty() {
+		s.enc.Raw(" MAX ").Number(uint64(number(found.Max())))
+	}
+	if c.returns&returnAll != 0 && !found.Empty() {
+		all := found
+		if !c.uid {
+			all = s.numbersOf(found)
+		}
+		s.enc.Raw(" ALL ").Raw(all.String())
+	}
+	if c.returns&returnCount != 0 {
+		s.enc.Raw(" COUNT ").Number(uint64(found.Len()))
+	}
+	if c.modSeq && !found.Empty() {
+		s.enc.Raw(" MODSEQ ").Number(uint64(s.reportHighest(v, returned)))
+	}
+	s.enc.CRLF()
 }

@@ -141,9 +141,12 @@ func (c *searchCmd) searchBatch(ctx context.Context, sel *selected, matcher *ind
 func (k *searchKey) resolve(s *session, v *view.View) {
 	switch k.op {
 	case opSet:
-		if k.set.uid {
+		switch {
+		case k.set.saved:
+			k.uids = s.saved()
+		case k.set.uid:
 			k.uids = s.uids(k.set.uids)
-		} else {
+		default:
 			k.uids = s.lenientNumbers(k.set.seqs)
 		}
 	case opKeyword:

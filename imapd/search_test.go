@@ -26,6 +26,9 @@ func describeKey(c *searchCmd, k *searchKey) string {
 		}
 		return names[k.op] + "(" + strings.Join(kids, " ") + ")"
 	case opSet:
+		if k.set.saved {
+			return "set($)"
+		}
 		return fmt.Sprintf("set(%s%s)", k.set.seqs.String(), k.set.uids.String())
 	case opFlags, opUnflags:
 		return fmt.Sprintf("%s%d", names[k.op], k.flags)
@@ -68,6 +71,10 @@ func TestReadSearch(t *testing.T) {
 		{" MODSEQ 620162338", "and(modseq:620162338)"},
 		{` MODSEQ "/flags/\\draft" all 5 SEEN`, "and(modseq:5 flags1)"},
 		{" TO charset", "and(text:0:To:charset)"},
+		{" $ NOT UID $", "and(set($) not(set($)))"},
+		{" RETURN (MIN) SEEN", "and(flags1)"},
+		{" RETURN () (SEEN)", "and(and(flags1))"},
+		{" RETURN (SAVE) CHARSET UTF-8 1 TO return", "and(set(1) text:0:To:return)"},
 
 		{"", "BAD"},
 		{" ", "BAD"},
@@ -89,6 +96,11 @@ func TestReadSearch(t *testing.T) {
 		{" HEADER X", "BAD"},
 		{" SUBJECT", "BAD"},
 		{" CHARSET UTF-8", "BAD"},
+		{" CHARSET UTF-8 RETURN (MIN) SEEN", "BAD"},
+		{" RETURN (MIN)", "BAD"},
+		{" RETURN MIN SEEN", "BAD"},
+		{" RETURN (MEAN) SEEN", "BAD"},
+		{" $,1", "BAD"},
 		{" CHARSET", "BAD"},
 		{" CHARSET UTF-8 SUBJECT {1+}\r\n\xfc", "BAD"},
 		{" SUBJECT {1+}\r\n\xfc", "BAD"},

@@ -167,16 +167,11 @@ func (s *session) find(name string) (command, error) {
 	return cmd, bad("%s: select a mailbox first", name)
 }
 
-// run runs a command with what is told before and after it.
+// run runs a command, with what is told at its end.
 func (s *session) run(ctx context.Context, name string, cmd command, run run) error {
 	if cmd.traits&goesOn == 0 { // what goes on reading finds out by itself
 		stop := s.watch()
 		defer stop()
-	}
-	if cmd.traits&tellsBefore != 0 {
-		if err := s.sync(ctx, cmd.expunges()); err != nil {
-			return err
-		}
 	}
 	err := run(ctx, s)
 	if cmd.traits&goesOn != 0 && s.buffers != nil {

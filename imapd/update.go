@@ -21,6 +21,7 @@ type selected struct {
 	readOnly bool
 	told     view.Told
 	recent   view.UIDSet // \Recent in this session
+	saved    view.UIDSet // by the last search that was to; some may be gone (RFC 5182)
 
 	// view is the newest that the command that runs has seen, nil if it has
 	// seen none yet.
