@@ -32,6 +32,9 @@ var capabilities = []struct {
 	{"QRESYNC", "RFC 7162", anytime},
 	{"ESEARCH", "RFC 4731", anytime},
 	{"SEARCHRES", "RFC 5182", anytime},
+	{"LIST-EXTENDED", "RFC 5258", anytime},
+	{"LIST-STATUS", "RFC 5819", anytime},
+	{"STATUS=SIZE", "RFC 8438", anytime},
 }
 
 func anytime(*session) bool              { return true }

@@ -63,6 +63,7 @@ func FuzzCommands(f *testing.F) {
 		" INBOX (\\Seen) \"01-Feb-2006 15:04:05 +0000\" {3+}\r\nabc", " CHARSET UTF-8 OR (FROM a NOT SINCE 1-Feb-2006) UID 1:*",
 		" INBOX (CONDSTORE QRESYNC (1 2 3:4 (5 6)))", ` "" "*"`, " INBOX (MESSAGES UNSEEN)", ` ("name" NIL)`, " PLAIN =", " 1,3:5 Sent",
 		" 1:* (FLAGS) (CHANGEDSINCE 1 VANISHED)", " 1 (UNCHANGEDSINCE 3) FLAGS a",
+		` (SUBSCRIBED RECURSIVEMATCH) "" (a "b*") RETURN (STATUS (SIZE) CHILDREN)`, " RETURN (SAVE MIN) OR $ UID $",
 	} {
 		for n := range names {
 			if (n+i)%3 == 0 {

@@ -151,6 +151,13 @@ func (c *conn) pending() bool {
 	return c.nFirst > 0 || c.buffers != nil && c.br.Buffered() > 0
 }
 
+// buffered returns the input that was read but not decoded, as far as it is in
+// the decoder's buffer. It is good until the next is decoded.
+func (c *conn) buffered() []byte {
+	input, _ := c.br.Peek(c.br.Buffered()) // what is there can be looked at
+	return input
+}
+
 func (c *conn) beginWaiting() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

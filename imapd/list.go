@@ -2,6 +2,7 @@ package imapd
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 
@@ -9,69 +10,133 @@ import (
 	"mailstead.dev/store"
 )
 
-// LIST, LSUB and STATUS.
+// LIST and LSUB.
 //
-// RFC 3501 sections 6.3.8 to 6.3.10; \HasChildren: RFC 3348; special uses: RFC
-// 6154 section 2; HIGHESTMODSEQ: RFC 7162 section 3.1.7.
+// RFC 3501 sections 6.3.8 and 6.3.9; extended LIST: RFC 5258; \HasChildren: RFC 3348 and
+// RFC 5258 section 4; special uses: RFC 6154 section 2; STATUS in return: RFC 5819.
 
 // lister is what these commands need of the store.
 type lister interface {
 	List(ctx context.Context, u store.User) ([]store.Entry, error)
-	Status(ctx context.Context, u store.User, names []string) (map[string]store.Status, error)
 }
 
 var _ lister = (*store.Store)(nil)
 
-// maxPattern is the longest pattern that is matched, in octets.
-const maxPattern = 2000
+// listOptions is a set of options, of selection or of return.
+type listOptions uint8
 
-// list             = "LIST" [SP list-select-opts] SP mailbox SP list-mailbox [SP list-return-opts]
-// list-select-opts = "(" ["SPECIAL-USE" *(SP "SPECIAL-USE")] ")"
-// list-return-opts = "RETURN" SP "(" [return-option *(SP return-option)] ")"
-// return-option    = "SPECIAL-USE" / "CHILDREN"
-//
-// Of the extended LIST of RFC 5258 this is what SPECIAL-USE needs (RFC 6154
-// section 2). What can be asked for in return is told anyway.
+const (
+	listSubscribed listOptions = 1 << iota
+	listRemote
+	listRecursiveMatch
+	listSpecialUse
+	listChildren
+	listStatus
+)
+
+// The options by name. Of the return options, children and special uses are
+// told anyway; and REMOTE adds nothing where all mailboxes are at home.
+var (
+	selectionOptions = map[string]listOptions{
+		"SUBSCRIBED": listSubscribed, "REMOTE": listRemote, "RECURSIVEMATCH": listRecursiveMatch, "SPECIAL-USE": listSpecialUse,
+	}
+	listReturnOptions = map[string]listOptions{
+		"SUBSCRIBED": listSubscribed, "CHILDREN": listChildren, "SPECIAL-USE": listSpecialUse, "STATUS": listStatus,
+	}
+)
+
+type listCmd struct {
+	patterns []pattern
+	extended bool // in any of three ways, and so nothing special is asked for by "" (RFC 5258 section 3)
+	selects  listOptions
+	returns  listOptions
+	status   []string // items of STATUS to be returned
+}
+
+// list = "LIST" [SP list-select-opts] SP mailbox SP mbox-or-pat [SP list-return-opts]
 func readList(d *wire.Decoder) (run, error) {
 	var c listCmd
 	d.SP()
-	if c.extended = d.Peek() == '('; c.extended {
-		c.specialUse = readOptions(d, "selection", "SPECIAL-USE") > 0
+	if d.Peek() == '(' {
+		c.readSelection(d)
 		d.SP()
 	}
-	c.pattern, c.root = readPattern(d)
+	c.readPatterns(d)
 	if d.TrySP() {
-		c.extended = true
-		if word := d.Keyword(); d.Err() == nil && word != "RETURN" {
-			d.Fail("Expected RETURN instead of %.40s", word)
-		}
-		d.SP()
-		readOptions(d, "return", "SPECIAL-USE", "CHILDREN")
+		c.readReturns(d)
 	}
 	return c.run, d.End()
 }
 
-// readOptions reads a list of options, which must be among known, and returns how many there are.
-func readOptions(d *wire.Decoder, kind string, known ...string) (n int) {
-	d.List(func() {
-		if name := d.Keyword(); d.Err() == nil && !slices.Contains(known, name) {
-			d.Fail("Unknown %s option %.40s", kind, name)
-		}
-		n++
-	})
-	return n
+// list-select-opts = "(" [list-select-opt *(SP list-select-opt)] ")"
+//
+// RECURSIVEMATCH needs one that it can be about, of which there is but SUBSCRIBED
+// (list-select-base-opt of RFC 5258 section 6; SPECIAL-USE is none in RFC 6154 section 6).
+func (c *listCmd) readSelection(d *wire.Decoder) {
+	c.extended = true
+	d.List(func() { c.selects |= readOption(d, "selection", selectionOptions) })
+	if d.Err() == nil && c.selects&listRecursiveMatch != 0 && c.selects&listSubscribed == 0 {
+		d.Fail("RECURSIVEMATCH needs SUBSCRIBED")
+	}
 }
 
-type listCmd struct {
-	pattern    pattern
-	root       bool // nothing but the delimiter is asked for
-	extended   bool // there are options, and so nothing special is asked for by "" (RFC 5258 section 3)
-	specialUse bool // only mailboxes that have one
+// list-return-opts = "RETURN" SP "(" [return-option *(SP return-option)] ")"
+// status-option    = "STATUS" SP status-atts
+func (c *listCmd) readReturns(d *wire.Decoder) {
+	c.extended = true
+	if word := d.Keyword(); d.Err() == nil && word != "RETURN" {
+		d.Fail("Expected RETURN instead of %.40s", word)
+	}
+	d.SP()
+	d.List(func() {
+		option := readOption(d, "return", listReturnOptions)
+		c.returns |= option
+		if option == listStatus {
+			d.SP()
+			c.status = readStatusItems(d)
+		}
+	})
+}
+
+func readOption(d *wire.Decoder, kind string, known map[string]listOptions) listOptions {
+	name := d.Keyword()
+	if d.Err() == nil && known[name] == 0 {
+		d.Fail("Unknown %s option %.40s", kind, name)
+	}
+	return known[name]
+}
+
+// mbox-or-pat = list-mailbox / "(" list-mailbox *(SP list-mailbox) ")"
+//
+// An empty one names nothing, also among others.
+func (c *listCmd) readPatterns(d *wire.Decoder) {
+	reference := d.Mailbox()
+	d.SP()
+	read, octets := 0, 0
+	one := func() {
+		p := readPattern(d, reference)
+		read++
+		if octets += len(p); octets > maxPatterns {
+			d.Fail("Mailbox patterns longer than %d octets together", maxPatterns)
+		}
+		if p != "" {
+			c.patterns = append(c.patterns, p)
+		}
+	}
+	if d.Peek() != '(' {
+		one()
+		return
+	}
+	c.extended = true
+	d.List(one)
+	if d.Err() == nil && read == 0 {
+		d.Fail("A list of mailbox patterns cannot be empty")
+	}
 }
 
 func (c listCmd) run(ctx context.Context, s *session) error {
-	if c.root {
-		if !c.extended {
+	if len(c.patterns) == 0 {
+		if !c.extended { // the delimiter, and the root of the reference, which is "" for all of ours
 			s.writeListed("LIST", `\Noselect`, "")
 		}
 		return nil
@@ -80,23 +145,185 @@ func (c listCmd) run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	for _, n := range tree(entries) {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if c.pattern.matches(n.name) && (!c.specialUse || len(n.specialUse) > 0) {
-			s.writeListed("LIST", n.attributes(), n.name)
-		}
+	chosen, err := c.choose(ctx, tree(entries))
+	if err != nil {
+		return err
+	}
+	status, err := c.statusOf(ctx, s, chosen)
+	if err != nil {
+		return err
+	}
+	for _, n := range chosen {
+		c.tell(s, n, status)
 	}
 	return nil
+}
+
+// choose returns the names to be told: those that match and are selected, and
+// with RECURSIVEMATCH those that match and have a selected one below them that is not told
+// itself (RFC 5258 section 3.3).
+func (c *listCmd) choose(ctx context.Context, all *nameTree) ([]*node, error) {
+	var chosen []*node
+	for _, n := range all.sorted() {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		matches := c.matches(n.name)
+		n.selected = c.selected(n)
+		n.chosen = matches && n.selected
+		if n.selected && c.selects&listRecursiveMatch != 0 {
+			all.markAbove(n)
+		}
+		if matches {
+			chosen = append(chosen, n)
+		}
+	}
+	return slices.DeleteFunc(chosen, func(n *node) bool { return !n.chosen && !n.hidesBelow }), nil
+}
+
+func (c *listCmd) matches(name string) bool {
+	return slices.ContainsFunc(c.patterns, func(p pattern) bool { return p.matches(name) })
+}
+
+// selected tells whether a name is what the selection options ask for: among
+// all that exist, or all that are subscribed.
+func (c *listCmd) selected(n *node) bool {
+	is := n.exists
+	if c.selects&listSubscribed != 0 {
+		is = n.subscribed
+	}
+	return is && (c.selects&listSpecialUse == 0 || len(n.specialUse) > 0)
+}
+
+// statusOf returns what STATUS says of those that are selected, all at once.
+func (c *listCmd) statusOf(ctx context.Context, s *session, chosen []*node) (map[string]store.Status, error) {
+	if c.returns&listStatus == 0 {
+		return nil, nil
+	}
+	var names []string
+	for _, n := range chosen {
+		if n.selected && n.selectable {
+			names = append(names, n.name)
+		}
+	}
+	found, err := s.store.Status(ctx, s.user, names)
+	if err != nil {
+		return nil, err
+	}
+	return found, s.completeStatus(ctx, found, c.status)
+}
+
+// tell tells a name, and behind it its status. A mailbox of which there is none
+// has been deleted meanwhile, and does not exist any more (RFC 5819 section 2).
+func (c *listCmd) tell(s *session, n *node, status map[string]store.Status) {
+	st, ok := status[n.name]
+	if c.returns&listStatus != 0 && n.selected && !ok {
+		n.selectable = false
+	}
+	s.enc.Raw("* LIST (").Raw(c.attributes(n)).Raw(`) "` + delimiter + `" `).Mailbox(n.name)
+	if n.selectedBelow {
+		s.enc.Raw(` ("CHILDINFO" ("SUBSCRIBED"))`)
+	}
+	s.enc.CRLF()
+	if ok {
+		s.writeStatus(n.name, c.status, st)
+	}
+}
+
+// attributes are those of a name. \NonExistent says all that \Noselect does, to
+// those who know it (RFC 5258 section 3).
+func (c *listCmd) attributes(n *node) string {
+	var list []string
+	switch {
+	case n.selectable:
+	case c.extended:
+		list = append(list, `\NonExistent`)
+	default:
+		list = append(list, `\Noselect`)
+	}
+	if n.children {
+		list = append(list, `\HasChildren`)
+	} else {
+		list = append(list, `\HasNoChildren`)
+	}
+	list = append(list, n.specialUse...)
+	if n.subscribed && (c.selects|c.returns)&listSubscribed != 0 {
+		list = append(list, `\Subscribed`)
+	}
+	return strings.Join(list, " ")
+}
+
+// node is a name in the tree of mailboxes.
+type node struct {
+	name       string
+	specialUse []string
+	exists     bool // as a mailbox, or above one
+	selectable bool
+	subscribed bool
+	children   bool
+
+	// Of one LIST:
+	selected      bool
+	chosen        bool // it is told, for itself
+	selectedBelow bool // a name below it is selected,
+	hidesBelow    bool // and is not told
+}
+
+// nameTree has all names that exist or are subscribed, and those above them.
+type nameTree struct{ nodes map[string]*node }
+
+func tree(entries []store.Entry) *nameTree {
+	t := &nameTree{nodes: make(map[string]*node, len(entries))}
+	for _, e := range entries {
+		n := t.at(e.Name)
+		n.exists, n.selectable, n.subscribed, n.specialUse = e.Exists, e.Mailbox != 0, e.Subscribed, e.SpecialUse
+		for parent := above(e.Name); parent != ""; parent = above(parent) {
+			p := t.at(parent)
+			p.children = p.children || e.Exists
+		}
+	}
+	return t
+}
+
+func (t *nameTree) at(name string) *node {
+	n := t.nodes[name]
+	if n == nil {
+		n = &node{name: name}
+		t.nodes[name] = n
+	}
+	return n
+}
+
+func (t *nameTree) sorted() []*node {
+	return slices.SortedFunc(maps.Values(t.nodes), func(a, b *node) int { return strings.Compare(a.name, b.name) })
+}
+
+// markAbove notes a selected name with all that are above it.
+func (t *nameTree) markAbove(n *node) {
+	for parent := above(n.name); parent != ""; parent = above(parent) {
+		p := t.nodes[parent]
+		p.selectedBelow = true
+		p.hidesBelow = p.hidesBelow || !n.chosen
+	}
+}
+
+// above returns the name one level up, "" if there is none.
+func above(name string) string {
+	i := strings.LastIndex(name, delimiter)
+	if i < 0 {
+		return ""
+	}
+	return name[:i]
 }
 
 // lsub = "LSUB" SP mailbox SP list-mailbox
 func readLsub(d *wire.Decoder) (run, error) {
 	d.SP()
-	pattern, root := readPattern(d)
+	reference := d.Mailbox()
+	d.SP()
+	pattern := readPattern(d, reference)
 	return func(ctx context.Context, s *session) error {
-		if root {
+		if pattern == "" {
 			s.writeListed("LSUB", `\Noselect`, "")
 			return nil
 		}
@@ -113,75 +340,6 @@ func readLsub(d *wire.Decoder) (run, error) {
 
 func (s *session) writeListed(response, attributes, name string) {
 	s.enc.Raw("* " + response + " (" + attributes + `) "` + delimiter + `" `).Mailbox(name).CRLF()
-}
-
-// readPattern reads what both commands have. root tells that they ask for
-// nothing but the delimiter, and the root of the reference, which is "" for all of ours.
-func readPattern(d *wire.Decoder) (p pattern, root bool) {
-	reference := d.Mailbox()
-	d.SP()
-	name := d.ListMailbox()
-	if len(reference)+len(name) > maxPattern {
-		d.Fail("Mailbox pattern longer than %d octets", maxPattern)
-	}
-	return newPattern(reference + name), name == ""
-}
-
-// node is a name in the tree of mailboxes.
-type node struct {
-	name       string
-	specialUse []string
-	selectable bool
-	children   bool
-}
-
-// tree returns all names that exist, and those that only have others below them, by name.
-func tree(entries []store.Entry) []*node {
-	nodes := make(map[string]*node, len(entries))
-	var names []*node
-	at := func(name string) *node {
-		n := nodes[name]
-		if n == nil {
-			n = &node{name: name}
-			nodes[name] = n
-			names = append(names, n)
-		}
-		return n
-	}
-	for _, e := range entries {
-		if !e.Exists {
-			continue
-		}
-		n := at(e.Name)
-		n.selectable, n.specialUse = e.Mailbox != 0, e.SpecialUse
-		for parent := above(e.Name); parent != ""; parent = above(parent) {
-			at(parent).children = true
-		}
-	}
-	slices.SortFunc(names, func(a, b *node) int { return strings.Compare(a.name, b.name) })
-	return names
-}
-
-// above returns the name one level up, "" if there is none.
-func above(name string) string {
-	i := strings.LastIndex(name, delimiter)
-	if i < 0 {
-		return ""
-	}
-	return name[:i]
-}
-
-func (n *node) attributes() string {
-	var list []string
-	if !n.selectable {
-		list = append(list, `\Noselect`)
-	}
-	if n.children {
-		list = append(list, `\HasChildren`)
-	} else {
-		list = append(list, `\HasNoChildren`)
-	}
-	return strings.Join(append(list, n.specialUse...), " ")
 }
 
 // listed is a line of LSUB.
@@ -218,126 +376,4 @@ func (p pattern) subscriptions(entries []store.Entry) []listed {
 	}
 	slices.SortFunc(list, func(a, b listed) int { return strings.Compare(a.name, b.name) })
 	return list
-}
-
-// pattern is a mailbox name with wildcards: "*" is anything, "%" is anything
-// but the delimiter. INBOX is matched in any case.
-type pattern string
-
-func newPattern(s string) pattern {
-	var b strings.Builder
-	for i := range len(s) {
-		wild := s[i] == '*' || s[i] == '%'
-		if wild && i > 0 && s[i-1] == s[i] {
-			continue
-		}
-		b.WriteByte(s[i])
-	}
-	return pattern(b.String())
-}
-
-func (p pattern) hasPercent() bool { return strings.Contains(string(p), "%") }
-
-func (p pattern) matches(name string) bool {
-	fold := 0
-	if first, _, _ := strings.Cut(name, delimiter); first == "INBOX" {
-		fold = len(first)
-	}
-	return p.match(name, fold)
-}
-
-// match keeps the set of places in the pattern that the octets of name so far
-// lead to; so it takes no longer than their lengths multiplied. The first fold
-// octets of the name are compared without case.
-func (p pattern) match(name string, fold int) bool {
-	now, next := make([]bool, len(p)+1), make([]bool, len(p)+1)
-	p.enter(now, 0)
-	for i := range len(name) {
-		clear(next)
-		for at, here := range now[:len(p)] {
-			if !here {
-				continue
-			}
-			switch c := p[at]; {
-			case c == '*', c == '%' && name[i] != '/':
-				p.enter(next, at)
-			case c == name[i], i < fold && lower(c) == lower(name[i]):
-				p.enter(next, at+1)
-			}
-		}
-		now, next = next, now
-	}
-	return now[len(p)]
-}
-
-// enter marks a place, and those behind wildcards there, which can stand for nothing.
-func (p pattern) enter(places []bool, at int) {
-	places[at] = true
-	for at < len(p) && (p[at] == '*' || p[at] == '%') {
-		at++
-		places[at] = true
-	}
-}
-
-func lower(c byte) byte {
-	if c >= 'A' && c <= 'Z' {
-		return c + 'a' - 'A'
-	}
-	return c
-}
-
-// statusItems are the items of STATUS, and what they are of a mailbox.
-var statusItems = map[string]func(store.Status) uint64{
-	"MESSAGES":      func(s store.Status) uint64 { return uint64(s.Counts.Messages) },
-	"RECENT":        func(s store.Status) uint64 { return uint64(s.Recent) },
-	"UIDNEXT":       func(s store.Status) uint64 { return uint64(s.UIDNext) },
-	"UIDVALIDITY":   func(s store.Status) uint64 { return uint64(s.UIDValidity) },
-	"UNSEEN":        func(s store.Status) uint64 { return uint64(s.Counts.Unseen) },
-	"HIGHESTMODSEQ": func(s store.Status) uint64 { return uint64(max(s.HighestModSeq, 1)) },
-}
-
-// status = "STATUS" SP mailbox SP "(" status-att *(SP status-att) ")"
-func readStatus(d *wire.Decoder) (run, error) {
-	c := statusCmd{}
-	d.SP()
-	c.name = d.Mailbox()
-	d.SP()
-	d.List(func() {
-		item := d.Keyword()
-		if statusItems[item] == nil {
-			d.Fail("Unknown STATUS item %.40s", item)
-		}
-		c.items = append(c.items, item)
-	})
-	if len(c.items) == 0 {
-		d.Fail("STATUS needs an item")
-	}
-	return c.run, d.End()
-}
-
-type statusCmd struct {
-	name  string
-	items []string
-}
-
-func (c statusCmd) run(ctx context.Context, s *session) error {
-	found, err := s.store.Status(ctx, s.user, []string{c.name})
-	if err != nil {
-		return err
-	}
-	status, ok := found[c.name]
-	if !ok {
-		return store.ErrNotExist
-	}
-	if slices.Contains(c.items, "HIGHESTMODSEQ") {
-		s.enableCondstore()
-	}
-	s.enc.Raw("* STATUS ").Mailbox(c.name)
-	sep := " ("
-	for _, item := range c.items {
-		s.enc.Raw(sep).Raw(item).SP().Number(statusItems[item](status))
-		sep = " "
-	}
-	s.enc.Raw(")").CRLF()
-	return nil
 }

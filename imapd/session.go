@@ -28,6 +28,7 @@ type session struct {
 
 	selected *selected      // in selectedState
 	appendTo *store.Mailbox // what the last APPEND opened
+	ahead    statusAhead
 
 	// Of the command that runs:
 	tag      string

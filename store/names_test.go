@@ -200,6 +200,9 @@ func TestStatusAndRecent(t *testing.T) {
 		if err != nil || len(all) != 2 {
 			t.Fatalf("status of %d mailboxes, %v", len(all), err)
 		}
+		if err := s.CountRecent(t.Context(), u, all); err != nil {
+			t.Fatal(err)
+		}
 		return all["inbox"]
 	}
 	got := status()

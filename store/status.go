@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -18,12 +17,15 @@ type Status struct {
 	UIDNext       id.UID
 	HighestModSeq id.ModSeq
 	Counts        view.Counts
-	Recent        int64 // messages that no session has been told as \Recent
+	Recent        int64 // messages that no session has been told as \Recent; from CountRecent
 	MailboxID     id.Object
+
+	mailbox   id.Mailbox
+	recentUID id.UID // the first that no session has been told
 }
 
 // Status returns the figures of several mailboxes, by the names asked for, with
-// one query; those that do not exist are missing.
+// one query; those that do not exist are missing. Recent is left to CountRecent.
 func (s *Store) Status(ctx context.Context, u User, names []string) (map[string]Status, error) {
 	const query = `
 		SELECT name, mailbox_id, uidvalidity, uidnext, highestmodseq, objectid, recent_uid,
@@ -40,25 +42,19 @@ func (s *Store) Status(ctx context.Context, u User, names []string) (map[string]
 		}
 	}
 	result := make(map[string]Status, len(names))
-	var recent []unclaimed
 	err := s.read(ctx, u.Tenant, func(b *pgx.Batch) {
-		recent = nil
+		clear(result)
 		b.Queue(query, u.Tenant, u.Account, valid).Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				var name string
-				var r unclaimed
 				var st Status
-				err := rows.Scan(&name, &r.mailbox, &st.UIDValidity, &st.UIDNext, &st.HighestModSeq, &st.MailboxID, &r.first,
+				err := rows.Scan(&name, &st.mailbox, &st.UIDValidity, &st.UIDNext, &st.HighestModSeq, &st.MailboxID, &st.recentUID,
 					&st.Counts.Messages, &st.Counts.Unseen, &st.Counts.Deleted, &st.Counts.Bytes, &st.Counts.DeletedBytes)
 				if err != nil {
 					return err
 				}
 				for _, n := range asked[name] {
 					result[n] = st
-				}
-				if r.first < st.UIDNext && st.Counts.Messages > 0 {
-					r.names = asked[name]
-					recent = append(recent, r)
 				}
 			}
 			return rows.Err()
@@ -67,35 +63,26 @@ func (s *Store) Status(ctx context.Context, u User, names []string) (map[string]
 	if err != nil {
 		return nil, fmt.Errorf("status: %w", err)
 	}
-	for _, r := range recent {
-		if err := s.countRecent(ctx, u, r, result); err != nil {
-			return nil, err
-		}
-	}
 	return result, nil
 }
 
-// unclaimed is a mailbox with UIDs from first on that no session has been told of.
-type unclaimed struct {
-	mailbox id.Mailbox
-	first   id.UID
-	names   []string
-}
-
-// countRecent counts the messages that are \Recent to the next session: the
-// row only knows the first of their UIDs, and some may have been expunged.
-func (s *Store) countRecent(ctx context.Context, u User, r unclaimed, result map[string]Status) error {
-	v, err := s.currentView(ctx, viewKey{u.Tenant, r.mailbox})
-	if errors.Is(err, ErrNotExist) {
-		return nil // deleted since: the row was the last of it
-	}
-	if err != nil {
-		return err
-	}
-	for _, name := range slices.Compact(r.names) {
-		st := result[name]
-		st.Recent = int64(v.Len() - v.UIDs().Rank(r.first-1))
-		result[name] = st
+// CountRecent counts the messages that are \Recent to the next session, of each
+// of the mailboxes: their rows only know the first UID of them, and some may have
+// been expunged. So it takes the view of each that has any.
+func (s *Store) CountRecent(ctx context.Context, u User, of map[string]Status) error {
+	for name, st := range of {
+		if st.recentUID >= st.UIDNext || st.Counts.Messages == 0 {
+			continue
+		}
+		v, err := s.currentView(ctx, viewKey{u.Tenant, st.mailbox})
+		if errors.Is(err, ErrNotExist) {
+			continue // deleted since: the row was the last of it
+		}
+		if err != nil {
+			return fmt.Errorf("count recent messages: %w", err)
+		}
+		st.Recent = int64(v.Len() - v.UIDs().Rank(st.recentUID-1))
+		of[name] = st
 	}
 	return nil
 }

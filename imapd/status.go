@@ -1,0 +1,157 @@
+package imapd
+
+// STATUS.
+//
+// RFC 3501 section 6.3.10; HIGHESTMODSEQ: RFC 7162 section 3.1.7; SIZE: RFC 8438.
+// LIST has it too, of all mailboxes that it names (RFC 5819).
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"slices"
+
+	"mailstead.dev/imapd/wire"
+	"mailstead.dev/store"
+)
+
+// statusReader is what STATUS needs of the store.
+type statusReader interface {
+	Status(ctx context.Context, u store.User, names []string) (map[string]store.Status, error)
+	CountRecent(ctx context.Context, u store.User, of map[string]store.Status) error
+}
+
+var _ statusReader = (*store.Store)(nil)
+
+// statusItems are the items of STATUS, and what they are of a mailbox.
+var statusItems = map[string]func(store.Status) uint64{
+	"MESSAGES":      func(s store.Status) uint64 { return uint64(s.Counts.Messages) },
+	"RECENT":        func(s store.Status) uint64 { return uint64(s.Recent) },
+	"UIDNEXT":       func(s store.Status) uint64 { return uint64(s.UIDNext) },
+	"UIDVALIDITY":   func(s store.Status) uint64 { return uint64(s.UIDValidity) },
+	"UNSEEN":        func(s store.Status) uint64 { return uint64(s.Counts.Unseen) },
+	"SIZE":          func(s store.Status) uint64 { return uint64(s.Counts.Bytes) },
+	"HIGHESTMODSEQ": func(s store.Status) uint64 { return uint64(max(s.HighestModSeq, 1)) },
+}
+
+// status = "STATUS" SP mailbox SP status-atts
+func readStatus(d *wire.Decoder) (run, error) {
+	c, err := readStatusCmd(d)
+	return c.run, err
+}
+
+func readStatusCmd(d *wire.Decoder) (c statusCmd, err error) {
+	d.SP()
+	c.name = d.Mailbox()
+	d.SP()
+	c.items = readStatusItems(d)
+	return c, d.End()
+}
+
+// status-atts = "(" status-att *(SP status-att) ")"
+func readStatusItems(d *wire.Decoder) (items []string) {
+	d.List(func() {
+		item := d.Keyword()
+		if statusItems[item] == nil {
+			d.Fail("Unknown STATUS item %.40s", item)
+		}
+		items = append(items, item)
+	})
+	if len(items) == 0 {
+		d.Fail("STATUS needs an item")
+	}
+	return items
+}
+
+type statusCmd struct {
+	name  string
+	items []string
+}
+
+func (c statusCmd) run(ctx context.Context, s *session) error {
+	status, err := s.nextStatus(ctx, c.name)
+	if err != nil {
+		return err
+	}
+	found := map[string]store.Status{c.name: status}
+	if err := s.completeStatus(ctx, found, c.items); err != nil {
+		return err
+	}
+	s.writeStatus(c.name, c.items, found[c.name])
+	return nil
+}
+
+// statusAhead are the answers to STATUS commands that are yet to be read.
+type statusAhead struct {
+	found map[string]store.Status
+	left  int // commands
+}
+
+// nextStatus returns the figures of a mailbox. Where the commands that follow
+// are STATUS too, as far as they have come already, one query finds those of all.
+// None of them can tell in which order they were answered (RFC 9051 section 5.5), and
+// each answer is newer than its command.
+func (s *session) nextStatus(ctx context.Context, name string) (store.Status, error) {
+	if s.ahead.left == 0 {
+		next := statusNames(s.buffered(), s.limits)
+		found, err := s.store.Status(ctx, s.user, append(next, name))
+		if err != nil {
+			return store.Status{}, err
+		}
+		s.ahead = statusAhead{found, len(next) + 1}
+	}
+	status, ok := s.ahead.found[name]
+	if s.ahead.left--; s.ahead.left == 0 {
+		s.ahead = statusAhead{}
+	}
+	if !ok {
+		return store.Status{}, store.ErrNotExist
+	}
+	return status, nil
+}
+
+// statusNames returns the mailboxes of the STATUS commands that input begins
+// with, each whole and right, so that just these commands are run next.
+func statusNames(input []byte, limits wire.DecoderOptions) (names []string) {
+	if len(input) == 0 {
+		return nil
+	}
+	limits.Continue = nil // what a client waits to send is not there
+	d := wire.NewDecoder(bufio.NewReaderSize(bytes.NewReader(input), len(input)), limits)
+	for {
+		d.Tag()
+		d.SP()
+		if d.Keyword() != "STATUS" {
+			return names
+		}
+		c, err := readStatusCmd(d)
+		if err != nil {
+			return names
+		}
+		names = append(names, c.name)
+	}
+}
+
+// completeStatus adds what takes more than the query for all: what has to be counted.
+func (s *session) completeStatus(ctx context.Context, found map[string]store.Status, items []string) error {
+	if slices.Contains(items, "RECENT") {
+		if err := s.store.CountRecent(ctx, s.user, found); err != nil {
+			return err
+		}
+	}
+	if slices.Contains(items, "HIGHESTMODSEQ") {
+		s.enableCondstore()
+	}
+	return nil
+}
+
+// mailbox-data =/ "STATUS" SP mailbox SP "(" [status-att-list] ")"
+func (s *session) writeStatus(name string, items []string, status store.Status) {
+	s.enc.Raw("* STATUS ").Mailbox(name)
+	sep := " ("
+	for _, item := range items {
+		s.enc.Raw(sep).Raw(item).SP().Number(statusItems[item](status))
+		sep = " "
+	}
+	s.enc.Raw(")").CRLF()
+}
