@@ -2,11 +2,11 @@ package imapd
 
 // APPEND.
 //
-// RFC 3501 section 6.3.11; APPENDUID and TRYCREATE: RFC 4315 section 3.
+// RFC 3501 section 6.3.11; several messages: RFC 3502; APPENDUID and TRYCREATE: RFC 4315 section 3.
 //
-// The literal streams into the store while it comes. What is refused is refused
+// Literals stream into the store while they come. What is refused is refused
 // before it is sent, or passed over; nothing is added before the command was
-// read to its end.
+// read to its end, and then all messages or none.
 
 import (
 	"context"
@@ -32,82 +32,71 @@ var _ appender = (*store.Store)(nil)
 
 type appendCmd struct {
 	dest  string
+	first appendMessage
+}
+
+// appendMessage is what stands before the literal of a message.
+type appendMessage struct {
 	flags flagSet
 	date  time.Time
 }
 
-// append = "APPEND" SP mailbox [SP flag-list] [SP date-time] SP literal
+// append = "APPEND" SP mailbox 1*append-message
 //
-// It reads up to the literal, and run reads the rest.
+// It reads up to the first literal, and run reads the rest.
 func readAppend(d *wire.Decoder) (run, error) {
 	var c appendCmd
 	d.SP()
 	c.dest = d.Mailbox()
 	d.SP()
-	if d.Peek() == '(' {
-		c.flags = readFlags(d, d.FlagList())
-		d.SP()
-	}
-	if d.Peek() == '"' {
-		c.date = d.DateTime()
-		d.SP()
-	}
+	c.first = readAppendMessage(d)
 	return c.run, d.Err()
 }
 
+// append-message = SP [flag-list SP] [date-time SP] literal
+//
+// It begins behind the first space, and ends before the literal.
+func readAppendMessage(d *wire.Decoder) (m appendMessage) {
+	if d.Peek() == '(' {
+		m.flags = readFlags(d, d.FlagList())
+		d.SP()
+	}
+	if d.Peek() == '"' {
+		m.date = d.DateTime()
+		d.SP()
+	}
+	return m
+}
+
 func (c appendCmd) run(ctx context.Context, s *session) error {
-	var dest *store.Mailbox
-	r, _ := s.dec.Literal(func(size int64, waits bool) (err error) {
-		if waits {
-			s.appendTo = nil // what would be refused in the end is refused now
+	in := arriving{s: s, name: c.dest}
+	defer in.close()
+	for m := c.first; ; m = readAppendMessage(s.dec) {
+		if err := in.receive(ctx, m); err != nil {
+			return err
 		}
-		switch dest, err = s.openForAppend(ctx, c.dest); {
-		case err != nil:
-			return tryCreate(err)
-		case size > s.store.MaxMessage():
-			return store.ErrTooBig
-		case size == 0:
-			return no("", "The message is empty")
+		if !s.dec.TrySP() {
+			break
 		}
-		return nil
-	})
-	if err := s.dec.Err(); err != nil {
-		return err
 	}
-	content, err := s.store.Receive(ctx, dest.Tenant, r)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err := content.Close(); err != nil {
-			s.log.Warn("closing a received message failed", "err", err)
-		}
-	}()
-	if c := s.dec.Peek(); c != 0 {
+	if s.dec.Peek() != 0 {
 		s.dec.Fail("Expected the end of the line behind the message")
 	}
 	if err := s.dec.Err(); err != nil {
 		return err
 	}
-	appended, err := c.append(ctx, dest, content)
+	appended, err := in.append(ctx)
 	if errors.Is(err, store.ErrNotExist) { // what was opened has been deleted, renamed or shared otherwise
 		s.appendTo = nil
-		if dest, err = s.openForAppend(ctx, c.dest); err == nil {
-			appended, err = c.append(ctx, dest, content)
+		if in.dest, err = s.openForAppend(ctx, c.dest); err == nil {
+			appended, err = in.append(ctx)
 		}
 	}
 	if err != nil {
 		return tryCreate(err)
 	}
 	s.ok("APPENDUID "+strconv.FormatUint(uint64(appended.UIDValidity), 10)+" "+appended.UIDs.String(), "Appended")
-	return s.arrived(ctx, dest)
-}
-
-func (c appendCmd) append(ctx context.Context, dest *store.Mailbox, content *store.Content) (store.Appended, error) {
-	flags := c.flags.allowed(dest.Rights)
-	return dest.Append(ctx, store.Incoming{
-		Content: content, Flags: flags.system, Keywords: flags.keywords, InternalDate: c.date,
-	})
+	return s.arrived(ctx, in.dest)
 }
 
 // openForAppend opens a mailbox, or takes what the last APPEND to the same name
@@ -121,4 +110,81 @@ func (s *session) openForAppend(ctx context.Context, name string) (*store.Mailbo
 	m, err := s.store.Open(ctx, s.user, name, acl.Insert)
 	s.appendTo = m
 	return m, err
+}
+
+// arriving are the messages of one APPEND, as they come.
+type arriving struct {
+	s        *session
+	name     string
+	dest     *store.Mailbox // from the first literal on
+	messages []received
+	size     int64 // octets of all, wherever they are
+	weight   int64 // octets in memory
+}
+
+type received struct {
+	appendMessage
+	content *store.Content
+}
+
+// maxAppendSize is how many times as large as the largest message those of one APPEND can be together.
+const maxAppendSize = 4
+
+// receive reads a message.
+func (in *arriving) receive(ctx context.Context, m appendMessage) error {
+	literal, size := in.s.dec.Literal(func(size int64, waits bool) error { return in.accept(ctx, size, waits) })
+	if err := in.s.dec.Err(); err != nil {
+		return err
+	}
+	content, err := in.s.store.Receive(ctx, in.dest.Tenant, literal)
+	if err != nil {
+		return err
+	}
+	in.messages = append(in.messages, received{m, content})
+	in.size += size
+	in.weight += content.Weight()
+	return nil
+}
+
+// accept tells whether a message of the size is taken. An empty one cancels the
+// command (RFC 3502 section 6.3.11).
+func (in *arriving) accept(ctx context.Context, size int64, waits bool) (err error) {
+	if in.dest == nil {
+		if waits {
+			in.s.appendTo = nil // what would be refused in the end is refused now
+		}
+		if in.dest, err = in.s.openForAppend(ctx, in.name); err != nil {
+			return tryCreate(err)
+		}
+	}
+	largest := in.s.store.MaxMessage()
+	switch {
+	case size > largest:
+		return store.ErrTooBig
+	case size == 0:
+		return no("", "The message is empty")
+	case in.weight >= in.s.server.o.MaxAppend, in.size+size > maxAppendSize*largest:
+		return no("LIMIT", "Too much for one command: append fewer messages at once")
+	}
+	return nil
+}
+
+// append adds all messages or none.
+func (in *arriving) append(ctx context.Context) (store.Appended, error) {
+	var messages []store.Incoming
+	for _, m := range in.messages {
+		flags := m.flags.allowed(in.dest.Rights)
+		messages = append(messages, store.Incoming{
+			Content: m.content, Flags: flags.system, Keywords: flags.keywords, InternalDate: m.date,
+		})
+	}
+	return in.dest.Append(ctx, messages...)
+}
+
+func (in *arriving) close() {
+	for _, m := range in.messages {
+		if err := m.content.Close(); err != nil {
+			in.s.log.Warn("closing a received message failed", "err", err)
+		}
+	}
 }

@@ -35,6 +35,7 @@ var capabilities = []struct {
 	{"LIST-EXTENDED", "RFC 5258", anytime},
 	{"LIST-STATUS", "RFC 5819", anytime},
 	{"STATUS=SIZE", "RFC 8438", anytime},
+	{"MULTIAPPEND", "RFC 3502", anytime},
 }
 
 func anytime(*session) bool              { return true }

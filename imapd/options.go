@@ -43,6 +43,7 @@ type Options struct {
 
 	MaxLine    int   // octets of a command without its literals; 64 KiB by default
 	MaxLiteral int64 // octets of a literal that is not a message; 64 KiB by default
+	MaxAppend  int64 // octets in memory of the messages of one APPEND, when another is taken; 16 MiB by default
 }
 
 func (o Options) withDefaults() Options {
@@ -61,6 +62,7 @@ func (o Options) withDefaults() Options {
 	o.LoginDelay = cmp.Or(o.LoginDelay, time.Second)
 	o.MaxLine = cmp.Or(o.MaxLine, 64<<10)
 	o.MaxLiteral = cmp.Or(o.MaxLiteral, 64<<10)
+	o.MaxAppend = cmp.Or(o.MaxAppend, 16<<20)
 	return o
 }
 

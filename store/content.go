@@ -34,6 +34,11 @@ type Content struct {
 // encodedMeta returns the stored form of Meta.
 func (c *Content) encodedMeta() []byte { return c.meta }
 
+// Weight returns how many octets of memory c takes, about.
+func (c *Content) Weight() int64 {
+	return int64(500 + c.Meta.Weight() + len(c.meta) + cap(c.staged))
+}
+
 // Close drops the content; what is not yet part of a mailbox is forgotten. An
 // object that was put for nothing is found by its intent, and collected.
 func (c *Content) Close() error {

@@ -218,6 +218,7 @@ func (d *Decoder) Literal(accept func(size int64, waits bool) error) (r io.Reade
 		return eof{}, 0
 	}
 	d.resume()
+	d.line = 0 // of several messages that one command appends, each has a line
 	d.stream = &literalReader{d: d, left: size}
 	return d.stream, size
 }
