@@ -36,6 +36,7 @@ var capabilities = []struct {
 	{"LIST-STATUS", "RFC 5819", anytime},
 	{"STATUS=SIZE", "RFC 8438", anytime},
 	{"MULTIAPPEND", "RFC 3502", anytime},
+	{"OBJECTID", "RFC 8474", anytime},
 }
 
 func anytime(*session) bool              { return true }

@@ -4,7 +4,7 @@ package imapd
 //
 // RFC 3501 section 6.4.5; CHANGEDSINCE and MODSEQ: RFC 7162 section 3.1.4;
 // VANISHED: RFC 7162 section 3.2.6; of messages that are gone: RFC 2180 section
-// 4.1. The grammar of sections is in
+// 4.1; EMAILID and THREADID: RFC 8474 section 5. The grammar of sections is in
 // fetch_section.go, how they are sent in fetch_body.go.
 
 import (
@@ -62,9 +62,11 @@ const (
 	itemBody
 	itemBodyStructure
 	itemSection
+	itemEmailID
+	itemThreadID
 
-	// ofMeta are the items that need what was kept of the parsed message.
-	ofMeta = itemEnvelope | itemBody | itemBodyStructure | itemSection
+	// ofEmail are the items that need what was kept of the message on its arrival.
+	ofEmail = itemEnvelope | itemBody | itemBodyStructure | itemSection | itemEmailID | itemThreadID
 )
 
 // plainItems are the items that are nothing but a name.
@@ -76,6 +78,8 @@ var plainItems = map[string]itemKind{
 	"MODSEQ":        itemModSeq,
 	"ENVELOPE":      itemEnvelope,
 	"BODYSTRUCTURE": itemBodyStructure,
+	"EMAILID":       itemEmailID,
+	"THREADID":      itemThreadID,
 }
 
 // macros stand for several items, and only alone (RFC 3501 section 6.4.5).

@@ -115,8 +115,8 @@ func (f *fetcher) messages(uids view.UIDSet) iter.Seq[view.Message] {
 func (f *fetcher) fetch(ctx context.Context, uids view.UIDSet) error {
 	var err error
 	switch {
-	case f.needsMeta():
-		err = f.fetchWithMeta(ctx, uids)
+	case f.needsEmails():
+		err = f.fetchWithEmails(ctx, uids)
 	default:
 		err = f.fetchFromView(ctx, uids)
 	}
@@ -127,10 +127,10 @@ func (f *fetcher) fetch(ctx context.Context, uids view.UIDSet) error {
 	return err
 }
 
-// needsMeta tells whether more is asked for than the view knows, or the whole message.
-func (f *fetcher) needsMeta() bool {
+// needsEmails tells whether more is asked for than the view knows, or the whole message.
+func (f *fetcher) needsEmails() bool {
 	for _, item := range f.items {
-		if item.kind&ofMeta != 0 && !(item.kind == itemSection && item.section.whole()) {
+		if item.kind&ofEmail != 0 && !(item.kind == itemSection && item.section.whole()) {
 			return true
 		}
 	}
@@ -181,12 +181,12 @@ func (f *fetcher) fetchContents(ctx context.Context, messages []view.Message, em
 		for ; messages[i].Email != email; i++ {
 			f.gone = true
 		}
-		var meta *message.Meta
+		var kept *store.Email
 		if emails != nil {
-			meta = emails[i].Meta
+			kept = &emails[i]
 		}
 		f.content = content
-		err := f.message(ctx, &messages[i], meta)
+		err := f.message(ctx, &messages[i], kept)
 		i++
 		return err
 	})
@@ -195,8 +195,8 @@ func (f *fetcher) fetchContents(ctx context.Context, messages []view.Message, em
 	return err
 }
 
-// fetchWithMeta answers what needs the parsed message.
-func (f *fetcher) fetchWithMeta(ctx context.Context, uids view.UIDSet) error {
+// fetchWithEmails answers what needs what was kept of the message on its arrival.
+func (f *fetcher) fetchWithEmails(ctx context.Context, uids view.UIDSet) error {
 	return f.s.selected.eachBatch(ctx, f.messages(uids), func(b emailsOf) error { return f.fetchBatch(ctx, b) })
 }
 
@@ -209,15 +209,19 @@ func (f *fetcher) fetchBatch(ctx context.Context, b emailsOf) error {
 			f.gone = true
 			continue
 		}
-		if err := f.message(ctx, &b.messages[i], b.emails[i].Meta); err != nil {
+		if err := f.message(ctx, &b.messages[i], &b.emails[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// message puts together the response for one message. meta is nil where it is not needed.
-func (f *fetcher) message(ctx context.Context, m *view.Message, meta *message.Meta) error {
+// message puts together the response for one message. email is nil where it is not needed.
+func (f *fetcher) message(ctx context.Context, m *view.Message, email *store.Email) error {
+	var meta *message.Meta
+	if email != nil {
+		meta = email.Meta
+	}
 	start := len(f.buf)
 	f.partly = false
 	f.begin(m)
@@ -226,7 +230,7 @@ func (f *fetcher) message(ctx context.Context, m *view.Message, meta *message.Me
 			f.buf = append(f.buf, ' ')
 		}
 		if item.kind != itemSection {
-			f.item(item.kind, m, meta)
+			f.item(item.kind, m, email)
 			continue
 		}
 		if err := f.section(ctx, item.section, m, meta); err != nil {
@@ -282,7 +286,7 @@ func (f *fetcher) begin(m *view.Message) {
 }
 
 // item puts one data item, which is no section, into the response.
-func (f *fetcher) item(kind itemKind, m *view.Message, meta *message.Meta) {
+func (f *fetcher) item(kind itemKind, m *view.Message, email *store.Email) {
 	switch kind {
 	case itemUID:
 		f.buf = append(f.buf, "UID "...)
@@ -300,14 +304,25 @@ func (f *fetcher) item(kind itemKind, m *view.Message, meta *message.Meta) {
 		f.buf = f.s.appendModSeq(f.buf, m)
 	case itemEnvelope:
 		f.buf = append(f.buf, "ENVELOPE "...)
-		f.buf = appendEnvelope(f.buf, &meta.Envelope)
+		f.buf = appendEnvelope(f.buf, &email.Meta.Envelope)
 	case itemBody:
 		f.buf = append(f.buf, "BODY "...)
-		f.buf = appendBodyStructure(f.buf, meta.Root, false)
+		f.buf = appendBodyStructure(f.buf, email.Meta.Root, false)
 	case itemBodyStructure:
 		f.buf = append(f.buf, "BODYSTRUCTURE "...)
-		f.buf = appendBodyStructure(f.buf, meta.Root, true)
+		f.buf = appendBodyStructure(f.buf, email.Meta.Root, true)
+	case itemEmailID:
+		f.objectID("EMAILID", email.EmailID)
+	case itemThreadID:
+		f.objectID("THREADID", email.ThreadID)
 	}
+}
+
+func (f *fetcher) objectID(item string, object id.Object) {
+	f.buf = append(f.buf, item...)
+	f.buf = append(f.buf, " ("...)
+	f.buf = append(f.buf, object...)
+	f.buf = append(f.buf, ')')
 }
 
 // section puts a section into the response: NIL where there is no such part.

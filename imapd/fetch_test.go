@@ -19,7 +19,7 @@ func decoderOf(line string) *wire.Decoder {
 func describeFetch(c fetchCmd) string {
 	names := map[itemKind]string{
 		itemUID: "UID", itemFlags: "FLAGS", itemInternalDate: "INTERNALDATE", itemSize: "SIZE",
-		itemModSeq: "MODSEQ", itemEnvelope: "ENVELOPE", itemBody: "BODY", itemBodyStructure: "BODYSTRUCTURE",
+		itemModSeq: "MODSEQ", itemEnvelope: "ENVELOPE", itemBody: "BODY", itemBodyStructure: "BODYSTRUCTURE", itemEmailID: "EMAILID", itemThreadID: "THREADID",
 	}
 	var words []string
 	for _, item := range c.items {
@@ -49,6 +49,7 @@ func TestReadFetch(t *testing.T) {
 		{true, " 1 (FLAGS UID)", "FLAGS, UID"},
 		{true, " 1 FLAGS", "UID, FLAGS"},
 		{false, " 1 (BODY BODYSTRUCTURE)", "BODY, BODYSTRUCTURE"},
+		{false, " 1 (emailid ThreadID EMAILID)", "EMAILID, THREADID"},
 		{false, " 1 BODY[]", "BODY[]"},
 		{false, " 1 BODY.PEEK[]", "BODY[] peek"},
 		{false, " 1 (BODY[] BODY.PEEK[])", "BODY[]"},

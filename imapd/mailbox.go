@@ -10,7 +10,7 @@ import (
 
 // CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE and NAMESPACE.
 //
-// RFC 3501 sections 6.3.3 to 6.3.7; NAMESPACE: RFC 2342.
+// RFC 3501 sections 6.3.3 to 6.3.7; NAMESPACE: RFC 2342; MAILBOXID: RFC 8474 section 4.1.
 
 // delimiter separates the levels of mailbox names.
 const delimiter = "/"
@@ -34,10 +34,17 @@ func readCreate(d *wire.Decoder) (run, error) {
 	d.SP()
 	name := d.Mailbox()
 	return func(ctx context.Context, s *session) error {
-		_, err := s.store.Create(ctx, s.user, name, nil)
-		return err
+		m, err := s.store.Create(ctx, s.user, name, nil)
+		if err != nil {
+			return err
+		}
+		s.ok(mailboxID(m), "")
+		return nil
 	}, d.End()
 }
+
+// mailboxID is the response code with the identifier of a mailbox.
+func mailboxID(m *store.Mailbox) string { return "MAILBOXID (" + string(m.ObjectID) + ")" }
 
 // delete = "DELETE" SP mailbox
 func readDelete(d *wire.Decoder) (run, error) {

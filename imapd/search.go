@@ -3,7 +3,8 @@ package imapd
 // SEARCH and UID SEARCH: how they are read and answered. What a key matches is
 // in search_eval.go.
 //
-// RFC 3501 section 6.4.4; MODSEQ: RFC 7162 section 3.1.5; RETURN: RFC 4731; SAVE: RFC 5182.
+// RFC 3501 section 6.4.4; MODSEQ: RFC 7162 section 3.1.5; RETURN: RFC 4731; SAVE: RFC 5182;
+// EMAILID and THREADID: RFC 8474 section 6.
 
 import (
 	"context"
@@ -52,6 +53,7 @@ type searchKey struct {
 	day     int   // of date keys, as dayOf tells it
 	number  int64 // of LARGER, SMALLER and MODSEQ
 	query   int   // of opText: index of queries
+	object  id.Object
 
 	// Set by resolve, for one view:
 	uids view.UIDSet
@@ -76,10 +78,12 @@ const (
 	opLarger
 	opSmaller
 	opModSeq
-	// What follows needs the parsed message.
+	// What follows needs what was kept of the message on its arrival.
 	opSentBefore
 	opSentOn
 	opSentSince
+	opEmailID
+	opThreadID
 	opText
 )
 
@@ -258,6 +262,12 @@ func (r *searchReader) named(name string) *searchKey {
 	case "UID":
 		d.SP()
 		k.op, k.set = opSet, readMessageSet(d, true)
+	case "EMAILID", "THREADID":
+		d.SP()
+		k.op, k.object = opEmailID, id.Object(d.ObjectID())
+		if name == "THREADID" {
+			k.op = opThreadID
+		}
 	case "KEYWORD", "UNKEYWORD":
 		d.SP()
 		return r.keyword(k, name == "UNKEYWORD")

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"mailstead.dev/index"
+	"mailstead.dev/store"
 	"mailstead.dev/store/id"
 	"mailstead.dev/store/message"
 	"mailstead.dev/store/view"
@@ -39,7 +40,7 @@ func truthOf(b bool) truth {
 
 // evidence is what has been read of a message beyond the view, nil for nothing.
 type evidence struct {
-	meta    *message.Meta
+	email   *store.Email
 	found   []bool // answers to the queries
 	settled []bool // which of them are known; nil: all
 }
@@ -95,12 +96,12 @@ func (c *searchCmd) searchBatch(ctx context.Context, sel *selected, matcher *ind
 	var open []int // those whose content decides
 	var ids []id.Email
 	for i := range b.messages {
-		m, meta := &b.messages[i], b.emails[i].Meta
-		if meta == nil {
+		m, email := &b.messages[i], &b.emails[i]
+		if email.Meta == nil {
 			continue
 		}
-		known := evidence{meta: meta}
-		known.found, known.settled = matcher.FromMeta(meta)
+		known := evidence{email: email}
+		known.found, known.settled = matcher.FromMeta(email.Meta)
 		switch c.key.eval(m, sel.recent, &known) {
 		case isTrue:
 			matches[i] = true
@@ -119,14 +120,14 @@ func (c *searchCmd) searchBatch(ctx context.Context, sel *selected, matcher *ind
 		}
 		i := open[0]
 		open = open[1:]
-		m, meta := &b.messages[i], b.emails[i].Meta
+		m, kept := &b.messages[i], &b.emails[i]
 		g.Go(func() (err error) {
 			defer recovered(&err)
-			found, err := matcher.Match(ctx, meta, func() (message.Reader, error) { return content, nil })
+			found, err := matcher.Match(ctx, kept.Meta, func() (message.Reader, error) { return content, nil })
 			if isExpunged(err) {
 				return nil
 			}
-			matches[i] = err == nil && c.key.eval(m, sel.recent, &evidence{meta: meta, found: found}) == isTrue
+			matches[i] = err == nil && c.key.eval(m, sel.recent, &evidence{email: kept, found: found}) == isTrue
 			return err
 		})
 		return nil
@@ -233,8 +234,13 @@ func (k *searchKey) eval(m *view.Message, recent view.UIDSet, known *evidence) t
 	switch {
 	case known == nil:
 		return isOpen
+	case k.op == opEmailID:
+		return truthOf(known.email.EmailID == k.object)
+	case k.op == opThreadID:
+		return truthOf(known.email.ThreadID == k.object)
 	case k.op != opText:
-		return truthOf(!known.meta.SentDate.IsZero() && k.compareDay(known.meta.SentDate, k.op-opSentBefore))
+		sent := known.email.Meta.SentDate
+		return truthOf(!sent.IsZero() && k.compareDay(sent, k.op-opSentBefore))
 	case known.settled != nil && !known.settled[k.query]:
 		return isOpen
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"mailstead.dev/index"
+	"mailstead.dev/store"
 	"mailstead.dev/store/message"
 	"mailstead.dev/store/view"
 )
@@ -16,7 +17,7 @@ func describeKey(c *searchCmd, k *searchKey) string {
 	names := map[searchOp]string{
 		opAnd: "and", opOr: "or", opNot: "not", opAll: "all", opFlags: "flags", opUnflags: "unflags", opRecent: "recent",
 		opBefore: "before", opOn: "on", opSince: "since", opLarger: "larger", opSmaller: "smaller", opModSeq: "modseq",
-		opSentBefore: "sentbefore", opSentOn: "senton", opSentSince: "sentsince",
+		opSentBefore: "sentbefore", opSentOn: "senton", opSentSince: "sentsince", opEmailID: "emailid", opThreadID: "threadid",
 	}
 	switch k.op {
 	case opAnd, opOr, opNot:
@@ -38,6 +39,8 @@ func describeKey(c *searchCmd, k *searchKey) string {
 		return fmt.Sprintf("%s:%d", names[k.op], k.day)
 	case opLarger, opSmaller, opModSeq:
 		return fmt.Sprintf("%s:%d", names[k.op], k.number)
+	case opEmailID, opThreadID:
+		return names[k.op] + ":" + string(k.object)
 	case opText:
 		q := c.queries[k.query]
 		return fmt.Sprintf("text:%d:%s:%s", q.In, q.Field, q.Text)
@@ -71,6 +74,7 @@ func TestReadSearch(t *testing.T) {
 		{" MODSEQ 620162338", "and(modseq:620162338)"},
 		{` MODSEQ "/flags/\\draft" all 5 SEEN`, "and(modseq:5 flags1)"},
 		{" TO charset", "and(text:0:To:charset)"},
+		{" EMAILID M1 NOT THREADID t-_", "and(emailid:M1 not(threadid:t-_))"},
 		{" $ NOT UID $", "and(set($) not(set($)))"},
 		{" RETURN (MIN) SEEN", "and(flags1)"},
 		{" RETURN () (SEEN)", "and(and(flags1))"},
@@ -98,6 +102,9 @@ func TestReadSearch(t *testing.T) {
 		{" CHARSET UTF-8", "BAD"},
 		{" CHARSET UTF-8 RETURN (MIN) SEEN", "BAD"},
 		{" RETURN (MIN)", "BAD"},
+		{" EMAILID", "BAD"},
+		{` EMAILID "M1"`, "BAD"},
+		{" THREADID T.1", "BAD"},
 		{" RETURN MIN SEEN", "BAD"},
 		{" RETURN (MEAN) SEEN", "BAD"},
 		{" $,1", "BAD"},
@@ -150,6 +157,10 @@ func TestSearchEval(t *testing.T) {
 		{" UNSEEN", false},
 		{" OR UNSEEN FLAGGED", true},
 		{" OR UNSEEN UNFLAGGED", false},
+		{" EMAILID Mone THREADID Tone", true},
+		{" EMAILID mone", false},
+		{" NOT EMAILID Mone", false},
+		{" THREADID Mone", false},
 		{" NOT (SEEN ANSWERED)", true},
 		{" ON 1-Feb-2026", true},
 		{" ON 2-Feb-2026", false},
@@ -209,7 +220,7 @@ func TestSearchEval(t *testing.T) {
 		c.key.order()
 		first := c.key.eval(&m, s.selected.recent, nil)
 		matcher := index.NewMatcher(c.queries)
-		known := evidence{meta: meta}
+		known := evidence{email: &store.Email{Meta: meta, EmailID: "Mone", ThreadID: "Tone"}}
 		known.found, known.settled = matcher.FromMeta(meta)
 		second := c.key.eval(&m, s.selected.recent, &known)
 		if second != truthOf(test.want) || first != isOpen && first != second {
@@ -237,7 +248,7 @@ func TestSearchOpen(t *testing.T) {
 		if err := d.End(); err != nil {
 			t.Fatal(err)
 		}
-		known := evidence{meta: meta}
+		known := evidence{email: &store.Email{Meta: meta, EmailID: "Mone", ThreadID: "Tone"}}
 		known.found, known.settled = index.NewMatcher(c.queries).FromMeta(meta)
 		m := view.Message{Flags: view.Seen}
 		if got := c.key.eval(&m, view.UIDSet{}, &known); got != want {
@@ -260,7 +271,7 @@ func FuzzReadSearch(f *testing.F) {
 		c.key.order()
 		m := view.Message{UID: 1}
 		found := make([]bool, len(c.queries))
-		if c.key.eval(&m, view.UIDSet{}, &evidence{meta: &message.Meta{}, found: found}) == isOpen {
+		if c.key.eval(&m, view.UIDSet{}, &evidence{email: &store.Email{Meta: &message.Meta{}}, found: found}) == isOpen {
 			t.Fatalf("open with all known: %q", line)
 		}
 	})

@@ -16,7 +16,8 @@ import (
 // SELECT, EXAMINE, CLOSE and UNSELECT.
 //
 // RFC 3501 sections 6.3.1, 6.3.2 and 6.4.2; UNSELECT: RFC 3691; CONDSTORE and QRESYNC
-// parameters: RFC 7162 sections 3.1.8 and 3.2.5; READ-ONLY by rights: RFC 4314 section 5.2.
+// parameters: RFC 7162 sections 3.1.8 and 3.2.5; READ-ONLY by rights: RFC 4314 section 5.2;
+// MAILBOXID: RFC 8474 section 4.2.
 
 // selector is what these commands need of the store.
 type selector interface {
@@ -188,6 +189,7 @@ func (s *session) writeSelected(v *view.View) {
 	s.enc.Raw("* OK [UIDVALIDITY ").Number(uint64(sel.UIDValidity)).Raw("] UIDs are valid").CRLF()
 	s.enc.Raw("* OK [UIDNEXT ").Number(uint64(v.UIDNext())).Raw("] Predicted next UID").CRLF()
 	s.enc.Raw("* OK ").Raw(coded(s.highestModSeq())).Raw("Highest MODSEQ").CRLF()
+	s.enc.Raw("* OK ").Raw(coded(mailboxID(sel.Mailbox))).Raw("Identifier of the mailbox").CRLF()
 }
 
 // resynchronize tells a client what happened since it was here (RFC 7162 section 3.2.5.1).

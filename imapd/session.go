@@ -275,7 +275,7 @@ func coded(code string) string {
 	return "[" + code + "] "
 }
 
-// ok sets what the tagged OK of the command says: a response code or "", and a text.
+// ok sets what the tagged OK of the command says: a response code or "", and a text, or "" for that it is completed.
 func (s *session) ok(code, text string) { s.reply = reply{code, text} }
 
 // logout takes leave of what the session holds.

@@ -2,7 +2,8 @@ package imapd
 
 // STATUS.
 //
-// RFC 3501 section 6.3.10; HIGHESTMODSEQ: RFC 7162 section 3.1.7; SIZE: RFC 8438.
+// RFC 3501 section 6.3.10; HIGHESTMODSEQ: RFC 7162 section 3.1.7; SIZE: RFC 8438;
+// MAILBOXID: RFC 8474 section 4.3.
 // LIST has it too, of all mailboxes that it names (RFC 5819).
 
 import (
@@ -24,15 +25,18 @@ type statusReader interface {
 var _ statusReader = (*store.Store)(nil)
 
 // statusItems are the items of STATUS, and what they are of a mailbox.
-var statusItems = map[string]func(store.Status) uint64{
-	"MESSAGES":      func(s store.Status) uint64 { return uint64(s.Counts.Messages) },
-	"RECENT":        func(s store.Status) uint64 { return uint64(s.Recent) },
-	"UIDNEXT":       func(s store.Status) uint64 { return uint64(s.UIDNext) },
-	"UIDVALIDITY":   func(s store.Status) uint64 { return uint64(s.UIDValidity) },
-	"UNSEEN":        func(s store.Status) uint64 { return uint64(s.Counts.Unseen) },
-	"SIZE":          func(s store.Status) uint64 { return uint64(s.Counts.Bytes) },
-	"HIGHESTMODSEQ": func(s store.Status) uint64 { return uint64(max(s.HighestModSeq, 1)) },
+var statusItems = map[string]func(store.Status) string{
+	"MESSAGES":      func(s store.Status) string { return numeral(s.Counts.Messages) },
+	"RECENT":        func(s store.Status) string { return numeral(s.Recent) },
+	"UIDNEXT":       func(s store.Status) string { return numeral(s.UIDNext) },
+	"UIDVALIDITY":   func(s store.Status) string { return numeral(s.UIDValidity) },
+	"UNSEEN":        func(s store.Status) string { return numeral(s.Counts.Unseen) },
+	"SIZE":          func(s store.Status) string { return numeral(s.Counts.Bytes) },
+	"HIGHESTMODSEQ": func(s store.Status) string { return numeral(max(s.HighestModSeq, 1)) },
+	"MAILBOXID":     func(s store.Status) string { return "(" + string(s.MailboxID) + ")" },
 }
+
+func numeral[N ~uint32 | ~int64](n N) string { return string(appendNumber(nil, n)) }
 
 // status = "STATUS" SP mailbox SP status-atts
 func readStatus(d *wire.Decoder) (run, error) {
@@ -150,7 +154,7 @@ func (s *session) writeStatus(name string, items []string, status store.Status) 
 	s.enc.Raw("* STATUS ").Mailbox(name)
 	sep := " ("
 	for _, item := range items {
-		s.enc.Raw(sep).Raw(item).SP().Number(statusItems[item](status))
+		s.enc.Raw(sep).Raw(item).SP().Raw(statusItems[item](status))
 		sep = " "
 	}
 	s.enc.Raw(")").CRLF()

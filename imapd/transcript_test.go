@@ -23,7 +23,7 @@ import (
 //	C2: and S2: are a second connection of the account, and so on
 //	@raw says that the client gets the greeting and logs in itself
 //
-// $LOGIN stands for the account's login, $UIDVALIDITY for that of the mailbox selected last. A connection begins where it is
+// $LOGIN stands for the account's login, and each name of remembered for what was told last. A connection begins where it is
 // first named; at the end each that is open must have said no more than is written.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.imap")
@@ -55,17 +55,24 @@ func serveStore(t testing.TB, s *store.Store, change func(*Options)) func(testin
 	return func(t testing.TB) *client { return dial(t, addr) }
 }
 
-var (
-	transcriptLine  = regexp.MustCompile(`^([CS])([0-9]*):(?: (.*))?$`)
-	uidValidityCode = regexp.MustCompile(`^\* OK \[UIDVALIDITY ([0-9]+)\]`)
-)
+var transcriptLine = regexp.MustCompile(`^([CS])([0-9]*):(?: (.*))?$`)
+
+// remembered are the names of what a server chooses, which stand in
+// transcripts for what it has told last: of the mailbox selected last, or of any object.
+var remembered = map[string]*regexp.Regexp{
+	"$UIDVALIDITY": regexp.MustCompile(`^\* OK \[UIDVALIDITY ([0-9]+)\]`),
+	"$MAILBOXID":   regexp.MustCompile(`MAILBOXID \((F[a-z2-7]+)\)`),
+	"$EMAILID":     regexp.MustCompile(`EMAILID \((M[a-z2-7]+)\)`),
+	"$THREADID":    regexp.MustCompile(`THREADID \((T[a-z2-7]+)\)`),
+}
 
 func play(t *testing.T, file, login string, connect func() *client) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, uidValidity := false, ""
+	raw := false
+	known := map[string]string{"$LOGIN": login}
 	open := make(map[string]*client)
 	for i, line := range strings.Split(string(text), "\n") {
 		if line == "" || strings.HasPrefix(line, "#") {
@@ -79,7 +86,10 @@ func play(t *testing.T, file, login string, connect func() *client) {
 		if m == nil {
 			t.Fatalf("%s:%d: not a line of a transcript: %q", file, i+1, line)
 		}
-		who, content := m[2], strings.NewReplacer("$LOGIN", login, "$UIDVALIDITY", uidValidity).Replace(m[3])
+		who, content := m[2], m[3]
+		for name, value := range known {
+			content = strings.ReplaceAll(content, name, value)
+		}
 		if open[who] == nil {
 			open[who] = connect()
 			if !raw {
@@ -98,8 +108,10 @@ func play(t *testing.T, file, login string, connect func() *client) {
 			if !matches(got, content) {
 				t.Fatalf("%s:%d:\n got %s\nwant %s", file, i+1, got, content)
 			}
-			if m := uidValidityCode.FindStringSubmatch(got); m != nil {
-				uidValidity = m[1]
+			for name, told := range remembered {
+				if m := told.FindStringSubmatch(got); m != nil {
+					known[name] = m[1]
+				}
 			}
 		}
 	}

@@ -25,11 +25,16 @@ var (
 	astringChars = classOf(func(c byte) bool { return isAtomChar(c) || c == ']' })
 	listChars    = classOf(func(c byte) bool { return isAtomChar(c) || c == ']' || c == '%' || c == '*' })
 	tagChars     = classOf(func(c byte) bool { return (isAtomChar(c) || c == ']') && c != '+' })
+	objectChars  = classOf(isObjectChar)
 	labelChars   = classOf(func(c byte) bool { return isAtomChar(c) && c != '[' && c != '<' && c != '.' })
 )
 
 func isAtomChar(c byte) bool {
 	return c > ' ' && c < 0x7f && !strings.ContainsRune(`(){%*"\]`, rune(c))
+}
+
+func isObjectChar(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
 }
 
 // word reads one octet of the class or more.

@@ -45,6 +45,18 @@ func (d *Decoder) number(limit uint64) uint64 {
 	return n
 }
 
+// maxObjectID is how long an objectid can be.
+const maxObjectID = 255
+
+// ObjectID reads an objectid (RFC 8474 section 7).
+func (d *Decoder) ObjectID() string {
+	s := d.word(objectChars, "an object identifier")
+	if len(s) > maxObjectID {
+		d.Fail("Object identifier longer than %d octets", maxObjectID)
+	}
+	return s
+}
+
 // Mailbox reads the name of a mailbox: decoded from modified UTF-7, with INBOX
 // in upper case, also as the first level of a longer name.
 func (d *Decoder) Mailbox() string {
