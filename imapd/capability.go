@@ -8,7 +8,8 @@ import (
 )
 
 // capabilities is all that is announced, each with the RFC that it stands for
-// and when it is: never where what it announces would be refused.
+// and when it is: never where what it announces would be refused. Behind "="
+// stands how large a message can be.
 var capabilities = []struct {
 	name, rfc string
 	when      func(s *session) bool
@@ -37,6 +38,11 @@ var capabilities = []struct {
 	{"STATUS=SIZE", "RFC 8438", anytime},
 	{"MULTIAPPEND", "RFC 3502", anytime},
 	{"OBJECTID", "RFC 8474", anytime},
+	{"APPENDLIMIT=", "RFC 7889", anytime},
+	{"SAVEDATE", "RFC 8514", anytime},
+	{"WITHIN", "RFC 5032", anytime},
+	{"CREATE-SPECIAL-USE", "RFC 6154 section 3", anytime},
+	{"PREVIEW", "RFC 8970", anytime},
 }
 
 func anytime(*session) bool              { return true }
@@ -49,7 +55,11 @@ func passwordsForbidden(s *session) bool { return beforeLogin(s) && !s.privacy()
 func (s *session) capabilityList() string {
 	var names []string
 	for _, c := range capabilities {
-		if c.when(s) {
+		switch {
+		case !c.when(s):
+		case strings.HasSuffix(c.name, "="):
+			names = append(names, c.name+numeral(s.store.MaxMessage()))
+		default:
 			names = append(names, c.name)
 		}
 	}

@@ -90,9 +90,10 @@ func (l logins) Login(_ context.Context, login, password string) (store.User, er
 	return store.User{}, store.ErrAuth
 }
 
-// testOptions are for a server without a store.
+// testOptions are for a server without a store that could be asked anything.
 func testOptions(t testing.TB) Options {
 	return Options{
+		Store:          new(store.Store),
 		Authenticator:  logins{"user": {Tenant: 1, Account: 1, Login: "user"}, "second": {Tenant: 1, Account: 2, Login: "second"}},
 		Logger:         slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 		PlaintextLogin: true,

@@ -25,6 +25,7 @@ var responses = []struct {
 	{is(store.ErrNoSelect), "NO", "NONEXISTENT", "This name has mailboxes below it but is none"},
 	{is(store.ErrExists), "NO", "ALREADYEXISTS", "Mailbox exists already"},
 	{is(store.ErrBadName), "NO", "CANNOT", "Mailbox name not allowed"},
+	{is(store.ErrSpecialUse), "NO", "USEATTR", "Another mailbox has this special use"},
 	{is(store.ErrHasChildren), "NO", "HASCHILDREN", "Mailbox has mailboxes below it"},
 	{as[*acl.DeniedError], "NO", "NOPERM", "Permission denied"},
 	{as[*quota.OverError], "NO", "OVERQUOTA", "Quota exceeded"},

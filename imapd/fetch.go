@@ -4,7 +4,8 @@ package imapd
 //
 // RFC 3501 section 6.4.5; CHANGEDSINCE and MODSEQ: RFC 7162 section 3.1.4;
 // VANISHED: RFC 7162 section 3.2.6; of messages that are gone: RFC 2180 section
-// 4.1; EMAILID and THREADID: RFC 8474 section 5. The grammar of sections is in
+// 4.1; EMAILID and THREADID: RFC 8474 section 5; SAVEDATE: RFC 8514 section
+// 4.2; PREVIEW: RFC 8970. The grammar of sections is in
 // fetch_section.go, how they are sent in fetch_body.go.
 
 import (
@@ -64,9 +65,11 @@ const (
 	itemSection
 	itemEmailID
 	itemThreadID
+	itemSaveDate
+	itemPreview
 
 	// ofEmail are the items that need what was kept of the message on its arrival.
-	ofEmail = itemEnvelope | itemBody | itemBodyStructure | itemSection | itemEmailID | itemThreadID
+	ofEmail = itemEnvelope | itemBody | itemBodyStructure | itemSection | itemEmailID | itemThreadID | itemPreview
 )
 
 // plainItems are the items that are nothing but a name.
@@ -80,6 +83,7 @@ var plainItems = map[string]itemKind{
 	"BODYSTRUCTURE": itemBodyStructure,
 	"EMAILID":       itemEmailID,
 	"THREADID":      itemThreadID,
+	"SAVEDATE":      itemSaveDate,
 }
 
 // macros stand for several items, and only alone (RFC 3501 section 6.4.5).
@@ -145,6 +149,10 @@ func (c *fetchCmd) readItem(d *wire.Decoder, alone bool) {
 		return
 	}
 	switch label {
+	case "PREVIEW":
+		c.want(itemPreview)
+		readPreviewModifiers(d, alone)
+		return
 	case "BODY", "BODY.PEEK":
 		if d.Peek() == '[' {
 			c.wantSection(d, readSection(d, label == "BODY.PEEK"))
@@ -165,6 +173,26 @@ func (c *fetchCmd) readItem(d *wire.Decoder, alone bool) {
 		return
 	}
 	d.Fail("Unknown FETCH item %q", label)
+}
+
+// readPreviewModifiers reads [SP "(" preview-mod *(SP preview-mod) ")"] (RFC 8970
+// section 6). Behind an item that stands alone a list can be that of the fetch-modifiers as well.
+//
+// Previews are made on arrival, so that none is ever late: LAZY changes nothing.
+func readPreviewModifiers(d *wire.Decoder, alone bool) {
+	list := " ("
+	if alone {
+		list = " (LAZY"
+	}
+	if !d.Ahead(list) {
+		return
+	}
+	d.SP()
+	d.List(func() {
+		if name := d.Keyword(); d.Err() == nil && name != "LAZY" {
+			d.Fail("Unknown PREVIEW modifier %.40q", name)
+		}
+	})
 }
 
 // want adds an item, unless it is asked for already.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 
+	"mailstead.dev/imapd/wire"
 	"mailstead.dev/store"
 	"mailstead.dev/store/id"
 	"mailstead.dev/store/message"
@@ -296,7 +297,10 @@ func (f *fetcher) item(kind itemKind, m *view.Message, email *store.Email) {
 		f.buf = f.s.selected.appendFlags(f.buf, m, f.view.Keywords())
 	case itemInternalDate:
 		f.buf = append(f.buf, "INTERNALDATE "...)
-		f.buf = m.InternalDate.AppendFormat(f.buf, `"_2-Jan-2006 15:04:05 -0700"`)
+		f.buf = m.InternalDate.AppendFormat(f.buf, dateTime)
+	case itemSaveDate:
+		f.buf = append(f.buf, "SAVEDATE "...)
+		f.buf = m.SaveDate.AppendFormat(f.buf, dateTime)
 	case itemSize:
 		f.buf = append(f.buf, "RFC822.SIZE "...)
 		f.buf = strconv.AppendInt(f.buf, m.Size, 10)
@@ -315,8 +319,14 @@ func (f *fetcher) item(kind itemKind, m *view.Message, email *store.Email) {
 		f.objectID("EMAILID", email.EmailID)
 	case itemThreadID:
 		f.objectID("THREADID", email.ThreadID)
+	case itemPreview:
+		f.buf = append(f.buf, "PREVIEW "...)
+		f.buf = wire.AppendString(f.buf, email.Meta.Preview)
 	}
 }
+
+// dateTime is date-time (RFC 3501 section 9) as package time writes it.
+const dateTime = `"_2-Jan-2006 15:04:05 -0700"`
 
 func (f *fetcher) objectID(item string, object id.Object) {
 	f.buf = append(f.buf, item...)

@@ -19,7 +19,7 @@ func decoderOf(line string) *wire.Decoder {
 func describeFetch(c fetchCmd) string {
 	names := map[itemKind]string{
 		itemUID: "UID", itemFlags: "FLAGS", itemInternalDate: "INTERNALDATE", itemSize: "SIZE",
-		itemModSeq: "MODSEQ", itemEnvelope: "ENVELOPE", itemBody: "BODY", itemBodyStructure: "BODYSTRUCTURE", itemEmailID: "EMAILID", itemThreadID: "THREADID",
+		itemModSeq: "MODSEQ", itemEnvelope: "ENVELOPE", itemBody: "BODY", itemBodyStructure: "BODYSTRUCTURE", itemEmailID: "EMAILID", itemThreadID: "THREADID", itemSaveDate: "SAVEDATE", itemPreview: "PREVIEW",
 	}
 	var words []string
 	for _, item := range c.items {
@@ -50,6 +50,15 @@ func TestReadFetch(t *testing.T) {
 		{true, " 1 FLAGS", "UID, FLAGS"},
 		{false, " 1 (BODY BODYSTRUCTURE)", "BODY, BODYSTRUCTURE"},
 		{false, " 1 (emailid ThreadID EMAILID)", "EMAILID, THREADID"},
+		{false, " 1 SAVEDATE", "SAVEDATE"},
+		{false, " 1 PREVIEW", "PREVIEW"},
+		{false, " 1 preview (lazy)", "PREVIEW"},
+		{false, " 1 (PREVIEW (LAZY LAZY) FLAGS)", "PREVIEW, FLAGS"},
+		{false, " 1 (FLAGS PREVIEW)", "FLAGS, PREVIEW"},
+		{false, " 1 (PREVIEW FLAGS PREVIEW (LAZY))", "PREVIEW, FLAGS"},
+		{false, " 1 PREVIEW (CHANGEDSINCE 5)", "PREVIEW, MODSEQ"},
+		{false, " 1 PREVIEW (LAZY) (CHANGEDSINCE 5)", "PREVIEW, MODSEQ"},
+		{true, " 1 (PREVIEW (LAZY)) (CHANGEDSINCE 5)", "UID, PREVIEW, MODSEQ"},
 		{false, " 1 BODY[]", "BODY[]"},
 		{false, " 1 BODY.PEEK[]", "BODY[] peek"},
 		{false, " 1 (BODY[] BODY.PEEK[])", "BODY[]"},

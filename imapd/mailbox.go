@@ -3,6 +3,9 @@ package imapd
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 
 	"mailstead.dev/imapd/wire"
 	"mailstead.dev/store"
@@ -10,7 +13,8 @@ import (
 
 // CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE and NAMESPACE.
 //
-// RFC 3501 sections 6.3.3 to 6.3.7; NAMESPACE: RFC 2342; MAILBOXID: RFC 8474 section 4.1.
+// RFC 3501 sections 6.3.3 to 6.3.7; NAMESPACE: RFC 2342; MAILBOXID: RFC 8474 section 4.1;
+// USE: RFC 6154 section 3.
 
 // delimiter separates the levels of mailbox names.
 const delimiter = "/"
@@ -26,21 +30,62 @@ type naming interface {
 
 var _ naming = (*store.Store)(nil)
 
-// create = "CREATE" SP mailbox
+// specialUses are those that a mailbox can be created with. \All and \Flagged are
+// for mailboxes that show what lies in others (RFC 6154 section 2), of which there are none.
+var specialUses = []string{`\Archive`, `\Drafts`, `\Junk`, `\Sent`, `\Trash`}
+
+// create       = "CREATE" SP mailbox [SP "(" create-param *(SP create-param) ")"]
+// create-param = "USE" SP "(" [use-attr *(SP use-attr)] ")"
 //
 // A delimiter at the end says that mailboxes will be created below it, which
 // they can be below each (RFC 3501 section 6.3.3).
 func readCreate(d *wire.Decoder) (run, error) {
+	var c createCmd
 	d.SP()
-	name := d.Mailbox()
-	return func(ctx context.Context, s *session) error {
-		m, err := s.store.Create(ctx, s.user, name, nil)
-		if err != nil {
-			return err
-		}
-		s.ok(mailboxID(m), "")
-		return nil
-	}, d.End()
+	c.name = d.Mailbox()
+	if d.TrySP() {
+		d.List(func() {
+			if name := d.Keyword(); d.Err() == nil && (name != "USE" || c.uses != nil) {
+				d.Fail("Unknown or repeated parameter %.40s", name)
+			}
+			d.SP()
+			c.uses = []string{}
+			d.List(func() { c.readUse(d) })
+		})
+	}
+	return c.run, d.End()
+}
+
+type createCmd struct {
+	name  string
+	uses  []string // special ones; nil: nothing is said of them
+	other string   // one that no mailbox can have
+}
+
+// use-attr = "\" atom
+func (c *createCmd) readUse(d *wire.Decoder) {
+	attr := string(d.Flag())
+	i := slices.IndexFunc(specialUses, func(use string) bool { return strings.EqualFold(use, attr) })
+	switch {
+	case i < 0 && !strings.HasPrefix(attr, `\`):
+		d.Fail("%.40s is no special use", attr)
+	case i < 0:
+		c.other = attr
+	case !slices.Contains(c.uses, specialUses[i]):
+		c.uses = append(c.uses, specialUses[i])
+	}
+}
+
+func (c createCmd) run(ctx context.Context, s *session) error {
+	if c.other != "" {
+		return no("USEATTR", fmt.Sprintf("%.40s is not supported", c.other))
+	}
+	m, err := s.store.Create(ctx, s.user, c.name, c.uses)
+	if err != nil {
+		return err
+	}
+	s.ok(mailboxID(m), "")
+	return nil
 }
 
 // mailboxID is the response code with the identifier of a mailbox.

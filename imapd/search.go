@@ -4,7 +4,8 @@ package imapd
 // in search_eval.go.
 //
 // RFC 3501 section 6.4.4; MODSEQ: RFC 7162 section 3.1.5; RETURN: RFC 4731; SAVE: RFC 5182;
-// EMAILID and THREADID: RFC 8474 section 6.
+// EMAILID and THREADID: RFC 8474 section 6; SAVEDON and its like: RFC 8514 section
+// 4.3; OLDER and YOUNGER: RFC 5032.
 
 import (
 	"context"
@@ -50,14 +51,15 @@ type searchKey struct {
 	set     messageSet
 	flags   view.Flags
 	keyword string
-	day     int   // of date keys, as dayOf tells it
-	number  int64 // of LARGER, SMALLER and MODSEQ
-	query   int   // of opText: index of queries
-	object  id.Object
+	day     int       // of date keys, as dayOf tells it
+	number  int64     // of LARGER, SMALLER and MODSEQ, and the seconds of OLDER and YOUNGER
+	query   int       // of opText: index of queries
+	object  id.Object // of EMAILID and THREADID
 
 	// Set by resolve, for one view:
 	uids view.UIDSet
-	bit  int // of keyword; -1: not defined
+	bit  int   // of keyword; -1: not defined
+	then int64 // so many seconds ago, since the epoch
 }
 
 type searchOp uint8
@@ -75,6 +77,11 @@ const (
 	opBefore
 	opOn
 	opSince
+	opSavedBefore
+	opSavedOn
+	opSavedSince
+	opOlder
+	opYounger
 	opLarger
 	opSmaller
 	opModSeq
@@ -112,6 +119,7 @@ var flagKeys = map[string]struct {
 var (
 	dateKeys = map[string]searchOp{
 		"BEFORE": opBefore, "ON": opOn, "SINCE": opSince,
+		"SAVEDBEFORE": opSavedBefore, "SAVEDON": opSavedOn, "SAVEDSINCE": opSavedSince,
 		"SENTBEFORE": opSentBefore, "SENTON": opSentOn, "SENTSINCE": opSentSince,
 	}
 	numberKeys = map[string]searchOp{"LARGER": opLarger, "SMALLER": opSmaller}
@@ -251,8 +259,14 @@ func (r *searchReader) named(name string) *searchKey {
 		return r.text(k, q)
 	}
 	switch name {
-	case "ALL":
+	case "ALL", "SAVEDATESUPPORTED": // which it is of all
 		k.op = opAll
+	case "OLDER", "YOUNGER":
+		d.SP()
+		k.op, k.number = opOlder, int64(d.NZNumber())
+		if name == "YOUNGER" {
+			k.op = opYounger
+		}
 	case "RECENT":
 		k.op = opRecent
 	case "OLD":

@@ -150,6 +150,8 @@ func (k *searchKey) resolve(s *session, v *view.View) {
 		default:
 			k.uids = s.lenientNumbers(k.set.seqs)
 		}
+	case opOlder, opYounger:
+		k.then = time.Now().Unix() - k.number
 	case opKeyword:
 		k.bit = slices.IndexFunc(v.Keywords(), func(name string) bool { return strings.EqualFold(name, k.keyword) })
 	}
@@ -224,6 +226,12 @@ func (k *searchKey) eval(m *view.Message, recent view.UIDSet, known *evidence) t
 		return truthOf(recent.Contains(m.UID))
 	case opBefore, opOn, opSince:
 		return truthOf(k.compareDay(m.InternalDate, k.op-opBefore))
+	case opSavedBefore, opSavedOn, opSavedSince:
+		return truthOf(k.compareDay(m.SaveDate, k.op-opSavedBefore))
+	case opOlder:
+		return truthOf(m.InternalDate.Unix() <= k.then)
+	case opYounger:
+		return truthOf(m.InternalDate.Unix() >= k.then)
 	case opLarger:
 		return truthOf(m.Size > k.number)
 	case opSmaller:

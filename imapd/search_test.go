@@ -18,6 +18,7 @@ func describeKey(c *searchCmd, k *searchKey) string {
 		opAnd: "and", opOr: "or", opNot: "not", opAll: "all", opFlags: "flags", opUnflags: "unflags", opRecent: "recent",
 		opBefore: "before", opOn: "on", opSince: "since", opLarger: "larger", opSmaller: "smaller", opModSeq: "modseq",
 		opSentBefore: "sentbefore", opSentOn: "senton", opSentSince: "sentsince", opEmailID: "emailid", opThreadID: "threadid",
+		opSavedBefore: "savedbefore", opSavedOn: "savedon", opSavedSince: "savedsince", opOlder: "older", opYounger: "younger",
 	}
 	switch k.op {
 	case opAnd, opOr, opNot:
@@ -35,9 +36,9 @@ func describeKey(c *searchCmd, k *searchKey) string {
 		return fmt.Sprintf("%s%d", names[k.op], k.flags)
 	case opKeyword:
 		return "keyword:" + k.keyword
-	case opBefore, opOn, opSince, opSentBefore, opSentOn, opSentSince:
+	case opBefore, opOn, opSince, opSentBefore, opSentOn, opSentSince, opSavedBefore, opSavedOn, opSavedSince:
 		return fmt.Sprintf("%s:%d", names[k.op], k.day)
-	case opLarger, opSmaller, opModSeq:
+	case opLarger, opSmaller, opModSeq, opOlder, opYounger:
 		return fmt.Sprintf("%s:%d", names[k.op], k.number)
 	case opEmailID, opThreadID:
 		return names[k.op] + ":" + string(k.object)
@@ -74,6 +75,8 @@ func TestReadSearch(t *testing.T) {
 		{" MODSEQ 620162338", "and(modseq:620162338)"},
 		{` MODSEQ "/flags/\\draft" all 5 SEEN`, "and(modseq:5 flags1)"},
 		{" TO charset", "and(text:0:To:charset)"},
+		{" SAVEDON 1-Feb-2026 SAVEDBEFORE 1-Mar-2026 SAVEDSINCE 1-Jan-2026 SAVEDATESUPPORTED", "and(savedon:20260201 savedbefore:20260301 savedsince:20260101 all)"},
+		{" OLDER 1 YOUNGER 4294967295", "and(older:1 younger:4294967295)"},
 		{" EMAILID M1 NOT THREADID t-_", "and(emailid:M1 not(threadid:t-_))"},
 		{" $ NOT UID $", "and(set($) not(set($)))"},
 		{" RETURN (MIN) SEEN", "and(flags1)"},
@@ -102,6 +105,10 @@ func TestReadSearch(t *testing.T) {
 		{" CHARSET UTF-8", "BAD"},
 		{" CHARSET UTF-8 RETURN (MIN) SEEN", "BAD"},
 		{" RETURN (MIN)", "BAD"},
+		{" OLDER 0", "BAD"},
+		{" YOUNGER -1", "BAD"},
+		{" YOUNGER 4294967296", "BAD"},
+		{" SAVEDON", "BAD"},
 		{" EMAILID", "BAD"},
 		{` EMAILID "M1"`, "BAD"},
 		{" THREADID T.1", "BAD"},
@@ -146,6 +153,7 @@ func TestSearchEval(t *testing.T) {
 	m := view.Message{
 		UID: 10, ModSeq: 7, Flags: view.Seen | view.Flagged, Keywords: view.KeywordBit(1), Size: 1000,
 		InternalDate: time.Date(2026, 2, 1, 23, 30, 0, 0, zone), // the next day in UTC
+		SaveDate:     time.Date(2026, 2, 3, 0, 30, 0, 0, time.UTC),
 	}
 	meta := parsed(t, "From: Somebody <x@example.test>\r\nSubject: =?iso-8859-1?q?gr=FCn?= tree\r\nDate: Thu, 15 Jan 2026 23:59:00 -0800\r\n\r\nbody\r\n")
 	tests := []struct {
@@ -157,6 +165,10 @@ func TestSearchEval(t *testing.T) {
 		{" UNSEEN", false},
 		{" OR UNSEEN FLAGGED", true},
 		{" OR UNSEEN UNFLAGGED", false},
+		{" SAVEDON 3-Feb-2026 SAVEDSINCE 3-Feb-2026", true},
+		{" SAVEDBEFORE 3-Feb-2026", false},
+		{" SAVEDSINCE 4-Feb-2026", false},
+		{" SAVEDBEFORE 4-Feb-2026 SAVEDATESUPPORTED", true},
 		{" EMAILID Mone THREADID Tone", true},
 		{" EMAILID mone", false},
 		{" NOT EMAILID Mone", false},
@@ -225,6 +237,25 @@ func TestSearchEval(t *testing.T) {
 		second := c.key.eval(&m, s.selected.recent, &known)
 		if second != truthOf(test.want) || first != isOpen && first != second {
 			t.Errorf("SEARCH%s = %d, then %d, want %t", test.line, first, second, test.want)
+		}
+	}
+}
+
+// TestSearchWithin compares dates of arrival with the clock (RFC 5032 section 2).
+func TestSearchWithin(t *testing.T) {
+	m := view.Message{UID: 1, InternalDate: time.Now().Add(-time.Hour)}
+	for line, want := range map[string]bool{
+		" OLDER 3540": true, " OLDER 3660": false, " YOUNGER 3540": false, " YOUNGER 3660": true,
+		" OLDER 4294967295": false, " YOUNGER 4294967295": true, " NOT YOUNGER 1": true,
+	} {
+		d := decoderOf(line)
+		c := readSearchCmd(d, false)
+		if err := d.End(); err != nil {
+			t.Fatal(err)
+		}
+		c.key.resolve(&session{}, view.New(1, 1, nil))
+		if got := c.key.eval(&m, view.UIDSet{}, nil); got != truthOf(want) {
+			t.Errorf("SEARCH%s = %d, want %t", line, got, want)
 		}
 	}
 }

@@ -3,7 +3,7 @@ package imapd
 // STATUS.
 //
 // RFC 3501 section 6.3.10; HIGHESTMODSEQ: RFC 7162 section 3.1.7; SIZE: RFC 8438;
-// MAILBOXID: RFC 8474 section 4.3.
+// MAILBOXID: RFC 8474 section 4.3; APPENDLIMIT: RFC 7889 section 3.1.
 // LIST has it too, of all mailboxes that it names (RFC 5819).
 
 import (
@@ -33,6 +33,7 @@ var statusItems = map[string]func(store.Status) string{
 	"UNSEEN":        func(s store.Status) string { return numeral(s.Counts.Unseen) },
 	"SIZE":          func(s store.Status) string { return numeral(s.Counts.Bytes) },
 	"HIGHESTMODSEQ": func(s store.Status) string { return numeral(max(s.HighestModSeq, 1)) },
+	"APPENDLIMIT":   func(s store.Status) string { return numeral(s.AppendLimit) },
 	"MAILBOXID":     func(s store.Status) string { return "(" + string(s.MailboxID) + ")" },
 }
 

@@ -14,7 +14,8 @@ import (
 
 // Create makes a mailbox, and those above it that are missing. A separator at
 // the end only says that there will be children (RFC 9051 section 6.3.4).
-// ErrExists, ErrBadName.
+// ErrExists, ErrBadName; ErrSpecialUse where another mailbox has one of the special uses:
+// a client would not know which to take.
 func (s *Store) Create(ctx context.Context, u User, name string, specialUse []string) (*Mailbox, error) {
 	name = canonicalName(strings.TrimSuffix(name, separator))
 	if err := checkName(name); err != nil {
@@ -62,6 +63,9 @@ func createWithParents(ctx context.Context, tx pgx.Tx, u User, name string, spec
 	if there[name] != nil {
 		return nil, ErrExists
 	}
+	if err := specialUseFree(ctx, tx, u, specialUse); err != nil {
+		return nil, err
+	}
 	for _, parent := range above {
 		if there[parent] != nil {
 			continue
@@ -71,6 +75,26 @@ func createWithParents(ctx context.Context, tx pgx.Tx, u User, name string, spec
 		}
 	}
 	return insertMailbox(ctx, tx, u.Tenant, u.Account, name, specialUse)
+}
+
+// specialUseFree tells whether no mailbox has any of the special uses. The names are locked.
+func specialUseFree(ctx context.Context, tx pgx.Tx, u User, specialUse []string) error {
+	const query = `
+		SELECT EXISTS (
+			SELECT FROM mailbox
+			WHERE tenant_id = $1 AND account_id = $2 AND special_use && $3 AND deleted_at IS NULL)`
+
+	if len(specialUse) == 0 {
+		return nil
+	}
+	var taken bool
+	if err := tx.QueryRow(ctx, query, u.Tenant, u.Account, specialUse).Scan(&taken); err != nil {
+		return err
+	}
+	if taken {
+		return ErrSpecialUse
+	}
+	return nil
 }
 
 // named is a mailbox as far as changes of names look at it.

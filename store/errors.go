@@ -15,6 +15,7 @@ var (
 	ErrBadName     = errors.New("mailbox name not allowed")
 	ErrHasChildren = errors.New("mailbox has children")
 	ErrNoSelect    = errors.New("mailbox cannot be selected")
+	ErrSpecialUse  = errors.New("another mailbox has the special use")
 )
 
 // Errors of state.

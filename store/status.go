@@ -19,6 +19,7 @@ type Status struct {
 	Counts        view.Counts
 	Recent        int64 // messages that no session has been told as \Recent; from CountRecent
 	MailboxID     id.Object
+	AppendLimit   int64 // octets that a message can have
 
 	mailbox   id.Mailbox
 	recentUID id.UID // the first that no session has been told
@@ -47,7 +48,7 @@ func (s *Store) Status(ctx context.Context, u User, names []string) (map[string]
 		b.Queue(query, u.Tenant, u.Account, valid).Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				var name string
-				var st Status
+				st := Status{AppendLimit: s.options.MaxMessage}
 				err := rows.Scan(&name, &st.mailbox, &st.UIDValidity, &st.UIDNext, &st.HighestModSeq, &st.MailboxID, &st.recentUID,
 					&st.Counts.Messages, &st.Counts.Unseen, &st.Counts.Deleted, &st.Counts.Bytes, &st.Counts.DeletedBytes)
 				if err != nil {

@@ -132,6 +132,33 @@ func (d *Decoder) advance() {
 	}
 }
 
+// Ahead tells whether the line goes on with text, which is in upper case, in any case. It reads nothing.
+func (d *Decoder) Ahead(text string) bool {
+	for n := range len(text) {
+		if n == 0 && d.Peek() == endOfLine {
+			return false
+		}
+		// No more than one octet further than what has been found to be text, so that
+		// nothing behind the end of the line is waited for.
+		b, err := d.r.Peek(n + 1)
+		if err != nil {
+			d.die(err)
+			return false
+		}
+		if upper(b[n]) != text[n] {
+			return false
+		}
+	}
+	return true
+}
+
+func upper(c byte) byte {
+	if c >= 'a' && c <= 'z' {
+		return c - 'a' + 'A'
+	}
+	return c
+}
+
 // expected makes the command wrong where something else than what stands
 // there was wanted.
 func (d *Decoder) expected(what string) {
