@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -46,6 +48,41 @@ func TestCapabilities(t *testing.T) {
 	for name := range commands {
 		if !slices.Contains(needed, name) {
 			t.Errorf("%s is a command that no capability announces", name)
+		}
+	}
+}
+
+// Each capability is used in a transcript, by a line such as this. What needs
+// another server than that of the transcripts has tests of its own.
+func TestCapabilitiesAreUsed(t *testing.T) {
+	uses := map[string]string{
+		"STARTTLS": "", "LOGINDISABLED": "", // server_test.go
+
+		"IMAP4rev1": ` LSUB `, "LITERAL+": `\{[0-9]+\+\}$`, "SASL-IR": ` AUTHENTICATE PLAIN \w+`, "AUTH=PLAIN": ` AUTHENTICATE PLAIN `,
+		"ID": ` ID `, "ENABLE": ` ENABLE `, "IDLE": ` IDLE$`, "NAMESPACE": ` NAMESPACE$`, "CHILDREN": ` LIST "" `,
+		"SPECIAL-USE": ` LIST \(SPECIAL-USE\)`, "UIDPLUS": ` UID EXPUNGE `, "UNSELECT": ` UNSELECT$`, "MOVE": ` MOVE `,
+		"CONDSTORE": `\(UNCHANGEDSINCE `, "QRESYNC": `\(QRESYNC \(`, "ESEARCH": ` SEARCH RETURN \(`, "SEARCHRES": ` RETURN \(SAVE\)`,
+		"LIST-EXTENDED": ` LIST \(SUBSCRIBED\)`, "LIST-STATUS": ` RETURN \(STATUS \(`, "STATUS=SIZE": ` STATUS \w+ \(SIZE`,
+		"MULTIAPPEND": `^C: five \{3\+\}$`, "OBJECTID": ` FETCH .*EMAILID`, "APPENDLIMIT=": ` STATUS \w+ \(APPENDLIMIT`,
+		"SAVEDATE": ` SAVEDATE`, "WITHIN": ` YOUNGER `, "CREATE-SPECIAL-USE": ` CREATE \w+ \(USE `, "PREVIEW": ` FETCH .*PREVIEW`,
+	}
+	var sent []string
+	files, _ := filepath.Glob("testdata/*.imap") // the pattern is right
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if strings.HasPrefix(line, "C") {
+				sent = append(sent, strings.TrimSuffix(line, "\n"))
+			}
+		}
+	}
+	for _, c := range capabilities {
+		use, ok := uses[c.name]
+		if !ok || use != "" && !slices.ContainsFunc(sent, regexp.MustCompile(use).MatchString) {
+			t.Errorf("%s is announced, and no transcript uses it", c.name)
 		}
 	}
 }

@@ -70,13 +70,15 @@ func TestDatabaseAway(t *testing.T) {
 	}
 	idling.send("i IDLE")
 	idling.expect("+ Idling")
+	c.want("SEARCH RETURN (SAVE) ALL", "OK ")
 
 	cluster.SetAway(t, true)
 	for _, command := range []string{
-		"NOOP", "CHECK", "FETCH 1 FLAGS", "UID FETCH 1:* BODY[]", "SEARCH TEXT body", "STORE 1 +FLAGS (\\Deleted)",
+		"NOOP", "CHECK", "FETCH 1 FLAGS", "UID FETCH 1:* BODY[]", "SEARCH TEXT body", "SEARCH RETURN (SAVE) ALL", "STORE 1 +FLAGS (\\Deleted)",
 		"UID STORE 1 FLAGS ($New)", "COPY 1 Archive", "UID MOVE 1 Archive", "EXPUNGE", "UID EXPUNGE 1", "CLOSE",
-		`LIST "" *`, `LSUB "" *`, "STATUS INBOX (MESSAGES)", "CREATE x", "DELETE Junk", "RENAME Junk x", "SUBSCRIBE x", "UNSUBSCRIBE Junk",
+		`LIST "" *`, `LIST "" * RETURN (STATUS (MESSAGES))`, `LSUB "" *`, "STATUS INBOX (MESSAGES)", "CREATE x", "DELETE Junk", "RENAME Junk x", "SUBSCRIBE x", "UNSUBSCRIBE Junk",
 		"APPEND INBOX {5}", appendText("INBOX", "second"), appendText("INBOX", strings.Repeat("large\r\n", 100_000)),
+		"APPEND INBOX {5+}\r\nfirst {6+}\r\nsecond",
 	} {
 		c.want(command, "NO [UNAVAILABLE] ")
 	}
@@ -89,6 +91,10 @@ func TestDatabaseAway(t *testing.T) {
 
 	cluster.SetAway(t, false)
 	c.want("NOOP", "OK ")
+	// A search that could not be saved is not taken for the one before (RFC 5182 section 2.1).
+	if got := c.want("SEARCH RETURN (COUNT) $", "OK "); got[len(got)-1] != `* ESEARCH (TAG "do.it") COUNT 0` {
+		t.Errorf("after a search that failed %q is saved", got)
+	}
 	other.want("LOGIN a@away.test pass", "OK ")
 	other.want("SELECT Archive", "OK [READ-WRITE]")
 	got := c.want("FETCH 1:* (UID FLAGS BODY.PEEK[])", "OK ")
