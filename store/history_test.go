@@ -271,7 +271,7 @@ func TestPlantedBugs(t *testing.T) {
 			if len(p.program) > 0 {
 				binary = p.build(t)
 			}
-			for seed := range uint64(4) {
+			for seed := range uint64(8) {
 				h := newHistory(t, 2500, seed+1)
 				h.Patience = 30 * time.Second
 				p.plant(t, h)
