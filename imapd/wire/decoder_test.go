@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -235,6 +237,58 @@ func FuzzDecoder(f *testing.F) {
 			if _, ok := errors.AsType[*SyntaxError](err); !ok {
 				return
 			}
+		}
+	})
+}
+
+// FuzzSequenceSet compares sets with what stands in them, taken range by range.
+func FuzzSequenceSet(f *testing.F) {
+	for _, s := range []string{"1", "*", "3:1,2", "4294967295:*", "*:5,1:2", "9,8,7,6:6", "1:4294967295,*", "0", "1:", "1,,2"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		d := NewDecoder(bufio.NewReader(strings.NewReader(s+"\r\n")), DecoderOptions{})
+		set := d.SequenceSet()
+		if d.End() != nil {
+			return
+		}
+		const largest = 50 // what "*" stands for
+		value := func(text string) uint64 {
+			if text == "*" {
+				return largest
+			}
+			n, err := strconv.ParseUint(text, 10, 32)
+			if err != nil || n == 0 {
+				t.Fatalf("%q is taken as a number", text)
+			}
+			return n
+		}
+		want := make(map[uint64]bool)
+		for part := range strings.SplitSeq(s, ",") {
+			first, last, ok := strings.Cut(part, ":")
+			if !ok {
+				last = first
+			}
+			from, to := value(first), value(last)
+			for n := min(from, to); n <= min(max(from, to), 100); n++ {
+				want[n] = true
+			}
+		}
+		got := make(map[uint64]bool)
+		for _, r := range set {
+			from, to := uint64(r.Start), uint64(r.Stop)
+			if from == 0 {
+				from = largest
+			}
+			if to == 0 {
+				to = largest
+			}
+			for n := min(from, to); n <= min(max(from, to), 100); n++ {
+				got[n] = true
+			}
+		}
+		if !maps.Equal(want, got) {
+			t.Errorf("%q is %v", s, set)
 		}
 	})
 }
