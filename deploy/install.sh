@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing, for the purposes named:
 #
-#   deploy/install.sh dev|test|deploy|e2e...
+#   deploy/install.sh dev|test|deploy|e2e|clients...
 #
-# dev: `mailstead dev`; test: `make test`; deploy: its checks of units and alert rules; e2e: the mail clients of `make e2e`.
+# dev: `mailstead dev`; test: `make test`; deploy: its checks of units and alert rules; e2e: the mail clients
+# of `make e2e`; clients: the further ones of `make e2e-clients`.
 set -euo pipefail
 
 packages=()
@@ -38,6 +39,17 @@ for purpose in "$@"; do
       need openssl has openssl
       need libio-socket-ssl-perl perl -MIO::Socket::SSL -e 1
       need libnet-imap-simple-perl perl -MNet::IMAP::Simple -e 1
+      ;;
+    clients)
+      need neomutt has neomutt
+      need alpine has alpine
+      need offlineimap3 has offlineimap
+      need fetchmail has fetchmail
+      need getmail6 has getmail
+      need imapfilter has imapfilter
+      need libmail-imapclient-perl perl -MMail::IMAPClient -e 1
+      need nodejs has node
+      need npm has npm
       ;;
     *)
       echo "install.sh: unknown purpose $purpose" >&2

@@ -179,8 +179,10 @@ class Mutt:
     an empty line before it.
     """
 
+    program = "mutt"
+
     def __init__(self, port, ca, account, work):
-        self.folder = pathlib.Path(work, "mutt", account.login)
+        self.folder = pathlib.Path(work, self.program, account.login)
         self.folder.mkdir(parents=True)
         self.url = f"imaps://localhost:{port}/"
         self.rc = self.folder / "muttrc"
@@ -193,7 +195,7 @@ set wait_key=no beep=no read_inc=0 write_inc=0 net_inc=0 imap_check_subscribed=n
 """)
 
     def press(self, box, keys):
-        on_terminal(["mutt", "-n", "-F", str(self.rc), "-f", self.url + utf7(box), "-e", f"push '{keys}'"],
+        on_terminal([self.program, "-n", "-F", str(self.rc), "-f", self.url + utf7(box), "-e", f"push '{keys}'"],
                     TERM="xterm", HOME=str(self.folder), LC_ALL="C.UTF-8")
 
     def read(self, box):
@@ -218,6 +220,12 @@ set wait_key=no beep=no read_inc=0 write_inc=0 net_inc=0 imap_check_subscribed=n
     @staticmethod
     def without_own(head):
         return re.sub(rb"(?mi)^(Status|X-Status|Content-Length|Lines):[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*", b"", head)
+
+
+class NeoMutt(Mutt):
+    """NeoMutt, which does as Mutt does."""
+
+    program = "neomutt"
 
 
 class Simple:
