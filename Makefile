@@ -10,7 +10,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 # Where `mailstead dev` and the tests find the S3 server, wherever their own binary lies.
 LIBRARY := $(if $(filter 0,$(shell id -u)),/usr/local/lib/mailstead,$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mailstead)
 
-.PHONY: run build dev-deps test-deps test test-nested test-deploy lint docs fuzz long property crash e2e e2e-serve bench clean
+.PHONY: run build dev-deps test-deps test test-nested test-deploy lint docs fuzz long property crash e2e e2e-serve e2e-clients bench memory clean
 
 run: dev-deps build
 	bin/mailstead dev --data $(DATA) --port-base $(PORT)
@@ -61,6 +61,10 @@ e2e: build dev-deps
 e2e-serve: build dev-deps
 	deploy/e2e/serve
 
+# Many more mail programs, an account each.
+e2e-clients: build dev-deps
+	deploy/e2e/programs
+
 # The property test of the mailbox log, longer than in `make test`.
 property: test-deps
 	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 90m -run '^TestHistory$$' ./store -args -history.operations=200000 $(if $(SEED),-history.seed=$(SEED))
@@ -71,11 +75,15 @@ crash: dev-deps
 	$(GO) test -v -count 1 -timeout 60m -tags crash -run '^TestCrash' ./cmd/mailstead/crash -args $(if $(SEED),-crash.seed=$(SEED))
 
 # All that takes longer than make test, but for the benchmark.
-long: property crash e2e e2e-serve
+long: property crash e2e e2e-serve e2e-clients memory
 
 bench: build dev-deps
 	bench/run
 	bench/puts
+
+# What the processes take in memory when clients ask much of them.
+memory:
+	bench/memory
 
 clean:
 	rm -rf bin
