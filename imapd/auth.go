@@ -69,7 +69,8 @@ func (s *session) login(ctx context.Context, login, password string) error {
 	if !s.server.admit(user.Account) {
 		return no("LIMIT", "Too many connections of this account")
 	}
-	s.user, s.state, s.loginBy = user, authenticated, time.Time{}
+	s.user, s.state = user, authenticated
+	s.trust()
 	s.log = s.log.With("tenant", user.Tenant, "account", user.Account)
 	s.log.Info("logged in", "tls", s.conn.tls)
 	s.ok("CAPABILITY "+s.capabilityList(), "Logged in")

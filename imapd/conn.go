@@ -69,10 +69,30 @@ var (
 	writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, writeBuffer) }}
 )
 
+// A client that has not logged in may send what a login takes, certificates and tokens in SASL responses included.
+const (
+	strangerLine    = 16 << 10
+	strangerLiteral = 4 << 10
+	strangerSkip    = 1 << 20
+)
+
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{server: s, raw: nc, nc: nc, limits: s.o.limits(), loginBy: time.Now().Add(s.o.LoginTimeout)}
 	c.limits.Continue = func() error { return c.proceed("Ready for the literal") }
+	c.limits.MaxLine = min(c.limits.MaxLine, strangerLine)
+	c.limits.MaxLiteral = min(c.limits.MaxLiteral, strangerLiteral)
+	c.limits.MaxLiterals = 2 * c.limits.MaxLiteral
+	c.limits.MaxSkip = strangerSkip
 	return c
+}
+
+// trust lifts the limits for strangers, between two commands.
+func (c *conn) trust() {
+	ask := c.limits.Continue
+	c.limits = c.server.o.limits()
+	c.limits.Continue = ask
+	c.loginBy = time.Time{}
+	c.dec.Limit(c.limits)
 }
 
 // buffer makes sure that there are buffers.

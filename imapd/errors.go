@@ -31,10 +31,12 @@ var responses = []struct {
 	{as[*quota.OverError], "NO", "OVERQUOTA", "Quota exceeded"},
 	{is(store.ErrTooBig), "NO", "TOOBIG", "Message too big"},
 	{is(store.ErrKeywords), "NO", "LIMIT", "Too many keywords in this mailbox"},
+	{is(store.ErrMailboxes), "NO", "LIMIT", "Too many mailboxes in this account"},
 	{is(store.ErrFull), "NO", "LIMIT", "The mailbox has no UID left: create another"},
 	{is(store.ErrExpunged), "NO", "EXPUNGEISSUED", "Some of the messages are gone"},
 	{is(store.ErrAuth), "NO", "AUTHENTICATIONFAILED", "Wrong login or password"},
 	{is(store.ErrDisabled), "NO", "CONTACTADMIN", "Account disabled"},
+	{is(store.ErrDamaged), "NO", "CORRUPTION", "A message is damaged in storage"},
 	{is(store.ErrUnavailable), "NO", "UNAVAILABLE", "Temporarily unavailable, try again later"},
 	{is(context.DeadlineExceeded), "NO", "UNAVAILABLE", "Took too long, try again later"},
 }
@@ -83,7 +85,7 @@ func answer(err error) (r refusal, known bool) {
 				r.code = syntax.Code
 			}
 		}
-		return r, true
+		return r, !errors.Is(err, store.ErrDamaged) // which is for the administrator to hear of
 	}
 	return refusal{"NO", "SERVERBUG", "Internal error"}, false
 }

@@ -35,6 +35,8 @@ type Options struct {
 	ReadTimeout  time.Duration // without an octet in the middle of a command; 2 minutes by default
 	WriteTimeout time.Duration // for a client to take up to 16 KiB; 2 minutes by default
 
+	SearchTimeout time.Duration // for one SEARCH; 5 minutes by default
+
 	MaxConnections   int           // 20,000 by default
 	MaxPerAccount    int           // connections logged in to one account; 1,000 by default
 	MaxBad           int           // wrong commands in a row until the connection is ended; 50 by default
@@ -43,6 +45,7 @@ type Options struct {
 
 	MaxLine    int   // octets of a command without its literals; 64 KiB by default
 	MaxLiteral int64 // octets of a literal that is not a message; 64 KiB by default
+	MaxNesting int   // parentheses, and keys of SEARCH within each other; 100 by default
 	MaxAppend  int64 // octets in memory of the messages of one APPEND, when another is taken; 16 MiB by default
 }
 
@@ -55,6 +58,7 @@ func (o Options) withDefaults() Options {
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 30*time.Minute)
 	o.ReadTimeout = cmp.Or(o.ReadTimeout, 2*time.Minute)
 	o.WriteTimeout = cmp.Or(o.WriteTimeout, 2*time.Minute)
+	o.SearchTimeout = cmp.Or(o.SearchTimeout, 5*time.Minute)
 	o.MaxConnections = cmp.Or(o.MaxConnections, 20_000)
 	o.MaxPerAccount = cmp.Or(o.MaxPerAccount, 1000)
 	o.MaxBad = cmp.Or(o.MaxBad, 50)
@@ -62,11 +66,12 @@ func (o Options) withDefaults() Options {
 	o.LoginDelay = cmp.Or(o.LoginDelay, time.Second)
 	o.MaxLine = cmp.Or(o.MaxLine, 64<<10)
 	o.MaxLiteral = cmp.Or(o.MaxLiteral, 64<<10)
+	o.MaxNesting = cmp.Or(o.MaxNesting, 100)
 	o.MaxAppend = cmp.Or(o.MaxAppend, 16<<20)
 	return o
 }
 
 // limits are what one command of a client may take.
 func (o Options) limits() wire.DecoderOptions {
-	return wire.DecoderOptions{MaxLine: o.MaxLine, MaxLiteral: o.MaxLiteral, MaxLiterals: 4 * o.MaxLiteral}
+	return wire.DecoderOptions{MaxLine: o.MaxLine, MaxLiteral: o.MaxLiteral, MaxLiterals: 4 * o.MaxLiteral, MaxNesting: o.MaxNesting}
 }

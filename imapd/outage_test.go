@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -256,5 +257,42 @@ func TestObjectStorageGoesAway(t *testing.T) {
 	}
 	if len(got) >= len(large) || string(got) != large[:len(got)] {
 		t.Errorf("%d octets of %d came, or others", len(got), len(large))
+	}
+}
+
+// damaging is a bucket that gives back everything with a bit flipped.
+type damaging struct{ blob.Bucket }
+
+func (b damaging) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
+	r, err := b.Bucket.Get(ctx, key, off, n)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	content, err := io.ReadAll(r)
+	if len(content) > 0 {
+		content[len(content)/2] ^= 0x10
+	}
+	return io.NopCloser(bytes.NewReader(content)), err
+}
+
+// What is damaged in storage is not given out, and said to be so (RFC 5530 section 3).
+func TestDamagedContent(t *testing.T) {
+	s := storetest.New(t, func(o *store.Options) {
+		o.NoStaging = true
+		o.Bucket = damaging{o.Bucket}
+	})
+	storetest.Account(t, s, "a@damaged.test")
+	c := serveStore(t, s, nil)(t)
+	enter(c, "a@damaged.test")
+	c.want(appendText("INBOX", noise(100_000)), "OK [APPENDUID ")
+	c.want("SELECT INBOX", "OK ")
+	for _, command := range []string{"FETCH 1 BODY.PEEK[]", "FETCH 1 BODY.PEEK[TEXT]", "SEARCH BODY zzz"} {
+		if got := c.want(command, "NO [CORRUPTION] "); len(got) > 0 {
+			t.Errorf("%s gives %.100q", command, got)
+		}
+	}
+	if got := c.want("FETCH 1 (FLAGS ENVELOPE)", "OK "); !strings.Contains(got[0], `FLAGS (\Recent)`) {
+		t.Errorf("afterwards there is %.100q", got)
 	}
 }

@@ -10,7 +10,6 @@ package imapd
 import (
 	"context"
 	"strings"
-	"time"
 
 	"mailstead.dev/imapd/wire"
 	"mailstead.dev/index"
@@ -99,8 +98,6 @@ const (
 	maxSearchKeys = 2000
 	// maxSearchTexts bounds the strings that are looked for.
 	maxSearchTexts = 200
-	// maxSearchTime is how long one search may take.
-	maxSearchTime = 5 * time.Minute
 )
 
 // flagKeys are the keys that ask for system flags.
@@ -381,7 +378,7 @@ func (c *searchCmd) answer(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, maxSearchTime)
+	ctx, cancel := context.WithTimeout(ctx, s.server.o.SearchTimeout)
 	defer cancel()
 	found, err := c.search(ctx, s, v)
 	if err != nil {

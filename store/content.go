@@ -29,6 +29,8 @@ type Content struct {
 	staged    []byte      // the stored form; nil when it went to an object
 	objectKey string      // of the object that was PUT, whose intent is committed
 	kept      atomic.Bool // a transaction that relies on it has been committed
+	transit   *transit    // holds weight for it until Close
+	weight    int64
 }
 
 // encodedMeta returns the stored form of Meta.
@@ -43,6 +45,10 @@ func (c *Content) Weight() int64 {
 // object that was put for nothing is found by its intent, and collected.
 func (c *Content) Close() error {
 	c.staged = nil
+	if c.weight > 0 {
+		c.transit.must.Release(c.weight)
+		c.weight = 0
+	}
 	return nil
 }
 
@@ -54,6 +60,22 @@ func (c *Content) Close() error {
 // that appends it; a full staging refuses it here. What is larger is put in
 // object storage before Receive returns.
 func (s *Store) Receive(ctx context.Context, t id.Tenant, r io.Reader) (*Content, error) {
+	if err := s.transit.take(ctx, transitIn); err != nil {
+		return nil, err
+	}
+	c, err := s.receiveInto(ctx, t, r)
+	if err != nil {
+		s.transit.must.Release(transitIn)
+		return nil, err
+	}
+	// It keeps what it weighs, which is less but where a header is absurd.
+	c.transit, c.weight = s.transit, min(c.Weight(), transitIn)
+	s.transit.must.Release(transitIn - c.weight)
+	return c, nil
+}
+
+// receiveInto receives a message, and sees to it that its content has its place.
+func (s *Store) receiveInto(ctx context.Context, t id.Tenant, r io.Reader) (*Content, error) {
 	c, spool, err := s.receive(t, &bounded{r: r, left: s.options.MaxMessage})
 	if err != nil {
 		return nil, err
@@ -83,7 +105,7 @@ func (s *Store) receive(t id.Tenant, r io.Reader) (*Content, *blob.Spool, error)
 		meta, spool, err = s.receiveLarge(io.MultiReader(bytes.NewReader(*head), r))
 	case err == io.EOF || err == io.ErrUnexpectedEOF:
 		spool = blob.SpoolOf((*head)[:n])
-		meta, err = message.Parse(bytes.NewReader((*head)[:n]), message.Limits{})
+		meta, err = message.Parse(bytes.NewReader((*head)[:n]), s.options.Describe)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -121,7 +143,7 @@ func (s *Store) receiveLarge(r io.Reader) (meta *message.Meta, spool *blob.Spool
 			err = errors.Join(err, spool.Close())
 		}
 	}()
-	meta, err = message.Parse(from, message.Limits{})
+	meta, err = message.Parse(from, s.options.Describe)
 	return meta, spool, err
 }
 

@@ -32,7 +32,17 @@ const (
 // exist (any more) are left out. While yield uses some of them the next are
 // read: what is staged in one query, what lies in objects in long ranges.
 func (m *Mailbox) Contents(ctx context.Context, ids []id.Email, yield func(id.Email, message.Reader) error) error {
-	if len(ids) <= firstAhead { // there is nothing to be read meanwhile
+	transit := m.store.transit
+	if err := transit.take(ctx, transitOut); err != nil {
+		return err
+	}
+	defer transit.must.Release(transitOut)
+	most := 1 // of a batch
+	if transit.ahead.TryAcquire(transitAhead) {
+		defer transit.ahead.Release(transitAhead)
+		most = aheadEmails
+	}
+	if len(ids) <= min(firstAhead, most) { // there is nothing to be read meanwhile
 		b := ahead{ids: ids, few: true}
 		b.err = b.read(ctx, m)
 		return b.use(yield)
@@ -47,7 +57,7 @@ func (m *Mailbox) Contents(ctx context.Context, ids []id.Email, yield func(id.Em
 	go func() {
 		defer close(done)
 		defer close(batches)
-		m.readAhead(ctx, ids, batches)
+		m.readAhead(ctx, ids, most, batches)
 	}()
 	for b := range batches {
 		if err := b.use(yield); err != nil {
@@ -79,9 +89,9 @@ func (b *ahead) use(yield func(id.Email, message.Reader) error) error {
 	return nil
 }
 
-// readAhead sends the contents of emails, batch by batch.
-func (m *Mailbox) readAhead(ctx context.Context, ids []id.Email, to chan<- ahead) {
-	size, few := firstAhead, len(ids) <= aheadEmails
+// readAhead sends the contents of emails, batch by batch of most emails.
+func (m *Mailbox) readAhead(ctx context.Context, ids []id.Email, most int, to chan<- ahead) {
+	size, few := min(firstAhead, most), len(ids) <= aheadEmails
 	for len(ids) > 0 {
 		b := ahead{ids: ids[:min(size, len(ids))], few: few}
 		ids = ids[len(b.ids):]
@@ -94,7 +104,7 @@ func (m *Mailbox) readAhead(ctx context.Context, ids []id.Email, to chan<- ahead
 		if b.err != nil {
 			return
 		}
-		size = min(2*size, aheadEmails, max(1, int(int64(len(b.ids))*aheadBytes/max(b.bytes(), 1))))
+		size = min(2*size, most, max(1, int(int64(len(b.ids))*aheadBytes/max(b.bytes(), 1))))
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 // Create makes a mailbox, and those above it that are missing. A separator at
 // the end only says that there will be children (RFC 9051 section 6.3.4).
 // ErrExists, ErrBadName; ErrSpecialUse where another mailbox has one of the special uses:
-// a client would not know which to take.
+// a client would not know which to take; ErrMailboxes where there would be too many.
 func (s *Store) Create(ctx context.Context, u User, name string, specialUse []string) (*Mailbox, error) {
 	name = canonicalName(strings.TrimSuffix(name, separator))
 	if err := checkName(name); err != nil {
@@ -29,7 +29,7 @@ func (s *Store) Create(ctx context.Context, u User, name string, specialUse []st
 		if err := lockNames(ctx, tx, u); err != nil {
 			return err
 		}
-		m, err = createWithParents(ctx, tx, u, name, specialUse)
+		m, err = s.createWithParents(ctx, tx, u, name, specialUse)
 		return err
 	})
 	if err != nil {
@@ -54,7 +54,7 @@ func lockNames(ctx context.Context, tx pgx.Tx, u User) error {
 }
 
 // createWithParents makes a mailbox, and those above it that are missing. The names are locked.
-func createWithParents(ctx context.Context, tx pgx.Tx, u User, name string, specialUse []string) (*Mailbox, error) {
+func (s *Store) createWithParents(ctx context.Context, tx pgx.Tx, u User, name string, specialUse []string) (*Mailbox, error) {
 	above := parents(name)
 	there, err := existing(ctx, tx, u, append(above, name))
 	if err != nil {
@@ -66,6 +66,9 @@ func createWithParents(ctx context.Context, tx pgx.Tx, u User, name string, spec
 	if err := specialUseFree(ctx, tx, u, specialUse); err != nil {
 		return nil, err
 	}
+	if err := s.roomForMailboxes(ctx, tx, u, 1+len(above)-len(there)); err != nil {
+		return nil, err
+	}
 	for _, parent := range above {
 		if there[parent] != nil {
 			continue
@@ -75,6 +78,25 @@ func createWithParents(ctx context.Context, tx pgx.Tx, u User, name string, spec
 		}
 	}
 	return insertMailbox(ctx, tx, u.Tenant, u.Account, name, specialUse)
+}
+
+// roomForMailboxes tells whether the account can have n mailboxes more. The names are locked.
+func (s *Store) roomForMailboxes(ctx context.Context, tx pgx.Tx, u User, n int) error {
+	const query = `
+		SELECT count(*)
+		FROM (
+			SELECT FROM mailbox
+			WHERE tenant_id = $1 AND account_id = $2 AND deleted_at IS NULL
+			LIMIT $3) AS mailboxes`
+
+	var have int
+	if err := tx.QueryRow(ctx, query, u.Tenant, u.Account, s.options.MaxMailboxes).Scan(&have); err != nil {
+		return err
+	}
+	if have+n > s.options.MaxMailboxes {
+		return ErrMailboxes
+	}
+	return nil
 }
 
 // specialUseFree tells whether no mailbox has any of the special uses. The names are locked.

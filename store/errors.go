@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"mailstead.dev/store/blob"
 )
 
 // Errors of names. A mailbox a user may not look up does not exist for them (RFC 4314 section 6).
@@ -28,6 +30,8 @@ var (
 	ErrExpunged       = errors.New("message expunged meanwhile")
 	ErrTooBig         = errors.New("message too big")
 	ErrKeywords       = errors.New("too many keywords")
+	ErrMailboxes      = errors.New("too many mailboxes")
+	ErrDamaged        = blob.ErrDamaged // what was kept is not what was written
 	ErrAuth           = errors.New("wrong login or password")
 	ErrDisabled       = errors.New("account disabled")
 )

@@ -38,7 +38,7 @@ func (s *Store) Rename(ctx context.Context, u User, from, to string) error {
 	}
 	var moved []*named
 	err := s.transact(ctx, u.Tenant, func(tx pgx.Tx) (err error) {
-		moved, err = renameTree(ctx, tx, u, from, to)
+		moved, err = s.renameTree(ctx, tx, u, from, to)
 		return err
 	})
 	if err != nil {
@@ -50,7 +50,7 @@ func (s *Store) Rename(ctx context.Context, u User, from, to string) error {
 	return nil
 }
 
-func renameTree(ctx context.Context, tx pgx.Tx, u User, from, to string) ([]*named, error) {
+func (s *Store) renameTree(ctx context.Context, tx pgx.Tx, u User, from, to string) ([]*named, error) {
 	if err := lockNames(ctx, tx, u); err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func renameTree(ctx context.Context, tx pgx.Tx, u User, from, to string) ([]*nam
 	if len(there) > 0 {
 		return nil, ErrExists
 	}
-	if err := createMissing(ctx, tx, u, parents(to)); err != nil {
+	if err := s.createMissing(ctx, tx, u, parents(to)); err != nil {
 		return nil, err
 	}
 	for i, m := range tree {
@@ -112,9 +112,12 @@ func treeOf(ctx context.Context, tx pgx.Tx, u User, name string) ([]*named, erro
 }
 
 // createMissing makes those mailboxes of the names that are not there.
-func createMissing(ctx context.Context, tx pgx.Tx, u User, names []string) error {
+func (s *Store) createMissing(ctx context.Context, tx pgx.Tx, u User, names []string) error {
 	there, err := existing(ctx, tx, u, names)
 	if err != nil {
+		return err
+	}
+	if err := s.roomForMailboxes(ctx, tx, u, len(names)-len(there)); err != nil {
 		return err
 	}
 	for _, name := range names {
@@ -178,7 +181,7 @@ func (s *Store) renameInbox(ctx context.Context, u User, to string) error {
 		if source == nil {
 			return ErrNotExist
 		}
-		dest, err := createWithParents(ctx, tx, u, to, nil)
+		dest, err := s.createWithParents(ctx, tx, u, to, nil)
 		if err != nil {
 			return err
 		}

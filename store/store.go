@@ -12,6 +12,7 @@ import (
 
 	"mailstead.dev/store/blob"
 	"mailstead.dev/store/id"
+	"mailstead.dev/store/message"
 )
 
 // maxAppenders is how many appends of this process to one mailbox are under way at once.
@@ -62,11 +63,18 @@ type Options struct {
 	ViewCacheBytes int64
 	// BlobCacheBytes bounds the content kept in memory; default 64 MiB.
 	BlobCacheBytes int64
+	// TransitBytes bounds the memory of content on its way in and out, of all sessions together; default 512 MiB.
+	TransitBytes int64
 	// BlobCacheDir is a folder for the content cache on disk; default none, BlobCacheDirBytes bounds it; default 1 GiB.
 	BlobCacheDir      string
 	BlobCacheDirBytes int64
 	// SpoolDir is where large messages wait while they come in; default the system's folder for temporary files.
 	SpoolDir string
+
+	// MaxMailboxes bounds the mailboxes of an account; default 10,000.
+	MaxMailboxes int
+	// Describe bounds what is described of a message; default message's.
+	Describe message.Limits
 
 	Logger *slog.Logger // default slog.Default()
 }
@@ -88,6 +96,8 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.ViewCacheBytes, 256<<20)
 	setDefault(&o.BlobCacheBytes, 64<<20)
 	setDefault(&o.BlobCacheDirBytes, 1<<30)
+	setDefault(&o.TransitBytes, 512<<20)
+	setDefault(&o.MaxMailboxes, 10_000)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -110,6 +120,7 @@ type Store struct {
 	views     *viewCache
 	changers  *turns // those who change a mailbox from its view
 	appenders *turns
+	transit   *transit
 	puts      chan struct{} // has one for each PUT under way
 	cache     *blob.Cache
 	contents  *knownContents
@@ -142,6 +153,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		views:     newViewCache(o.ViewCacheBytes),
 		changers:  newTurns(1),
 		appenders: newTurns(maxAppenders),
+		transit:   newTransit(o.TransitBytes),
 		puts:      make(chan struct{}, putsAtOnce),
 	}
 	if s.cache, err = blob.NewCache(blob.CacheOptions{

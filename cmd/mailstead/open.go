@@ -8,6 +8,7 @@ import (
 	"mailstead.dev/cmd/mailstead/config"
 	"mailstead.dev/store"
 	"mailstead.dev/store/blob"
+	"mailstead.dev/store/message"
 )
 
 // logger makes the process's logger, as the configuration says. Its level is the app's, which can be changed.
@@ -59,7 +60,9 @@ func storeOptions(c *config.Config, log *slog.Logger) store.Options {
 		FoldMin: int64(c.Store.FoldMin), FoldRatio: c.Store.FoldRatio,
 		ViewCacheBytes: int64(c.Store.ViewCache), BlobCacheBytes: int64(c.Store.BlobCache),
 		BlobCacheDir: c.Store.BlobCacheDir, BlobCacheDirBytes: int64(c.Store.BlobCacheDirSize),
-		SpoolDir: c.Store.SpoolDir,
+		TransitBytes: int64(c.Store.Transit),
+		SpoolDir:     c.Store.SpoolDir, MaxMailboxes: c.Store.MaxMailboxes,
+		Describe: message.Limits{Depth: c.Store.MaxMIMEDepth, Parts: c.Store.MaxMIMEParts, HeaderBytes: int(c.Store.MaxHeader)},
 		Logger:   log,
 	}
 }

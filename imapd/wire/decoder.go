@@ -61,12 +61,19 @@ type Decoder struct {
 
 // NewDecoder returns a decoder that stands at the beginning of a command.
 func NewDecoder(r *bufio.Reader, o DecoderOptions) *Decoder {
+	return &Decoder{r: r, o: o.withDefaults()}
+}
+
+// Limit changes what commands may take from the next on.
+func (d *Decoder) Limit(o DecoderOptions) { d.o = o.withDefaults() }
+
+func (o DecoderOptions) withDefaults() DecoderOptions {
 	o.MaxLine = cmp.Or(o.MaxLine, 64<<10)
 	o.MaxLiteral = cmp.Or(o.MaxLiteral, 64<<10)
 	o.MaxLiterals = cmp.Or(o.MaxLiterals, 256<<10)
 	o.MaxNesting = cmp.Or(o.MaxNesting, 100)
 	o.MaxSkip = cmp.Or(o.MaxSkip, 64<<20)
-	return &Decoder{r: r, o: o}
+	return o
 }
 
 // Err returns the first error of this command so far.

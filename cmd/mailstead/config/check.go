@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Has reports whether this process runs the role r.
@@ -14,6 +15,9 @@ func (c *Config) Has(r Role) bool { return slices.Contains(c.Roles, r) }
 
 // mostMessage keeps sizes within what IMAP can tell, 32 bits (RFC 3501 section 9), also after what LMTP adds.
 const mostMessage Size = 2 << 30
+
+// leastIdle is how long a client that is idle is kept at the least (RFC 9051 section 5.4).
+const leastIdle = 30 * time.Minute
 
 // isConnectionString reports whether s is of one of PostgreSQL's two forms.
 func isConnectionString(s string) bool {
@@ -83,11 +87,21 @@ func (l *loader) check(c *Config) {
 	}{
 		{"imap.max_connections", c.IMAP.MaxConnections > 0, "at least 1"},
 		{"imap.max_connections_per_account", c.IMAP.MaxConnectionsPerAccount > 0, "at least 1"},
+		{"imap.login_time", c.IMAP.LoginTime > 0, "a time such as 1m"},
+		{"imap.read_time", c.IMAP.ReadTime > 0, "a time such as 2m"},
+		{"imap.write_time", c.IMAP.WriteTime > 0, "a time such as 2m"},
+		{"imap.search_time", c.IMAP.SearchTime > 0, "a time such as 5m"},
+		{"imap.max_nesting", c.IMAP.MaxNesting > 0, "at least 1"},
+		{"imap.max_wrong_commands", c.IMAP.MaxWrongCommands > 0, "at least 1"},
+		{"imap.max_login_failures", c.IMAP.MaxLoginFailures > 0, "at least 1"},
 		{"lmtp.max_connections", c.LMTP.MaxConnections > 0, "at least 1"},
 		{"lmtp.max_recipients", c.LMTP.MaxRecipients > 0, "at least 1"},
 		{"drain_time", c.DrainTime > 0, "a time such as 25s"},
 		{"store.pack_age", c.Store.PackAge > 0, "a time such as 6h"},
 		{"store.fold_ratio", c.Store.FoldRatio > 0, "a number such as 0.25"},
+		{"store.max_mailboxes", c.Store.MaxMailboxes > 0, "at least 1"},
+		{"store.max_mime_depth", c.Store.MaxMIMEDepth > 0, "at least 1"},
+		{"store.max_mime_parts", c.Store.MaxMIMEParts > 0, "at least 1"},
 	} {
 		if !positive.given {
 			l.problem(at(positive.key), "%s is 0: want %s", positive.key, positive.want)
@@ -105,9 +119,32 @@ func (l *loader) check(c *Config) {
 		{"store.view_cache", c.Store.ViewCache, 1},
 		{"store.blob_cache", c.Store.BlobCache, 1},
 		{"store.blob_cache_dir_size", c.Store.BlobCacheDirSize, 1},
+		{"store.transit", c.Store.Transit, 16 << 20},
+		{"store.max_header", c.Store.MaxHeader, 16 << 10},
+		{"imap.max_line", c.IMAP.MaxLine, 8 << 10},
+		{"imap.max_literal", c.IMAP.MaxLiteral, 1 << 10},
+		{"imap.max_append_memory", c.IMAP.MaxAppendMemory, 1 << 20},
 	} {
 		if bound.value < bound.least {
 			l.problem(at(bound.key), "%s is too little: want at least %s", bound.value, bound.least)
+		}
+	}
+	if c.IMAP.IdleTime < leastIdle {
+		l.problem(at("imap.idle_time"), "%s is too little: RFC 9051 section 5.4 demands at least 30m", c.IMAP.IdleTime)
+	}
+	for _, most := range []struct {
+		key         string
+		value, most int64
+	}{
+		{"store.max_mime_depth", int64(c.Store.MaxMIMEDepth), 100},
+		{"store.max_mime_parts", int64(c.Store.MaxMIMEParts), 100_000},
+		{"store.max_header", int64(c.Store.MaxHeader), 4 << 20},
+		{"imap.max_line", int64(c.IMAP.MaxLine), 16 << 20},
+		{"imap.max_literal", int64(c.IMAP.MaxLiteral), 16 << 20},
+		{"imap.max_nesting", int64(c.IMAP.MaxNesting), 1000},
+	} {
+		if most.value > most.most {
+			l.problem(at(most.key), "%d is too much: want at most %d", most.value, most.most)
 		}
 	}
 	if c.Store.MaxMessage > mostMessage {

@@ -99,6 +99,9 @@ type Store struct {
 	ViewCache Size `yaml:"view_cache"`
 	// Bytes of memory for content that was read from the bucket.
 	BlobCache Size `yaml:"blob_cache"`
+	// Bytes of memory for messages on their way into the store and out of it, of all sessions together. Who finds no room
+	// waits for it, and is refused with [UNAVAILABLE] after 30 seconds.
+	Transit Size `yaml:"transit"`
 	// Folder for more of such content, on a disk that is faster than the bucket; a folder of its own is made in it, which
 	// no two processes may share. Empty: memory only.
 	BlobCacheDir string `yaml:"blob_cache_dir"`
@@ -106,6 +109,15 @@ type Store struct {
 	BlobCacheDirSize Size `yaml:"blob_cache_dir_size"`
 	// Folder for large messages while they arrive. Empty: the system's folder for temporary files.
 	SpoolDir string `yaml:"spool_dir"`
+	// The most mailboxes that an account can have; more are refused with [LIMIT].
+	MaxMailboxes int `yaml:"max_mailboxes"`
+	// How deep the structure of a message is described, in multiparts and messages within each other. What lies deeper
+	// is kept like all of it, and is told as part of the last that is described.
+	MaxMIMEDepth int `yaml:"max_mime_depth"`
+	// How many parts of a message are described.
+	MaxMIMEParts int `yaml:"max_mime_parts"`
+	// How much of each header is described, and of the headers of all parts together.
+	MaxHeader Size `yaml:"max_header"`
 }
 
 // TLS is the certificate of the IMAP service. SIGHUP reads its files again, also when their names are the same. From no
@@ -129,6 +141,29 @@ type IMAP struct {
 	MaxConnections int `yaml:"max_connections" reload:"hangup"`
 	// The most connections at once that are logged in to one account.
 	MaxConnectionsPerAccount int `yaml:"max_connections_per_account" reload:"hangup"`
+	// How long a client may take from connecting to having logged in, TLS included.
+	LoginTime time.Duration `yaml:"login_time"`
+	// How long a client may send no command, or stay in IDLE; RFC 9051 demands 30 minutes or more.
+	IdleTime time.Duration `yaml:"idle_time"`
+	// How long a client may send nothing in the middle of a command.
+	ReadTime time.Duration `yaml:"read_time"`
+	// How long a client may take for 16 KiB of an answer.
+	WriteTime time.Duration `yaml:"write_time"`
+	// How long a SEARCH may take; then it is refused, and nothing of its result is told.
+	SearchTime time.Duration `yaml:"search_time"`
+	// The longest command, without what it has in literals; RFC 2683 asks for 8000 bytes or more.
+	MaxLine Size `yaml:"max_line"`
+	// The largest literal that is no message. All those of a command are at most four times as large together.
+	MaxLiteral Size `yaml:"max_literal"`
+	// How deep parentheses and SEARCH keys can be nested.
+	MaxNesting int `yaml:"max_nesting"`
+	// Memory that the messages of one APPEND take together before no more are taken; each by itself takes less than 1 MiB,
+	// however large it is.
+	MaxAppendMemory Size `yaml:"max_append_memory"`
+	// How many commands of a connection can be wrong in a row before it is ended.
+	MaxWrongCommands int `yaml:"max_wrong_commands"`
+	// How many logins of a connection can fail before it is ended.
+	MaxLoginFailures int `yaml:"max_login_failures"`
 }
 
 // LMTP is the service for the mail server in front (Postfix, Exim). It has no
@@ -174,9 +209,14 @@ func Default() *Config {
 		Objects:   Objects{Region: "us-east-1"},
 		Store: Store{
 			MaxMessage: 64 << 20, Staging: true, StagingBound: 1 << 30, StagedMax: 128 << 10,
-			PackSize: 4 << 20, PackAge: 6 * time.Hour, FoldMin: 64 << 10, FoldRatio: 0.25, ViewCache: 256 << 20, BlobCache: 128 << 20, BlobCacheDirSize: 4 << 30,
+			PackSize: 4 << 20, PackAge: 6 * time.Hour, FoldMin: 64 << 10, FoldRatio: 0.25, ViewCache: 256 << 20, BlobCache: 128 << 20, BlobCacheDirSize: 4 << 30, Transit: 512 << 20,
+			MaxMailboxes: 10_000, MaxMIMEDepth: 100, MaxMIMEParts: 10_000, MaxHeader: 1 << 20,
 		},
-		IMAP:     IMAP{Listen: ":143", ListenTLS: ":993", MaxConnections: 20000, MaxConnectionsPerAccount: 1000},
+		IMAP: IMAP{
+			Listen: ":143", ListenTLS: ":993", MaxConnections: 20000, MaxConnectionsPerAccount: 1000,
+			LoginTime: time.Minute, IdleTime: 30 * time.Minute, ReadTime: 2 * time.Minute, WriteTime: 2 * time.Minute, SearchTime: 5 * time.Minute,
+			MaxLine: 64 << 10, MaxLiteral: 64 << 10, MaxNesting: 100, MaxAppendMemory: 16 << 20, MaxWrongCommands: 50, MaxLoginFailures: 5,
+		},
 		LMTP:     LMTP{Listen: ":24", Allow: loopback(), SocketMode: 0o660, MaxConnections: 500, MaxRecipients: 1000},
 		HTTP:     HTTP{Listen: "127.0.0.1:8143"},
 		Accounts: Accounts{DefaultMailboxes: true},
