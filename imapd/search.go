@@ -19,6 +19,7 @@ import (
 
 type searchCmd struct {
 	uid        bool
+	numbers    bool // message numbers are among the keys
 	badCharset bool
 	key        *searchKey
 	queries    []index.Query
@@ -213,7 +214,9 @@ func (r *searchReader) key() *searchKey {
 	if c := d.Peek(); isKeyName(c) {
 		return r.named(d.Keyword())
 	} else if c != '(' {
-		return r.count(&searchKey{op: opSet, set: readMessageSet(d, false)})
+		set := readMessageSet(d, false)
+		r.cmd.numbers = r.cmd.numbers || !set.saved
+		return r.count(&searchKey{op: opSet, set: set})
 	}
 	k := r.count(&searchKey{op: opAnd})
 	d.List(func() { k.kids = append(k.kids, r.key()) })
@@ -365,7 +368,8 @@ func (c *searchCmd) run(ctx context.Context, s *session) error {
 }
 
 func (c *searchCmd) answer(ctx context.Context, s *session) error {
-	if err := s.sync(ctx, c.uid); err != nil {
+	// An EXPUNGE would make other messages of the numbers that a UID SEARCH has (RFC 7162 section 3.2.10.2).
+	if err := s.sync(ctx, c.uid && !c.numbers); err != nil {
 		return err
 	}
 	if c.badCharset {
