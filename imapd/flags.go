@@ -176,8 +176,9 @@ func (c storeCmd) run(ctx context.Context, s *session) error {
 }
 
 // tellResult tells the flags that messages have now, or only their new MODSEQ
-// where the client wants silence. Of those that failed the condition it tells the
-// flags, if what others did, told already, did not include them.
+// where the client wants silence, and their old one too where they passed a condition
+// (RFC 7162 section 3.1.3). Of those that failed it the flags are told, if what
+// others did, told already, did not include them.
 func (c storeCmd) tellResult(s *session, uids view.UIDSet, r store.FlagResult, told id.ModSeq) {
 	if c.silent && !s.condstore && r.Modified.Empty() {
 		return
@@ -192,7 +193,7 @@ func (c storeCmd) tellResult(s *session, uids view.UIDSet, r store.FlagResult, t
 			}
 		case !c.silent:
 			b = s.appendChanged(b, s.number(m.UID), &m, keywords)
-		case s.condstore && m.ModSeq == r.ModSeq:
+		case s.condstore && (m.ModSeq == r.ModSeq || c.unchangedSince >= 0):
 			b = s.appendModSeqChanged(b, s.number(m.UID), &m)
 		}
 		if len(b) >= flushAt {
