@@ -23,7 +23,7 @@ import (
 //	C2: and S2: are a second connection of the account, and so on
 //	@raw says that the client gets the greeting and logs in itself
 //
-// $LOGIN stands for the account's login, and each name of remembered for what was told last. A connection begins where it is
+// $LOGIN stands for the account's login, of 23 octets, and each name of remembered for what was told last. A connection begins where it is
 // first named; at the end each that is open must have said no more than is written.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.imap")
@@ -35,7 +35,7 @@ func TestTranscripts(t *testing.T) {
 	for i, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".imap")
 		t.Run(name, func(t *testing.T) {
-			login := fmt.Sprintf("user%d@transcript.test", i)
+			login := fmt.Sprintf("user%03d@transcript.test", i)
 			storetest.Account(t, s, login)
 			play(t, file, login, func() *client { return connect(t) })
 		})
