@@ -42,3 +42,27 @@ func TestAppendTooMuch(t *testing.T) {
 		t.Errorf("afterwards there is %q", got)
 	}
 }
+
+// Where LITERAL- is announced, a client that does not wait with a large literal is
+// told so (RFC 7888 section 5), and nothing of the literal is run.
+func TestLiteralMinus(t *testing.T) {
+	s := storetest.New(t)
+	storetest.Account(t, s, "a@append.test")
+	c := serveStore(t, s, func(o *Options) { o.LiteralMinus = true })(t)
+	c.expect("* OK [CAPABILITY IMAP4rev1 LITERAL- SASL-IR ...")
+	c.want("LOGIN {13+}\r\na@append.test "+storetest.Password, "OK [CAPABILITY IMAP4rev1 LITERAL- ID ")
+	text := strings.Repeat("z LOGOUT\r\n", 1000)
+	for _, command := range []string{"APPEND INBOX {4097+}\r\n%.4097s", "APPEND Nowhere {4097+}\r\n%.4097s", "SUBSCRIBE {10000+}\r\n%s", "FROB {10000+}\r\n%s"} {
+		want := "BAD [TOOBIG] "
+		if strings.HasPrefix(command, "FROB") {
+			want = "BAD [CLIENTBUG] "
+		}
+		c.want(fmt.Sprintf(command, text), want)
+		c.want("NOOP", "OK ")
+	}
+	c.want(fmt.Sprintf("APPEND INBOX {4096+}\r\n%.4096s", text), "OK [APPENDUID ")
+	c.send("a APPEND INBOX {4097}")
+	c.expect("+ ...")
+	c.send(text[:4097])
+	c.expect("a OK [APPENDUID ...")
+}

@@ -15,7 +15,8 @@ var capabilities = []struct {
 	when      func(s *session) bool
 }{
 	{"IMAP4rev1", "RFC 3501", anytime},
-	{"LITERAL+", "RFC 7888", anytime},
+	{"LITERAL+", "RFC 7888", literalsOfAnySize},
+	{"LITERAL-", "RFC 7888", literalsOfSmallSize},
 	{"SASL-IR", "RFC 4959", beforeLogin},
 	{"STARTTLS", "RFC 3501 section 6.2.1", mayStartTLS},
 	{"LOGINDISABLED", "RFC 3501 section 6.2.3", passwordsForbidden},
@@ -45,11 +46,13 @@ var capabilities = []struct {
 	{"PREVIEW", "RFC 8970", anytime},
 }
 
-func anytime(*session) bool              { return true }
-func beforeLogin(s *session) bool        { return s.state == notAuthenticated }
-func mayStartTLS(s *session) bool        { return beforeLogin(s) && !s.conn.tls && s.server.o.TLS != nil }
-func passwordsAllowed(s *session) bool   { return beforeLogin(s) && s.privacy() }
-func passwordsForbidden(s *session) bool { return beforeLogin(s) && !s.privacy() }
+func anytime(*session) bool               { return true }
+func literalsOfAnySize(s *session) bool   { return !s.server.o.LiteralMinus }
+func literalsOfSmallSize(s *session) bool { return s.server.o.LiteralMinus }
+func beforeLogin(s *session) bool         { return s.state == notAuthenticated }
+func mayStartTLS(s *session) bool         { return beforeLogin(s) && !s.conn.tls && s.server.o.TLS != nil }
+func passwordsAllowed(s *session) bool    { return beforeLogin(s) && s.privacy() }
+func passwordsForbidden(s *session) bool  { return beforeLogin(s) && !s.privacy() }
 
 // capabilityList is what CAPABILITY says, in the state as it is.
 func (s *session) capabilityList() string {

@@ -27,6 +27,9 @@ type Options struct {
 	TLS *tls.Config
 	// PlaintextLogin allows passwords without TLS from a loopback address.
 	PlaintextLogin bool
+	// LiteralMinus announces LITERAL- instead of LITERAL+: clients have to wait
+	// before they send a literal of more than 4,096 octets (RFC 7888 section 5).
+	LiteralMinus bool
 
 	Name, Version string // what ID tells; "Mailstead" and none by default
 
@@ -73,5 +76,9 @@ func (o Options) withDefaults() Options {
 
 // limits are what one command of a client may take.
 func (o Options) limits() wire.DecoderOptions {
-	return wire.DecoderOptions{MaxLine: o.MaxLine, MaxLiteral: o.MaxLiteral, MaxLiterals: 4 * o.MaxLiteral, MaxNesting: o.MaxNesting}
+	limits := wire.DecoderOptions{MaxLine: o.MaxLine, MaxLiteral: o.MaxLiteral, MaxLiterals: 4 * o.MaxLiteral, MaxNesting: o.MaxNesting}
+	if o.LiteralMinus {
+		limits.MaxUnasked = 4096
+	}
+	return limits
 }

@@ -30,6 +30,7 @@ type DecoderOptions struct {
 	MaxLine     int   // octets of a command without its literals; default 64 KiB
 	MaxLiteral  int64 // octets of one literal of String, AString and the like; default 64 KiB
 	MaxLiterals int64 // octets of all literals of a command that are kept in memory; default 256 KiB
+	MaxUnasked  int64 // octets of a literal that the client does not wait to send; default as with those it waits for
 	MaxNesting  int   // parentheses; default 100
 	MaxSkip     int64 // octets of a wrong command that are passed over before ErrFlood; default 64 MiB
 	// Continue is called before a synchronizing literal is read: it sends "+ ..." and flushes.
@@ -71,6 +72,7 @@ func (o DecoderOptions) withDefaults() DecoderOptions {
 	o.MaxLine = cmp.Or(o.MaxLine, 64<<10)
 	o.MaxLiteral = cmp.Or(o.MaxLiteral, 64<<10)
 	o.MaxLiterals = cmp.Or(o.MaxLiterals, 256<<10)
+	o.MaxUnasked = cmp.Or(o.MaxUnasked, maxInt64)
 	o.MaxNesting = cmp.Or(o.MaxNesting, 100)
 	o.MaxSkip = cmp.Or(o.MaxSkip, 64<<20)
 	return o

@@ -183,6 +183,9 @@ func (d *Decoder) literalHeader() (size int64, sync bool) {
 	if d.err == nil {
 		d.newline()
 	}
+	if !sync && size > d.o.MaxUnasked {
+		d.fail(&SyntaxError{Code: "TOOBIG", Text: fmt.Sprintf("A literal of more than %d octets has to be waited with", d.o.MaxUnasked)})
+	}
 	return size, sync
 }
 

@@ -164,6 +164,9 @@ type IMAP struct {
 	MaxWrongCommands int `yaml:"max_wrong_commands"`
 	// How many logins of a connection can fail before it is ended.
 	MaxLoginFailures int `yaml:"max_login_failures"`
+	// Whether LITERAL- is announced instead of LITERAL+ (RFC 7888): clients then ask before they send a message of more than 4096 octets,
+	// which takes a round trip, and saves the way of those that are refused.
+	LiteralMinus bool `yaml:"literal_minus"`
 }
 
 // LMTP is the service for the mail server in front (Postfix, Exim). It has no
