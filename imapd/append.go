@@ -2,7 +2,8 @@ package imapd
 
 // APPEND.
 //
-// RFC 3501 section 6.3.11; several messages: RFC 3502; APPENDUID and TRYCREATE: RFC 4315 section 3.
+// RFC 3501 section 6.3.11; several messages: RFC 3502; APPENDUID and TRYCREATE: RFC 4315
+// section 3; literal8: RFC 3516 section 4.4, in append_binary.go.
 //
 // Literals stream into the store while they come. What is refused is refused
 // before it is sent, or passed over; nothing is added before the command was
@@ -19,12 +20,14 @@ import (
 	"mailstead.dev/imapd/wire"
 	"mailstead.dev/store"
 	"mailstead.dev/store/id"
+	"mailstead.dev/store/message"
 )
 
 // appender is what APPEND needs of the store.
 type appender interface {
 	Open(ctx context.Context, u store.User, name string, want acl.Rights) (*store.Mailbox, error)
 	Receive(ctx context.Context, t id.Tenant, r io.Reader) (*store.Content, error)
+	Received(c *store.Content) message.Reader
 	MaxMessage() int64
 }
 
@@ -53,7 +56,7 @@ func readAppend(d *wire.Decoder) (run, error) {
 	return c.run, d.Err()
 }
 
-// append-message = SP [flag-list SP] [date-time SP] literal
+// append-message = SP [flag-list SP] [date-time SP] (literal / literal8)
 //
 // It begins behind the first space, and ends before the literal.
 func readAppendMessage(d *wire.Decoder) (m appendMessage) {
@@ -132,11 +135,16 @@ const maxAppendSize = 4
 
 // receive reads a message.
 func (in *arriving) receive(ctx context.Context, m appendMessage) error {
+	binary := in.s.dec.Peek() == '~'
 	literal, size := in.s.dec.Literal(func(size int64, waits bool) error { return in.accept(ctx, size, waits) })
 	if err := in.s.dec.Err(); err != nil {
 		return err
 	}
-	content, err := in.s.store.Receive(ctx, in.dest.Tenant, literal)
+	receive := in.text
+	if binary {
+		receive = in.binary
+	}
+	content, err := receive(ctx, literal)
 	if err != nil {
 		return err
 	}
@@ -144,6 +152,11 @@ func (in *arriving) receive(ctx context.Context, m appendMessage) error {
 	in.size += size
 	in.weight += content.Weight()
 	return nil
+}
+
+// text receives a message of a literal.
+func (in *arriving) text(ctx context.Context, literal io.Reader) (*store.Content, error) {
+	return in.s.store.Receive(ctx, in.dest.Tenant, literal)
 }
 
 // accept tells whether a message of the size is taken. An empty one cancels the

@@ -44,6 +44,7 @@ var capabilities = []struct {
 	{"WITHIN", "RFC 5032", anytime},
 	{"CREATE-SPECIAL-USE", "RFC 6154 section 3", anytime},
 	{"PREVIEW", "RFC 8970", anytime},
+	{"BINARY", "RFC 3516", anytime},
 }
 
 func anytime(*session) bool               { return true }

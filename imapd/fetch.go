@@ -5,7 +5,7 @@ package imapd
 // RFC 3501 section 6.4.5; CHANGEDSINCE and MODSEQ: RFC 7162 section 3.1.4;
 // VANISHED: RFC 7162 section 3.2.6; of messages that are gone: RFC 2180 section
 // 4.1; EMAILID and THREADID: RFC 8474 section 5; SAVEDATE: RFC 8514 section
-// 4.2; PREVIEW: RFC 8970. The grammar of sections is in
+// 4.2; PREVIEW: RFC 8970; BINARY: RFC 3516. The grammar of sections is in
 // fetch_section.go, how they are sent in fetch_body.go.
 
 import (
@@ -162,6 +162,9 @@ func (c *fetchCmd) readItem(d *wire.Decoder, alone bool) {
 			c.want(itemBody)
 			return
 		}
+	case "BINARY", "BINARY.PEEK", "BINARY.SIZE":
+		c.wantSection(d, readBinary(d, label))
+		return
 	case "RFC822":
 		c.wantSection(d, &section{label: "RFC822"})
 		return
@@ -322,7 +325,10 @@ func (c fetchCmd) run(ctx context.Context, s *session) error {
 	if err := f.fetch(ctx, uids); err != nil {
 		return err
 	}
-	if f.gone {
+	switch {
+	case f.undecodable:
+		return errUnknownCTE
+	case f.gone:
 		return errGone
 	}
 	return nil

@@ -35,6 +35,8 @@ type fetcher struct {
 	done   id.UID         // up to which the responses are written
 	gone   bool           // of a message that was asked for nothing is left
 
+	undecodable bool // a message was left out, since it has a part that was asked for in an encoding that is not known
+
 	content message.Reader // of the message at hand, where it was read ahead
 
 	buf     []byte
@@ -223,6 +225,9 @@ func (f *fetcher) message(ctx context.Context, m *view.Message, email *store.Ema
 	if email != nil {
 		meta = email.Meta
 	}
+	if f.unknownCTE(meta) {
+		return f.leaveOut(ctx, m)
+	}
 	start := len(f.buf)
 	f.partly = false
 	f.begin(m)
@@ -343,9 +348,12 @@ func (f *fetcher) section(ctx context.Context, s *section, m *view.Message, meta
 	if !s.whole() {
 		var ok bool
 		if place, ok = meta.Section(s.path, s.kind); !ok {
-			f.buf = append(f.buf, "NIL"...)
+			f.buf = append(f.buf, s.nothing()...)
 			return nil
 		}
+	}
+	if s.binary {
+		return f.binary(ctx, s, m, meta, place)
 	}
 	if data, ok, err := f.smallSection(ctx, s, m, meta, place); err != nil || ok {
 		f.literal(s.cut(data))
@@ -424,13 +432,19 @@ func (f *fetcher) octets(ctx context.Context, m *view.Message, place message.Ran
 		_, err := io.ReadFull(rc, f.buf[n:])
 		return err
 	}
+	return f.stream("", place.Len, rc)
+}
+
+// stream puts a literal into the response that is read when its turn comes; prefix stands before it.
+func (f *fetcher) stream(prefix string, size int64, rc io.ReadCloser) error {
 	br := bufio.NewReaderSize(rc, 32<<10)
 	if _, err := br.Peek(1); err != nil { // before anything is announced
 		rc.Close()
 		return err
 	}
-	f.literalHead(place.Len)
-	f.streams = append(f.streams, stream{len(f.buf), place.Len, br, rc})
+	f.buf = append(f.buf, prefix...)
+	f.literalHead(size)
+	f.streams = append(f.streams, stream{len(f.buf), size, br, rc})
 	return nil
 }
 

@@ -2,7 +2,8 @@ package imapd
 
 // The sections of a message that FETCH can ask for.
 //
-// RFC 3501 section 6.4.5 and 9 (section), RFC 9051 section 6.4.5.1.
+// RFC 3501 section 6.4.5 and 9 (section), RFC 9051 section 6.4.5.1; those of
+// BINARY are in fetch_binary.go.
 
 import (
 	"strconv"
@@ -18,6 +19,8 @@ type section struct {
 	fields []string
 	not    bool // HEADER.FIELDS.NOT
 	peek   bool // \Seen stays as it is
+	binary bool // without the content transfer encoding,
+	size   bool // and of that only how long it is
 
 	partial  bool
 	off, len int64 // of <off.len>
@@ -37,30 +40,39 @@ const maxFields = 1000
 //	section-text = section-msgtext / "MIME"
 func readSection(d *wire.Decoder, peek bool) *section {
 	s := &section{peek: peek}
-	label := []byte("BODY[")
 	d.Special('[')
+	label, more := s.readPart(d, []byte("BODY["))
+	if c := d.Peek(); c != ']' && (more || len(s.path) == 0) {
+		label = s.readText(d, label)
+	}
+	return s.readEnd(d, label)
+}
+
+// readPart reads section-part, if there is one, and the dot behind it. It tells whether there was one.
+func (s *section) readPart(d *wire.Decoder, label []byte) (_ []byte, dot bool) {
 	for c := d.Peek(); c >= '0' && c <= '9'; c = d.Peek() {
 		n := d.NZNumber()
 		if len(s.path) == maxPath {
 			d.Fail("Part number too deep: at most %d levels are allowed", maxPath)
 		}
 		if d.Err() != nil {
-			return s
+			return label, false
 		}
 		s.path = append(s.path, int(n))
 		label = strconv.AppendUint(label, uint64(n), 10)
-		if !d.TrySpecial('.') {
+		if dot = d.TrySpecial('.'); !dot {
 			break
 		}
 		label = append(label, '.')
-		if c := d.Peek(); c == ']' {
+		if d.Peek() == ']' {
 			d.Fail("A part number cannot end with a dot")
-			return s
 		}
 	}
-	if c := d.Peek(); c != ']' && (len(s.path) == 0 || label[len(label)-1] == '.') {
-		label = s.readText(d, label)
-	}
+	return label, dot
+}
+
+// readEnd reads "]" ["<" number "." nz-number ">"].
+func (s *section) readEnd(d *wire.Decoder, label []byte) *section {
 	d.Special(']')
 	label = append(label, ']')
 	if d.TrySpecial('<') {

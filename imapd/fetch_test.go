@@ -77,6 +77,9 @@ func TestReadFetch(t *testing.T) {
 		{true, " 1:* (FLAGS MODSEQ) (CHANGEDSINCE 12345 VANISHED)", "UID, FLAGS, MODSEQ"},
 		{true, " 1:* FLAGS (vanished changedsince 0)", "UID, FLAGS, MODSEQ"},
 		{false, " 1 BODY[]<4294967296.4294967295>", "BODY[]<4294967296>"},
+		{false, " 1 BINARY[]", "BINARY[]"},
+		{false, " 1 binary.peek[1.2]<3.4>", "BINARY[1.2]<3> peek"},
+		{false, " 1 (BINARY[1] BINARY.SIZE[1] BINARY.PEEK[1] BODY[1])", "BINARY[1], BINARY.SIZE[1] peek, BODY[1]"},
 
 		{false, "", "BAD"},
 		{false, " 1", "BAD"},
@@ -105,6 +108,15 @@ func TestReadFetch(t *testing.T) {
 		{false, " 1 BODY[]<-1.5>", "BAD"},
 		{false, " 1 BODY[]<99999999999999999999.1>", "BAD"},
 		{false, " 1 BODY[" + strings.Repeat("1.", 200) + "1]", "BAD"},
+		{false, " 1 BINARY", "BAD"},
+		{false, " 1 BINARY.SIZE", "BAD"},
+		{false, " 1 BINARY.FOO[1]", "BAD"},
+		{false, " 1 BINARY[0]", "BAD"},
+		{false, " 1 BINARY[1.]", "BAD"},
+		{false, " 1 BINARY[1.MIME]", "BAD"},
+		{false, " 1 BINARY[TEXT]", "BAD"},
+		{false, " 1 BINARY[1]<0>", "BAD"},
+		{false, " 1 BINARY.SIZE[1]<0.1>", "BAD"},
 		{false, " 1 RFC822.FOO", "BAD"},
 		{false, " 1 FLAGS (CHANGEDSINCE)", "BAD"},
 		{false, " 1 FLAGS (CHANGEDSINCE 1 CHANGEDSINCE 2)", "BAD"},
@@ -151,6 +163,7 @@ func TestSectionWithin(t *testing.T) {
 func FuzzReadFetch(f *testing.F) {
 	f.Add(" 1:*,5 (FLAGS BODY.PEEK[1.2.HEADER.FIELDS (From {3+}\r\nfoo)]<0.5> RFC822.TEXT) (CHANGEDSINCE 5 VANISHED)")
 	f.Add(" 1 ALL")
+	f.Add(" 1 (BINARY[1.2]<0.5> BINARY.SIZE[] BINARY.PEEK[3])")
 	f.Fuzz(func(t *testing.T, line string) {
 		d := decoderOf(line)
 		c := readFetchCmd(d, true)

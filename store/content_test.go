@@ -115,6 +115,13 @@ func TestContent(t *testing.T) {
 					checkContent(t, m, ids[i], prefix+text)
 				}
 			}
+			for _, text := range texts {
+				received := receive(t, s, m.Tenant, text)
+				got, err := rangeOf(t.Context(), s.Received(received), int64(len(text)/3), int64(len(text)))
+				if err != nil || got != text[len(text)/3:] {
+					t.Errorf("of %d octets received, %d behind the first third, %v", len(text), len(got), err)
+				}
+			}
 			random := rand.New(rand.NewPCG(1, 2))
 			for range 200 {
 				i := random.IntN(len(texts))

@@ -126,6 +126,9 @@ func TestResynchronize(t *testing.T) {
 		{"literal with NUL", "{3+}\r\n\x00\r\n\r\n", func(d *Decoder) { d.AString() }},
 		{"NUL first", "\x00 {3+}\r\nx\r\n\r\n", func(d *Decoder) { d.AString() }},
 		{"refused streaming literal", "{3+}\r\nx\r\n rest\r\n", func(d *Decoder) { d.Literal(func(int64, bool) error { return errors.New("no") }) }},
+		{"refused literal8", "~{3+}\r\nx\r\n rest\r\n", func(d *Decoder) { d.Literal(func(int64, bool) error { return errors.New("no") }) }},
+		{"literal8 that is none", "~ rest\r\n", func(d *Decoder) { d.Literal(func(int64, bool) error { return nil }) }},
+		{"literal8 for a string", "~{3+}\r\nx\r\n rest\r\n", func(d *Decoder) { _ = d.String() }},
 		{"streaming literal that nobody read", "{3+}\r\nx\r\n rest\r\n", func(d *Decoder) { d.Literal(func(int64, bool) error { return nil }) }},
 		{"streaming literal read in part", "{3+}\r\nx\r\n rest\r\n", func(d *Decoder) {
 			r, _ := d.Literal(func(int64, bool) error { return nil })

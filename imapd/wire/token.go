@@ -206,11 +206,13 @@ func (d *Decoder) resume() {
 	d.tail = marker{}
 }
 
-// Literal starts a literal that streams (APPEND): r must be read to its end or
+// Literal starts a literal that streams (APPEND), also a literal8, which begins with
+// "~" (RFC 3516 section 7): r must be read to its end or
 // dropped with Skip. accept is asked before "+" is sent, and told whether the
 // client waits for that; if it returns an error, which sticks, a synchronizing
 // literal is refused without being read, and a non-synchronizing one is swallowed.
 func (d *Decoder) Literal(accept func(size int64, waits bool) error) (r io.Reader, size int64) {
+	d.TrySpecial('~')
 	if d.Peek() != '{' {
 		d.expected("a literal")
 	}
