@@ -3,7 +3,7 @@ package imapd
 // APPEND.
 //
 // RFC 3501 section 6.3.11; several messages: RFC 3502; APPENDUID and TRYCREATE: RFC 4315
-// section 3; literal8: RFC 3516 section 4.4, in append_binary.go.
+// section 3; literal8: RFC 3516 section 4.4, in append_binary.go; UTF8: RFC 6855 section 4, in utf8.go.
 //
 // Literals stream into the store while they come. What is refused is refused
 // before it is sent, or passed over; nothing is added before the command was
@@ -42,6 +42,7 @@ type appendCmd struct {
 type appendMessage struct {
 	flags flagSet
 	date  time.Time
+	utf8  bool // the literal stands in UTF8 (...)
 }
 
 // append = "APPEND" SP mailbox 1*append-message
@@ -56,7 +57,7 @@ func readAppend(d *wire.Decoder) (run, error) {
 	return c.run, d.Err()
 }
 
-// append-message = SP [flag-list SP] [date-time SP] (literal / literal8)
+// append-message = SP [flag-list SP] [date-time SP] (literal / literal8 / utf8-literal)
 //
 // It begins behind the first space, and ends before the literal.
 func readAppendMessage(d *wire.Decoder) (m appendMessage) {
@@ -68,6 +69,7 @@ func readAppendMessage(d *wire.Decoder) (m appendMessage) {
 		m.date = d.DateTime()
 		d.SP()
 	}
+	m.utf8 = tryUTF8(d)
 	return m
 }
 
@@ -135,23 +137,33 @@ const maxAppendSize = 4
 
 // receive reads a message.
 func (in *arriving) receive(ctx context.Context, m appendMessage) error {
-	binary := in.s.dec.Peek() == '~'
-	literal, size := in.s.dec.Literal(func(size int64, waits bool) error { return in.accept(ctx, size, waits) })
-	if err := in.s.dec.Err(); err != nil {
+	d := in.s.dec
+	receive := in.text
+	switch {
+	case d.Peek() == '~':
+		receive = in.binary
+	case m.utf8:
+		d.Fail("Expected a literal8 in UTF8 (...)")
+	}
+	literal, size := d.Literal(func(size int64, waits bool) error { return in.accept(ctx, size, waits) })
+	if err := d.Err(); err != nil {
 		return err
 	}
-	receive := in.text
-	if binary {
-		receive = in.binary
-	}
-	content, err := receive(ctx, literal)
+	header := in.lookAtHeader(m, literal)
+	content, err := receive(ctx, header)
 	if err != nil {
 		return err
 	}
 	in.messages = append(in.messages, received{m, content})
 	in.size += size
 	in.weight += content.Weight()
-	return nil
+	if m.utf8 {
+		d.Special(')')
+	}
+	if err := d.Err(); err != nil {
+		return err
+	}
+	return header.refused()
 }
 
 // text receives a message of a literal.

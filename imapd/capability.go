@@ -45,6 +45,7 @@ var capabilities = []struct {
 	{"CREATE-SPECIAL-USE", "RFC 6154 section 3", anytime},
 	{"PREVIEW", "RFC 8970", anytime},
 	{"BINARY", "RFC 3516", anytime},
+	{"UTF8=ACCEPT", "RFC 6855", anytime},
 }
 
 func anytime(*session) bool               { return true }

@@ -66,7 +66,7 @@ func TestCapabilitiesAreUsed(t *testing.T) {
 		"LIST-EXTENDED": ` LIST \(SUBSCRIBED\)`, "LIST-STATUS": ` RETURN \(STATUS \(`, "STATUS=SIZE": ` STATUS \w+ \(SIZE`,
 		"MULTIAPPEND": `^C: five \{3\+\}$`, "OBJECTID": ` FETCH .*EMAILID`, "APPENDLIMIT=": ` STATUS \w+ \(APPENDLIMIT`,
 		"SAVEDATE": ` SAVEDATE`, "WITHIN": ` YOUNGER `, "CREATE-SPECIAL-USE": ` CREATE \w+ \(USE `, "PREVIEW": ` FETCH .*PREVIEW`,
-		"BINARY": ` FETCH .*BINARY`,
+		"BINARY": ` FETCH .*BINARY`, "UTF8=ACCEPT": ` UTF8 \(~\{`,
 	}
 	var sent []string
 	files, _ := filepath.Glob("testdata/*.imap") // the pattern is right
@@ -104,6 +104,7 @@ func FuzzCommands(f *testing.F) {
 		" 1:* (FLAGS) (CHANGEDSINCE 1 VANISHED)", " 1 (UNCHANGEDSINCE 3) FLAGS a",
 		` (SUBSCRIBED RECURSIVEMATCH) "" (a "b*") RETURN (STATUS (SIZE) CHILDREN)`, " RETURN (SAVE MIN) OR $ UID $",
 		" 1 (BINARY[1.2]<0.5> BINARY.SIZE[] BINARY.PEEK[3])", " INBOX ~{3+}\r\na\x00c {1+}\r\nx",
+		" INBOX () UTF8 (~{3+}\r\nabc)", ` "grün" "&-"`,
 	} {
 		for n := range names {
 			if (n+i)%3 == 0 {

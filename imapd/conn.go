@@ -104,6 +104,13 @@ func (c *conn) buffer() {
 	br.Reset((*connReader)(c))
 	bw.Reset((*connWriter)(c))
 	c.buffers = &buffers{br: br, bw: bw, dec: wire.NewDecoder(br, c.limits), enc: wire.NewEncoder(bw)}
+	c.enc.UTF8 = c.limits.UTF8
+}
+
+// useUTF8 says whether mailbox names are in UTF-8 from now on, in both directions.
+func (c *conn) useUTF8(on bool) {
+	c.limits.UTF8, c.enc.UTF8 = on, on
+	c.dec.UseUTF8(on)
 }
 
 // unbuffer gives the buffers back. What is in them is lost.

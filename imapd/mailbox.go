@@ -80,6 +80,9 @@ func (c createCmd) run(ctx context.Context, s *session) error {
 	if c.other != "" {
 		return no("USEATTR", fmt.Sprintf("%.40s is not supported", c.other))
 	}
+	if err := s.mayName(c.name); err != nil {
+		return err
+	}
 	m, err := s.store.Create(ctx, s.user, c.name, c.uses)
 	if err != nil {
 		return err
@@ -125,6 +128,9 @@ func readRename(d *wire.Decoder) (run, error) {
 	d.SP()
 	to := d.Mailbox()
 	return func(ctx context.Context, s *session) error {
+		if err := s.mayName(to); err != nil {
+			return err
+		}
 		return s.store.Rename(ctx, s.user, from, to)
 	}, d.End()
 }

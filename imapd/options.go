@@ -31,6 +31,10 @@ type Options struct {
 	// before they send a literal of more than 4,096 octets (RFC 7888 section 5).
 	LiteralMinus bool
 
+	// Refuse8Bit refuses messages with 8-bit characters in their header from clients that
+	// have not enabled UTF-8, as RFC 6855 section 4 has it. Old mail is full of them, and so by default it is taken as it is.
+	Refuse8Bit bool
+
 	Name, Version string // what ID tells; "Mailstead" and none by default
 
 	LoginTimeout time.Duration // from the greeting to a login; 1 minute by default

@@ -20,7 +20,8 @@ import (
 type searchCmd struct {
 	uid        bool
 	numbers    bool // message numbers are among the keys
-	badCharset bool
+	charset    bool // one is named,
+	badCharset bool // and is not known
 	key        *searchKey
 	queries    []index.Query
 	modSeq     bool // a MODSEQ key is among the keys
@@ -168,7 +169,7 @@ func readSearchCmd(d *wire.Decoder, uid bool) *searchCmd {
 		}
 		if first == "CHARSET" {
 			d.SP()
-			r.charset = findCharset(d.AString())
+			c.charset, r.charset = true, findCharset(d.AString())
 			c.badCharset = r.charset == nil && d.Err() == nil
 			d.SP()
 			first = ""
@@ -368,6 +369,9 @@ func (c *searchCmd) run(ctx context.Context, s *session) error {
 }
 
 func (c *searchCmd) answer(ctx context.Context, s *session) error {
+	if c.charset && s.utf8 { // RFC 6855 section 3
+		return bad("With UTF8=ACCEPT enabled no charset can be named: all is in UTF-8")
+	}
 	// An EXPUNGE would make other messages of the numbers that a UID SEARCH has (RFC 7162 section 3.2.10.2).
 	if err := s.sync(ctx, c.uid && !c.numbers); err != nil {
 		return err

@@ -25,6 +25,7 @@ type session struct {
 	wrong  int        // commands, in a row
 
 	condstore, qresync bool // enabled (RFC 7162)
+	utf8               bool // UTF8=ACCEPT is enabled (RFC 6855)
 
 	selected *selected      // in selectedState
 	appendTo *store.Mailbox // what the last APPEND opened
@@ -424,6 +425,8 @@ func readEnable(d *wire.Decoder) (run, error) {
 				condstore = true
 			case name == "QRESYNC" && !qresync:
 				qresync = true
+			case name == "UTF8=ACCEPT" && !s.utf8:
+				s.enableUTF8()
 			default:
 				continue
 			}

@@ -23,7 +23,7 @@ import (
 //	C2: and S2: are a second connection of the account, and so on
 //	@raw says that the client gets the greeting and logs in itself
 //
-// $LOGIN stands for the account's login, of 23 octets, $NUL for a NUL, and each name of remembered for what was told last. A connection begins where it is
+// $LOGIN stands for the account's login, of 23 octets, $NUL and $FF for octets, and each name of remembered for what was told last. A connection begins where it is
 // first named; at the end each that is open must have said no more than is written.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.imap")
@@ -72,7 +72,7 @@ func play(t *testing.T, file, login string, connect func() *client) {
 		t.Fatal(err)
 	}
 	raw := false
-	known := map[string]string{"$LOGIN": login, "$NUL": "\x00"}
+	known := map[string]string{"$LOGIN": login, "$NUL": "\x00", "$FF": "\xff"}
 	open := make(map[string]*client)
 	for i, line := range strings.Split(string(text), "\n") {
 		if line == "" || strings.HasPrefix(line, "#") {

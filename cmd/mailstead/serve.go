@@ -159,7 +159,7 @@ func (p *process) openIMAP() error {
 		LoginTimeout: c.IMAP.LoginTime, IdleTimeout: c.IMAP.IdleTime, ReadTimeout: c.IMAP.ReadTime, WriteTimeout: c.IMAP.WriteTime,
 		SearchTimeout: c.IMAP.SearchTime, MaxLine: int(c.IMAP.MaxLine), MaxLiteral: int64(c.IMAP.MaxLiteral), MaxNesting: c.IMAP.MaxNesting,
 		MaxAppend: int64(c.IMAP.MaxAppendMemory), MaxBad: c.IMAP.MaxWrongCommands, MaxLoginFailures: c.IMAP.MaxLoginFailures,
-		LiteralMinus: c.IMAP.LiteralMinus,
+		LiteralMinus: c.IMAP.LiteralMinus, Refuse8Bit: c.IMAP.Refuse8Bit,
 	})
 	p.change = append(p.change, func(c *config.Config) {
 		server.Change(imapd.Options{MaxConnections: c.IMAP.MaxConnections, MaxPerAccount: c.IMAP.MaxConnectionsPerAccount})

@@ -33,6 +33,9 @@ type DecoderOptions struct {
 	MaxUnasked  int64 // octets of a literal that the client does not wait to send; default as with those it waits for
 	MaxNesting  int   // parentheses; default 100
 	MaxSkip     int64 // octets of a wrong command that are passed over before ErrFlood; default 64 MiB
+	// UTF8: mailbox names are in UTF-8, and quoted strings must be (RFC 6855 section 3, RFC
+	// 9051 section 5.1); default is that names are in modified UTF-7.
+	UTF8 bool
 	// Continue is called before a synchronizing literal is read: it sends "+ ..." and flushes.
 	Continue func() error
 }
@@ -84,6 +87,9 @@ func (d *Decoder) Err() error { return d.err }
 // Dead returns the error that ended the connection, nil while it lives. Then
 // there is no next command.
 func (d *Decoder) Dead() error { return d.dead }
+
+// UseUTF8 sets DecoderOptions.UTF8, from the next token on.
+func (d *Decoder) UseUTF8(on bool) { d.o.UTF8 = on }
 
 // Fail makes the command wrong, unless it is already.
 func (d *Decoder) Fail(format string, args ...any) {

@@ -296,6 +296,81 @@ func FuzzSequenceSet(f *testing.F) {
 	})
 }
 
+// A name is in modified UTF-7, with UTF-8 in between, or in UTF-8, where "&" is nothing special.
+func TestMailboxNames(t *testing.T) {
+	const wrong = "wrong"
+	tests := []struct{ input, utf7, utf8 string }{
+		{`"a&b"`, wrong, "a&b"},
+		{`"a&-b"`, "a&b", "a&-b"},
+		{`"&AOQ-"`, "ä", "&AOQ-"},
+		{`"ä"`, "ä", "ä"},
+		{`"x&AOQ-ö&-日本/&"`, wrong, "x&AOQ-ö&-日本/&"},
+		{`"x&AOQ-ö&-日本"`, "xäö&日本", "x&AOQ-ö&-日本"},
+		{"{2+}\r\n\xc3\xa4", "ä", "ä"},
+		{"\"\xe4\"", wrong, wrong},
+		{"{1+}\r\n\xe4", wrong, wrong},
+		{"{2+}\r\na\n", wrong, wrong},
+		{"{3+}\r\na\u0085", "a\u0085", wrong},
+		{`"inbox/ä"`, "INBOX/ä", "INBOX/ä"},
+	}
+	for _, test := range tests {
+		for _, utf8 := range []bool{false, true} {
+			d := NewDecoder(bufio.NewReader(strings.NewReader(test.input+"\r\n")), DecoderOptions{UTF8: utf8})
+			got, want := d.Mailbox(), test.utf7
+			if utf8 {
+				want = test.utf8
+			}
+			if err := d.End(); err != nil {
+				got = wrong
+			}
+			if got != want {
+				t.Errorf("%q is %q, want %q (in UTF-8: %t)", test.input, got, want, utf8)
+			}
+		}
+	}
+}
+
+func TestMailboxAs(t *testing.T) {
+	d := NewDecoder(bufio.NewReader(strings.NewReader("inBox/x Inbox2\r\n")), DecoderOptions{})
+	name, as := d.MailboxAs()
+	d.SP()
+	name2, as2 := d.MailboxAs()
+	if got := [...]string{name, as, name2, as2}; got != [...]string{"INBOX/x", "inBox/x", "Inbox2", "Inbox2"} || d.End() != nil {
+		t.Errorf("got %q", got)
+	}
+}
+
+// Strings in quotes are in UTF-8, where UTF-8 is spoken; elsewhere nothing is said of them.
+func TestQuotedUTF8(t *testing.T) {
+	for _, utf8 := range []bool{false, true} {
+		d := NewDecoder(bufio.NewReader(strings.NewReader("\"gr\xfcn\" x\r\n\"gr\xc3\xbcn\"\r\n")), DecoderOptions{})
+		d.UseUTF8(utf8)
+		got := d.AString()
+		d.SP()
+		d.Atom()
+		if err := d.End(); (err != nil) != utf8 || !utf8 && got != "gr\xfcn" {
+			t.Errorf("octets that are no UTF-8: %q, %v", got, err)
+		}
+		if got, err := d.AString(), d.End(); got != "grün" || err != nil {
+			t.Errorf("UTF-8: %q, %v", got, err)
+		}
+	}
+}
+
+func TestEncodeUTF8(t *testing.T) {
+	var out strings.Builder
+	w := bufio.NewWriter(&out)
+	e := NewEncoder(w)
+	e.UTF8 = true
+	e.Mailbox("ä&").SP().Mailbox(`"\`).SP().String("\xe4").SP().String("ä\r\n")
+	if err := e.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := out.String(), "\"ä&\" \"\\\"\\\\\" {1}\r\n\xe4 {4}\r\nä\r\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func FuzzUTF7(f *testing.F) {
 	for _, s := range []string{"INBOX", "Entwürfe & mehr", "日本語/😀", "&-", "&AAA-", "&Jjo-!", "&U,BTFw-&ZeVnLIqe-"} {
 		f.Add(s)

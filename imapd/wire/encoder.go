@@ -6,11 +6,15 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Encoder writes responses. Errors stick; Flush returns them. It never holds
 // more than its buffer.
 type Encoder struct {
+	// UTF8: strings in quotes, and mailbox names, may be in UTF-8 (RFC 6855 section 3, RFC 9051 section 4.3.1).
+	UTF8 bool
+
 	w       *bufio.Writer
 	err     error
 	scratch [24]byte
@@ -55,7 +59,7 @@ const maxQuoted = 4096
 
 // String writes s in quotes where it can be, else as a literal.
 func (e *Encoder) String(s string) *Encoder {
-	if !quotable(s) {
+	if !quotable(s) && !(e.UTF8 && quotableUTF8(s)) {
 		return e.Raw("{").Number(uint64(len(s))).Raw("}\r\n").Raw(s)
 	}
 	e.Raw(`"`)
@@ -82,6 +86,11 @@ func quotable(s string) bool {
 	return true
 }
 
+// quotableUTF8 is quotable where UTF-8 may be in quotes.
+func quotableUTF8(s string) bool {
+	return len(s) <= maxQuoted && utf8.ValidString(s) && !strings.ContainsAny(s, "\x00\r\n")
+}
+
 // NString writes s as String does, or NIL for "".
 func (e *Encoder) NString(s string) *Encoder {
 	if s == "" {
@@ -90,8 +99,13 @@ func (e *Encoder) NString(s string) *Encoder {
 	return e.String(s)
 }
 
-// Mailbox writes the name of a mailbox in modified UTF-7, in quotes.
-func (e *Encoder) Mailbox(name string) *Encoder { return e.String(EncodeUTF7(name)) }
+// Mailbox writes the name of a mailbox in quotes: in UTF-8 or, where that may not be, in modified UTF-7.
+func (e *Encoder) Mailbox(name string) *Encoder {
+	if e.UTF8 {
+		return e.String(name)
+	}
+	return e.String(EncodeUTF7(name))
+}
 
 // Literal writes {size} CRLF and exactly size octets of r, as they come. When r
 // has fewer, the stream cannot be continued: the error sticks.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 )
 
 // class is a set of octets.
@@ -99,8 +100,8 @@ func (d *Decoder) NString() (s string, ok bool) {
 	return "", false
 }
 
-// quoted reads DQUOTE *QUOTED-CHAR DQUOTE. Octets above 0x7f are let through:
-// what they mean is for the caller to say.
+// quoted reads DQUOTE *QUOTED-CHAR DQUOTE. Octets above 0x7f are let through: what
+// they mean is for the caller to say, but where UTF-8 is spoken they must be that.
 func (d *Decoder) quoted() string {
 	d.Special('"')
 	var b strings.Builder
@@ -114,6 +115,9 @@ func (d *Decoder) quoted() string {
 			return ""
 		case c == '"':
 			d.advance()
+			if d.err == nil && d.o.UTF8 && !utf8.ValidString(b.String()) {
+				d.Fail("Quoted string is not in UTF-8")
+			}
 			if d.err != nil {
 				return ""
 			}

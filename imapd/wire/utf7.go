@@ -100,6 +100,34 @@ func DecodeUTF7(s string) (string, error) {
 	return b.String(), nil
 }
 
+// decodeMixed is DecodeUTF7, but in UTF-8 what is not US-ASCII can stand for itself: so
+// clients send it that know that the server knows UTF-8, whether they have enabled it or not (RFC 6855 section 3).
+func decodeMixed(s string) (string, error) {
+	if !utf8.ValidString(s) {
+		return "", errUnprintable
+	}
+	var b strings.Builder
+	for s != "" {
+		n := strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
+		if n < 0 {
+			n = len(s)
+		}
+		ascii, err := DecodeUTF7(s[:n])
+		if err != nil {
+			return "", err
+		}
+		b.WriteString(ascii)
+		s = s[n:]
+		n = strings.IndexFunc(s, func(r rune) bool { return r < utf8.RuneSelf })
+		if n < 0 {
+			n = len(s)
+		}
+		b.WriteString(s[:n])
+		s = s[n:]
+	}
+	return b.String(), nil
+}
+
 func decodeRun(b *strings.Builder, run string) error {
 	if strings.ContainsAny(run, "\r\n") { // which base64 would pass over
 		return errBase64

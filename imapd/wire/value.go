@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/emersion/go-imap/v2"
 )
@@ -57,20 +59,26 @@ func (d *Decoder) ObjectID() string {
 	return s
 }
 
-// Mailbox reads the name of a mailbox: decoded from modified UTF-7, with INBOX
-// in upper case, also as the first level of a longer name.
+// Mailbox reads the name of a mailbox, with INBOX in upper case, also as the first
+// level of a longer name.
 func (d *Decoder) Mailbox() string {
-	name := d.decodeName(d.AString())
-	if d.err != nil {
-		return ""
-	}
-	if first, rest, _ := strings.Cut(name, "/"); strings.EqualFold(first, "INBOX") {
-		return "INBOX" + name[len(name)-len(rest)-min(len(name)-len(first), 1):]
-	}
+	name, _ := d.MailboxAs()
 	return name
 }
 
-// ListMailbox reads a mailbox pattern of LIST, decoded from modified UTF-7.
+// MailboxAs is Mailbox that also returns the name as the client spells it.
+func (d *Decoder) MailboxAs() (name, as string) {
+	name = d.decodeName(d.AString())
+	if d.err != nil {
+		return "", ""
+	}
+	if first, rest, _ := strings.Cut(name, "/"); strings.EqualFold(first, "INBOX") {
+		return "INBOX" + name[len(name)-len(rest)-min(len(name)-len(first), 1):], name
+	}
+	return name, name
+}
+
+// ListMailbox reads a mailbox pattern of LIST.
 func (d *Decoder) ListMailbox() string {
 	if c := d.Peek(); c == '"' || c == '{' {
 		return d.decodeName(d.String())
@@ -78,15 +86,23 @@ func (d *Decoder) ListMailbox() string {
 	return d.decodeName(d.word(listChars, "a mailbox pattern"))
 }
 
+// decodeName returns a name that stands for itself in UTF-8, or is in modified UTF-7.
 func (d *Decoder) decodeName(s string) string {
-	if d.err != nil {
+	switch {
+	case d.err != nil:
 		return ""
+	case !d.o.UTF8:
+		name, err := decodeMixed(s)
+		if err != nil {
+			d.Fail("Mailbox name is not in modified UTF-7: %v", err)
+		}
+		return name
+	case !utf8.ValidString(s):
+		d.Fail("Mailbox name is not in UTF-8")
+	case strings.ContainsFunc(s, unicode.IsControl):
+		d.Fail("Control characters are not allowed in a mailbox name")
 	}
-	name, err := DecodeUTF7(s)
-	if err != nil {
-		d.Fail("Mailbox name is not in modified UTF-7: %v", err)
-	}
-	return name
+	return s
 }
 
 // SequenceSet reads a set of message numbers, in which 0 stands for "*".

@@ -167,6 +167,9 @@ type IMAP struct {
 	// Whether LITERAL- is announced instead of LITERAL+ (RFC 7888): clients then ask before they send a message of more than 4096 octets,
 	// which takes a round trip, and saves the way of those that are refused.
 	LiteralMinus bool `yaml:"literal_minus"`
+	// Whether messages with 8-bit characters in their header are refused from clients that have not enabled UTF-8 (RFC 6855 section 4 wants that). Old
+	// mail is full of them, so by default it is taken as it is.
+	Refuse8Bit bool `yaml:"refuse_8bit_headers"`
 }
 
 // LMTP is the service for the mail server in front (Postfix, Exim). It has no
