@@ -15,6 +15,7 @@ var capabilities = []struct {
 	when      func(s *session) bool
 }{
 	{"IMAP4rev1", "RFC 3501", anytime},
+	{"IMAP4rev2", "RFC 9051", anytime},
 	{"LITERAL+", "RFC 7888", literalsOfAnySize},
 	{"LITERAL-", "RFC 7888", literalsOfSmallSize},
 	{"SASL-IR", "RFC 4959", beforeLogin},

@@ -1,7 +1,7 @@
 // Package imapd is the IMAP engine: connections, sessions and the commands.
 // What is mail, and how it changes, is store's.
 //
-// RFC 3501, with the extensions named in capability.go.
+// RFC 3501 and, where a client enables it, RFC 9051 (rev2.go), with the extensions named in capability.go.
 //
 // # The rules of the engine
 //

@@ -283,6 +283,9 @@ func (f *fetcher) begin(m *view.Message) {
 	if f.s.condstore { // RFC 7162 section 3.2.4
 		extra |= itemModSeq | itemUID
 	}
+	if f.s.rev2 {
+		extra |= itemUID
+	}
 	for _, kind := range [...]itemKind{itemUID, itemFlags, itemModSeq} {
 		if extra&^f.asked&kind != 0 {
 			f.item(kind, m, nil)
@@ -316,10 +319,10 @@ func (f *fetcher) item(kind itemKind, m *view.Message, email *store.Email) {
 		f.buf = appendEnvelope(f.buf, &email.Meta.Envelope)
 	case itemBody:
 		f.buf = append(f.buf, "BODY "...)
-		f.buf = appendBodyStructure(f.buf, email.Meta.Root, false)
+		f.buf = appendBodyStructure(f.buf, email.Meta.Root, f.s.bodyForm())
 	case itemBodyStructure:
 		f.buf = append(f.buf, "BODYSTRUCTURE "...)
-		f.buf = appendBodyStructure(f.buf, email.Meta.Root, true)
+		f.buf = appendBodyStructure(f.buf, email.Meta.Root, f.s.bodyForm()|bodyExtended)
 	case itemEmailID:
 		f.objectID("EMAILID", email.EmailID)
 	case itemThreadID:

@@ -233,7 +233,11 @@ func TestAppendBodyStructure(t *testing.T) {
 			`(("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0) "alternative")`},
 	}
 	for _, test := range tests {
-		got := string(appendBodyStructure(nil, parsed(t, test.text).Root, test.extended))
+		form := bodyForm(0)
+		if test.extended {
+			form = bodyExtended
+		}
+		got := string(appendBodyStructure(nil, parsed(t, test.text).Root, form))
 		if got != test.want {
 			t.Errorf("%s:\n got %s\nwant %s", test.name, got, test.want)
 		}

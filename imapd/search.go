@@ -392,9 +392,13 @@ func (c *searchCmd) answer(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	if c.extended {
+	switch {
+	case c.extended:
 		c.tellExtended(s, v, found)
-	} else {
+	case s.rev2: // as with an empty list of options (RFC 9051 section 6.4.4)
+		c.returns = returnAll
+		c.tellExtended(s, v, found)
+	default:
 		c.tell(s, v, found)
 	}
 	return nil

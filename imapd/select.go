@@ -37,7 +37,7 @@ type mailboxReader interface {
 var _ mailboxReader = (*store.Mailbox)(nil)
 
 type selectCmd struct {
-	name      string
+	name, as  string // as: as the client spells it
 	examine   bool
 	condstore bool
 	resync    *resync // nil: none
@@ -62,7 +62,7 @@ func readExamine(d *wire.Decoder) (run, error) { return readSelection(d, true) }
 func readSelection(d *wire.Decoder, examine bool) (run, error) {
 	c := selectCmd{examine: examine}
 	d.SP()
-	c.name = d.Mailbox()
+	c.name, c.as = d.MailboxAs()
 	if d.TrySP() {
 		d.List(func() {
 			switch name := d.Keyword(); {
@@ -148,6 +148,12 @@ func (c selectCmd) run(ctx context.Context, s *session) error {
 		s.claimRecent(ctx, v)
 	}
 	s.writeSelected(v)
+	if s.rev2 {
+		if err := s.listSelected(ctx, c.as); err != nil {
+			s.selected, s.state = nil, authenticated
+			return err
+		}
+	}
 	if c.resync != nil && c.resync.uidValidity == m.UIDValidity {
 		if err := s.resynchronize(ctx, v, c.resync); err != nil {
 			s.selected, s.state = nil, authenticated
@@ -176,15 +182,17 @@ func (s *session) deselect() {
 	s.enc.Raw("* OK [CLOSED] Previous mailbox is closed").CRLF()
 }
 
-// writeSelected tells what a mailbox is like (RFC 3501 section 6.3.1).
+// writeSelected tells what a mailbox is like (RFC 3501 section 6.3.1, RFC 9051 section 6.3.2).
 func (s *session) writeSelected(v *view.View) {
 	sel := s.selected
 	s.enc.Raw("* FLAGS ").Raw(flagNames(v.Keywords())).CRLF()
 	s.enc.Raw("* OK [PERMANENTFLAGS ").Raw(sel.permanentFlags(v.Keywords())).Raw("] Flags that are kept").CRLF()
 	s.enc.Raw("* ").Number(uint64(v.Len())).Raw(" EXISTS").CRLF()
-	s.enc.Raw("* ").Number(sel.recentCount()).Raw(" RECENT").CRLF()
-	if first := v.FirstUnseen(); first > 0 {
-		s.enc.Raw("* OK [UNSEEN ").Number(uint64(first)).Raw("] First unseen message").CRLF()
+	if !s.rev2 {
+		s.enc.Raw("* ").Number(sel.recentCount()).Raw(" RECENT").CRLF()
+		if first := v.FirstUnseen(); first > 0 {
+			s.enc.Raw("* OK [UNSEEN ").Number(uint64(first)).Raw("] First unseen message").CRLF()
+		}
 	}
 	s.enc.Raw("* OK [UIDVALIDITY ").Number(uint64(sel.UIDValidity)).Raw("] UIDs are valid").CRLF()
 	s.enc.Raw("* OK [UIDNEXT ").Number(uint64(v.UIDNext())).Raw("] Predicted next UID").CRLF()

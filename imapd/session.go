@@ -26,6 +26,7 @@ type session struct {
 
 	condstore, qresync bool // enabled (RFC 7162)
 	utf8               bool // UTF8=ACCEPT is enabled (RFC 6855)
+	rev2               bool // IMAP4rev2 is enabled (RFC 9051)
 
 	selected *selected      // in selectedState
 	appendTo *store.Mailbox // what the last APPEND opened
@@ -427,6 +428,9 @@ func readEnable(d *wire.Decoder) (run, error) {
 				qresync = true
 			case name == "UTF8=ACCEPT" && !s.utf8:
 				s.enableUTF8()
+			case name == "IMAP4REV2" && !s.rev2:
+				s.enableRev2()
+				name = "IMAP4rev2"
 			default:
 				continue
 			}

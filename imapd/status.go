@@ -2,7 +2,7 @@ package imapd
 
 // STATUS.
 //
-// RFC 3501 section 6.3.10; HIGHESTMODSEQ: RFC 7162 section 3.1.7; SIZE: RFC 8438;
+// RFC 3501 section 6.3.10; DELETED: RFC 9051 section 6.3.11; HIGHESTMODSEQ: RFC 7162 section 3.1.7; SIZE: RFC 8438;
 // MAILBOXID: RFC 8474 section 4.3; APPENDLIMIT: RFC 7889 section 3.1.
 // LIST has it too, of all mailboxes that it names (RFC 5819).
 
@@ -30,6 +30,7 @@ var statusItems = map[string]func(store.Status) string{
 	"RECENT":        func(s store.Status) string { return numeral(s.Recent) },
 	"UIDNEXT":       func(s store.Status) string { return numeral(s.UIDNext) },
 	"UIDVALIDITY":   func(s store.Status) string { return numeral(s.UIDValidity) },
+	"DELETED":       func(s store.Status) string { return numeral(s.Counts.Deleted) },
 	"UNSEEN":        func(s store.Status) string { return numeral(s.Counts.Unseen) },
 	"SIZE":          func(s store.Status) string { return numeral(s.Counts.Bytes) },
 	"HIGHESTMODSEQ": func(s store.Status) string { return numeral(max(s.HighestModSeq, 1)) },

@@ -114,11 +114,17 @@ func (s *session) writeExpunged(u view.Expunged) {
 func (s *session) writeExists(ctx context.Context, u view.Exists, v *view.View) {
 	s.claimRecent(ctx, v)
 	s.enc.Raw("* ").Number(uint64(u.Messages)).Raw(" EXISTS").CRLF()
-	s.enc.Raw("* ").Number(s.selected.recentCount()).Raw(" RECENT").CRLF()
+	if !s.rev2 {
+		s.enc.Raw("* ").Number(s.selected.recentCount()).Raw(" RECENT").CRLF()
+	}
 }
 
-// claimRecent makes messages that no session has been told of recent in this one.
+// claimRecent makes messages that no session has been told of recent in this one. To
+// IMAP4rev2 none is: the next session that knows of such is told.
 func (s *session) claimRecent(ctx context.Context, v *view.View) {
+	if s.rev2 {
+		return
+	}
 	first, err := s.selected.ClaimRecent(ctx, v.UIDNext(), s.selected.readOnly)
 	if err != nil {
 		s.log.Warn("claiming recent messages failed", "err", err) // the next session to look will be told

@@ -125,8 +125,27 @@ func (p *Part) FileName() string {
 
 // decodeParam decodes a parameter (RFC 2231 sections 3 and 4).
 func decodeParam(params []Param, name string) string {
-	var text []byte
-	charset, found := "", false
+	v := decodeValue(params, name)
+	switch {
+	case !v.found:
+		return DecodeHeader(paramValue(params, name))
+	case v.charset == "":
+		return DecodeHeader(string(v.text))
+	}
+	return v.decode()
+}
+
+// extendedValue is the value of a parameter put together from its pieces.
+type extendedValue struct {
+	text     []byte
+	charset  string
+	extended bool // a piece says that it has a charset, named or not
+	found    bool // there is a piece
+}
+
+func (v extendedValue) decode() string { return decodeCharset(v.charset, v.text) }
+
+func decodeValue(params []Param, name string) (v extendedValue) {
 	for n := 0; n <= len(params); n++ {
 		value, extended, ok := piece(params, name, n)
 		if !ok {
@@ -135,30 +154,25 @@ func decodeParam(params []Param, name string) string {
 			}
 			break
 		}
-		found = true
+		v.found = true
+		v.extended = v.extended || extended
 		if extended {
-			if charset == "" {
+			if v.charset == "" {
 				if cs, rest, ok := strings.Cut(value, "'"); ok {
 					if _, rest, ok := strings.Cut(rest, "'"); ok {
-						charset, value = strings.ToLower(cs), rest
+						v.charset, value = strings.ToLower(cs), rest
 					}
 				}
 			}
-			text = append(text, unescapePercent(value)...)
+			v.text = append(v.text, unescapePercent(value)...)
 		} else {
-			text = append(text, value...)
+			v.text = append(v.text, value...)
 		}
 		if n == 0 {
 			break // not a continued one
 		}
 	}
-	switch {
-	case !found:
-		return DecodeHeader(paramValue(params, name))
-	case charset == "":
-		return DecodeHeader(string(text))
-	}
-	return decodeCharset(charset, text)
+	return v
 }
 
 // piece returns the n-th piece of a parameter: 0 is the whole in "name*", 1
