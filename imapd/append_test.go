@@ -49,8 +49,8 @@ func TestLiteralMinus(t *testing.T) {
 	s := storetest.New(t)
 	storetest.Account(t, s, "a@append.test")
 	c := serveStore(t, s, func(o *Options) { o.LiteralMinus = true })(t)
-	c.expect("* OK [CAPABILITY IMAP4rev1 IMAP4rev2 LITERAL- SASL-IR ...")
-	c.want("LOGIN {13+}\r\na@append.test "+storetest.Password, "OK [CAPABILITY IMAP4rev1 IMAP4rev2 LITERAL- ID ")
+	c.expect("* OK [CAPABILITY IMAP4 IMAP4rev1 IMAP4rev2 LITERAL- SASL-IR ...")
+	c.want("LOGIN {13+}\r\na@append.test "+storetest.Password, "OK [CAPABILITY IMAP4 IMAP4rev1 IMAP4rev2 LITERAL- ID ")
 	text := strings.Repeat("z LOGOUT\r\n", 1000)
 	for _, command := range []string{"APPEND INBOX {4097+}\r\n%.4097s", "APPEND Nowhere {4097+}\r\n%.4097s", "SUBSCRIBE {10000+}\r\n%s", "FROB {10000+}\r\n%s"} {
 		want := "BAD [TOOBIG] "

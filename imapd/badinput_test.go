@@ -117,14 +117,16 @@ func TestBadNumbers(t *testing.T) {
 		}
 	}
 	for _, n := range []string{"0", "-1", "4294967296", "18446744073709551616", ""} {
-		for _, command := range []string{"FETCH 1 BODY[%s]", "FETCH 1 BODY[1.%s]", "FETCH 1 BODY[%s.MIME]", "FETCH 1 BODY[]<0.%s>", "SELECT INBOX (QRESYNC (%s 1))"} {
-			if n == "" && command == "FETCH 1 BODY[%s]" {
-				continue // which is the message
+		for _, command := range []string{"FETCH 1 BODY[%s]", "FETCH 1 BODY[1.%s]", "FETCH 1 BODY[%s.MIME]", "FETCH 1 BODY[]<0.%s>", "SELECT INBOX (QRESYNC (%s 1))",
+			"FETCH 1 BINARY[1.%s]", "FETCH 1 BINARY[]<0.%s>", "PARTIAL %s RFC822 1 1", "PARTIAL 1 RFC822 %s 1"} {
+			switch {
+			case n == "" && command == "FETCH 1 BODY[%s]", n == "0" && command == "FETCH 1 BODY[%s]", n == "0" && command == "FETCH 1 BODY[1.%s]":
+				continue // which are the message, and headers (RFC 1730 section 6.4.5)
 			}
 			c.bad(fmt.Sprintf(command, n))
 		}
 	}
-	for _, date := range []string{"31-Feb-2026", "0-Jan-2026", "32-Jan-2026", "1-Jan-20266", "1-Jan-26", "99999999999-Jan-2026", "1-Foo-2026", "1-13-2026", "-1-Jan-2026"} {
+	for _, date := range []string{"31-Feb-2026", "0-Jan-2026", "32-Jan-2026", "1-Jan-20266", "1-Jan-6", "1-Jan-126", "1-Jan-", "99999999999-Jan-2026", "1-Foo-2026", "1-13-2026", "-1-Jan-2026"} {
 		for _, command := range []string{"SEARCH SINCE %s", "SEARCH SENTON \"%s\"", "APPEND INBOX \"%s 00:00:00 +0000\" {1+}\r\nx"} {
 			c.bad(fmt.Sprintf(command, date))
 		}

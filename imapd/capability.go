@@ -14,6 +14,7 @@ var capabilities = []struct {
 	name, rfc string
 	when      func(s *session) bool
 }{
+	{"IMAP4", "RFC 1730", anytime}, // first (RFC 9051 section 9, capability-data)
 	{"IMAP4rev1", "RFC 3501", anytime},
 	{"IMAP4rev2", "RFC 9051", anytime},
 	{"LITERAL+", "RFC 7888", literalsOfAnySize},

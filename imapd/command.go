@@ -104,4 +104,8 @@ var commands = map[string]command{
 
 	// idle.go
 	"IDLE": {loggedIn, goesOn, readIdle},
+
+	// obsolete.go; PARTIAL is a FETCH
+	"PARTIAL": {selectedState, keepsSeqs, readOldPartial},
+	"FIND":    {loggedIn, 0, readFind},
 }

@@ -21,6 +21,7 @@ func TestCapabilities(t *testing.T) {
 		"IMAP4rev1": {"CAPABILITY", "NOOP", "LOGOUT", "LOGIN", "AUTHENTICATE", "SELECT", "EXAMINE", "CREATE", "DELETE", "RENAME", "SUBSCRIBE",
 			"UNSUBSCRIBE", "LIST", "LSUB", "STATUS", "APPEND", "CHECK", "CLOSE", "EXPUNGE", "SEARCH", "FETCH", "STORE", "COPY",
 			"UID SEARCH", "UID FETCH", "UID STORE", "UID COPY"},
+		"IMAP4":     {"PARTIAL", "FIND"},
 		"STARTTLS":  {"STARTTLS"},
 		"ID":        {"ID"},
 		"ENABLE":    {"ENABLE"},
@@ -66,7 +67,7 @@ func TestCapabilitiesAreUsed(t *testing.T) {
 		"LIST-EXTENDED": ` LIST \(SUBSCRIBED\)`, "LIST-STATUS": ` RETURN \(STATUS \(`, "STATUS=SIZE": ` STATUS \w+ \(SIZE`,
 		"MULTIAPPEND": `^C: five \{3\+\}$`, "OBJECTID": ` FETCH .*EMAILID`, "APPENDLIMIT=": ` STATUS \w+ \(APPENDLIMIT`,
 		"SAVEDATE": ` SAVEDATE`, "WITHIN": ` YOUNGER `, "CREATE-SPECIAL-USE": ` CREATE \w+ \(USE `, "PREVIEW": ` FETCH .*PREVIEW`,
-		"BINARY": ` FETCH .*BINARY`, "UTF8=ACCEPT": ` UTF8 \(~\{`, "IMAP4rev2": ` ENABLE IMAP4rev2$`,
+		"BINARY": ` FETCH .*BINARY`, "UTF8=ACCEPT": ` UTF8 \(~\{`, "IMAP4rev2": ` ENABLE IMAP4rev2$`, "IMAP4": ` PARTIAL 1 `,
 	}
 	var sent []string
 	files, _ := filepath.Glob("testdata/*.imap") // the pattern is right
@@ -104,6 +105,7 @@ func FuzzCommands(f *testing.F) {
 		" 1:* (FLAGS) (CHANGEDSINCE 1 VANISHED)", " 1 (UNCHANGEDSINCE 3) FLAGS a",
 		` (SUBSCRIBED RECURSIVEMATCH) "" (a "b*") RETURN (STATUS (SIZE) CHILDREN)`, " RETURN (SAVE MIN) OR $ UID $",
 		" 1 (BINARY[1.2]<0.5> BINARY.SIZE[] BINARY.PEEK[3])", " INBOX ~{3+}\r\na\x00c {1+}\r\nx",
+		" 1 BODY.PEEK[1.0] 1 100", " ALL.MAILBOXES a?b*", " MAILBOX x",
 		" INBOX () UTF8 (~{3+}\r\nabc)", ` "grün" "&-"`,
 	} {
 		for n := range names {

@@ -165,15 +165,11 @@ func (c *fetchCmd) readItem(d *wire.Decoder, alone bool) {
 	case "BINARY", "BINARY.PEEK", "BINARY.SIZE":
 		c.wantSection(d, readBinary(d, label))
 		return
-	case "RFC822":
-		c.wantSection(d, &section{label: "RFC822"})
-		return
-	case "RFC822.HEADER":
-		c.wantSection(d, &section{label: "RFC822.HEADER", kind: "HEADER", peek: true})
-		return
-	case "RFC822.TEXT":
-		c.wantSection(d, &section{label: "RFC822.TEXT", kind: "TEXT"})
-		return
+	default:
+		if s := readOldSection(d, label); s != nil {
+			c.wantSection(d, s)
+			return
+		}
 	}
 	d.Fail("Unknown FETCH item %q", label)
 }
@@ -224,7 +220,7 @@ func (c *fetchCmd) wantSection(d *wire.Decoder, s *section) {
 		if item.kind != itemSection {
 			continue
 		}
-		if n++; item.section.label == s.label && item.section.len == s.len {
+		if n++; item.section.same(s) {
 			item.section.peek = item.section.peek && s.peek
 			return
 		}

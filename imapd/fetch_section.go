@@ -6,6 +6,7 @@ package imapd
 // BINARY are in fetch_binary.go.
 
 import (
+	"slices"
 	"strconv"
 
 	"mailstead.dev/imapd/wire"
@@ -38,11 +39,13 @@ const maxFields = 1000
 //	section-spec = section-msgtext / (section-part ["." section-text])
 //	section-part = nz-number *("." nz-number)
 //	section-text = section-msgtext / "MIME"
+//
+// RFC 1730 section 6.4.5 has 0 for the header of a message, in the place of a part number.
 func readSection(d *wire.Decoder, peek bool) *section {
 	s := &section{peek: peek}
 	d.Special('[')
 	label, more := s.readPart(d, []byte("BODY["))
-	if c := d.Peek(); c != ']' && (more || len(s.path) == 0) {
+	if c := d.Peek(); c != ']' && (more || len(s.path) == 0 && s.kind == "") {
 		label = s.readText(d, label)
 	}
 	return s.readEnd(d, label)
@@ -51,7 +54,14 @@ func readSection(d *wire.Decoder, peek bool) *section {
 // readPart reads section-part, if there is one, and the dot behind it. It tells whether there was one.
 func (s *section) readPart(d *wire.Decoder, label []byte) (_ []byte, dot bool) {
 	for c := d.Peek(); c >= '0' && c <= '9'; c = d.Peek() {
-		n := d.NZNumber()
+		n := d.Number()
+		if n == 0 && !s.binary {
+			s.kind = "HEADER"
+			return append(label, '0'), false
+		}
+		if n == 0 {
+			d.Fail("A part number must not be 0")
+		}
 		if len(s.path) == maxPath {
 			d.Fail("Part number too deep: at most %d levels are allowed", maxPath)
 		}
@@ -87,6 +97,11 @@ func (s *section) readEnd(d *wire.Decoder, label []byte) *section {
 	}
 	s.label = string(label)
 	return s
+}
+
+// same tells whether two sections ask for the same, or is one of them only peeking.
+func (s *section) same(as *section) bool {
+	return s.label == as.label && s.len == as.len && s.not == as.not && slices.Equal(s.fields, as.fields)
 }
 
 // readText reads what of a message or part is asked for.

@@ -135,18 +135,20 @@ func readRename(d *wire.Decoder) (run, error) {
 	}, d.End()
 }
 
-// subscribe = "SUBSCRIBE" SP mailbox
+// subscribe = "SUBSCRIBE" SP [ "MAILBOX" SP ] mailbox
 func readSubscribe(d *wire.Decoder) (run, error) {
 	d.SP()
+	skipMailbox(d)
 	name := d.Mailbox()
 	return func(ctx context.Context, s *session) error {
 		return s.store.Subscribe(ctx, s.user, name)
 	}, d.End()
 }
 
-// unsubscribe = "UNSUBSCRIBE" SP mailbox
+// unsubscribe = "UNSUBSCRIBE" SP [ "MAILBOX" SP ] mailbox
 func readUnsubscribe(d *wire.Decoder) (run, error) {
 	d.SP()
+	skipMailbox(d)
 	name := d.Mailbox()
 	return func(ctx context.Context, s *session) error {
 		return s.store.Unsubscribe(ctx, s.user, name)

@@ -92,6 +92,16 @@ func TestTokens(t *testing.T) {
 		{`" 1-Feb-2006 00:00:00 +0000"` + "\r\n", func(d *Decoder) any { return d.DateTime().UTC() }, day},
 		{`"01-Feb-2006 01:00:00 +0100"` + "\r\n", func(d *Decoder) any { return d.DateTime().UTC() }, day},
 		{`"01-Feb-2006"` + "\r\n", func(d *Decoder) any { return d.DateTime() }, nil},
+		{"1-Feb-06\r\n", func(d *Decoder) any { return d.Date() }, day.AddDate(-100, 0, 0)},
+		{`"1-Feb-06"` + "\r\n", func(d *Decoder) any { return d.Date() }, day.AddDate(-100, 0, 0)},
+		{"1-Feb-6\r\n", func(d *Decoder) any { return d.Date() }, nil},
+		{"-06\r\n", func(d *Decoder) any { return d.Date() }, nil},
+		{`"31-Jan-06 19:00:00-EST"` + "\r\n", func(d *Decoder) any { return d.DateTime().UTC() }, day.AddDate(-100, 0, 0)},
+		{`"31-Jan-2006 16:00:00-pst"` + "\r\n", func(d *Decoder) any { return d.DateTime().UTC() }, day},
+		{`" 1-Feb-2006 09:00:00-i"` + "\r\n", func(d *Decoder) any { return d.DateTime().UTC() }, day},
+		{`"31-Jan-06 16:00:00 -0800"` + "\r\n", func(d *Decoder) any { return d.DateTime().UTC() }, day.AddDate(-100, 0, 0)},
+		{`" 1-Feb-2006 09:00:00-J"` + "\r\n", func(d *Decoder) any { return d.DateTime() }, nil},
+		{`" 1-Feb-2006 09:00:00-0800"` + "\r\n", func(d *Decoder) any { return d.DateTime() }, nil},
 	}
 	for _, test := range tests {
 		var got any

@@ -107,6 +107,14 @@ func (e *Encoder) Mailbox(name string) *Encoder {
 	return e.String(EncodeUTF7(name))
 }
 
+// MailboxText writes the name of a mailbox as the rest of a line, without quotes (RFC 2062, MAILBOX response).
+func (e *Encoder) MailboxText(name string) *Encoder {
+	if e.UTF8 {
+		return e.Raw(name)
+	}
+	return e.Raw(EncodeUTF7(name))
+}
+
 // Literal writes {size} CRLF and exactly size octets of r, as they come. When r
 // has fewer, the stream cannot be continued: the error sticks.
 func (e *Encoder) Literal(size int64, r io.Reader) *Encoder {

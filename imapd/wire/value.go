@@ -224,18 +224,22 @@ func (d *Decoder) Flag() imap.Flag {
 // Date reads the date of a SEARCH key.
 //
 // date = date-text / DQUOTE date-text DQUOTE
+//
+// The year may have two digits (RFC 1730 section 9, date_year_old).
 func (d *Decoder) Date() time.Time {
 	quoted := d.TrySpecial('"')
 	text := d.word(atomChars, "a date such as 1-Feb-2006")
 	if quoted {
 		d.Special('"')
 	}
-	return d.parseTime(text, "2-Jan-2006", "a date such as 1-Feb-2006")
+	return d.parseTime(longYear(text), "2-Jan-2006", "a date such as 1-Feb-2006")
 }
 
 // DateTime reads the date-time of APPEND.
 //
 // date-time = DQUOTE date-day-fixed "-" date-month "-" date-year SP time SP zone DQUOTE
+//
+// The year may have two digits, and the zone a name, behind a "-" (RFC 1730 section 9, date_time_old).
 func (d *Decoder) DateTime() time.Time {
 	const example = `a date such as "01-Feb-2006 15:04:05 +0000"`
 	if d.Peek() != '"' {
@@ -243,7 +247,7 @@ func (d *Decoder) DateTime() time.Time {
 		return time.Time{}
 	}
 	// A day before the 10th has a space or, with many clients, a 0 before it.
-	return d.parseTime(strings.TrimLeft(d.quoted(), " "), "2-Jan-2006 15:04:05 -0700", example)
+	return d.parseTime(offsetOf(longYear(strings.TrimLeft(d.quoted(), " "))), "2-Jan-2006 15:04:05 -0700", example)
 }
 
 func (d *Decoder) parseTime(text, layout, example string) time.Time {
@@ -256,4 +260,36 @@ func (d *Decoder) parseTime(text, layout, example string) time.Time {
 		return time.Time{}
 	}
 	return t
+}
+
+// longYear makes four digits of the two of a year, which are those since 1900.
+func longYear(text string) string {
+	date, _, _ := strings.Cut(text, " ")
+	if i := strings.LastIndexByte(date, '-'); i > 0 && len(date)-i == 3 {
+		return text[:i+1] + "19" + text[i+1:]
+	}
+	return text
+}
+
+// offsetOf makes an offset of the name of a zone, where one stands behind the time.
+func offsetOf(text string) string {
+	i := strings.LastIndexByte(text, '-')
+	if i < 0 || i < strings.IndexByte(text, ':') {
+		return text
+	}
+	if offset, ok := zoneNames[strings.ToUpper(text[i+1:])]; ok {
+		return text[:i] + " " + offset
+	}
+	return text
+}
+
+// zoneNames are the zones that had names (RFC 2062, zone_name).
+var zoneNames = map[string]string{
+	"UT": "+0000", "GMT": "+0000", "Z": "+0000",
+	"AST": "-0400", "EDT": "-0400", "EST": "-0500", "CDT": "-0500", "CST": "-0600", "MDT": "-0600", "MST": "-0700", "PDT": "-0700",
+	"PST": "-0800", "YDT": "-0800", "YST": "-0900", "HDT": "-0900", "HST": "-1000", "BDT": "-1000", "BST": "-1100",
+	"A": "+0100", "B": "+0200", "C": "+0300", "D": "+0400", "E": "+0500", "F": "+0600",
+	"G": "+0700", "H": "+0800", "I": "+0900", "K": "+1000", "L": "+1100", "M": "+1200",
+	"N": "-0100", "O": "-0200", "P": "-0300", "Q": "-0400", "R": "-0500", "S": "-0600",
+	"T": "-0700", "U": "-0800", "V": "-0900", "W": "-1000", "X": "-1100", "Y": "-1200",
 }
