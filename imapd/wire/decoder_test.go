@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 // decode runs read over a command line and returns its error.
@@ -306,6 +307,40 @@ func FuzzSequenceSet(f *testing.F) {
 	})
 }
 
+// A name that is taken is in UTF-8, and what it is told as is read as itself, in both forms.
+func FuzzMailboxName(f *testing.F) {
+	f.Add("x&AOQ-\xc3\xb6&-")
+	f.Add("&Jjo")
+	f.Add("inbox/\xff")
+	f.Fuzz(func(t *testing.T, s string) {
+		if len(s) > 1000 {
+			return
+		}
+		for _, asUTF8 := range []bool{false, true} {
+			read := func(s string) (string, error) {
+				d := NewDecoder(bufio.NewReader(strings.NewReader(s+"\r\n")), DecoderOptions{UTF8: asUTF8})
+				return d.Mailbox(), d.End()
+			}
+			name, err := read(fmt.Sprintf("{%d+}\r\n%s", len(s), s))
+			if err != nil {
+				continue
+			}
+			if !utf8.ValidString(name) {
+				t.Errorf("%q is %q", s, name)
+			}
+			var out strings.Builder
+			e := NewEncoder(bufio.NewWriter(&out))
+			e.UTF8 = asUTF8
+			if err := e.Mailbox(name).Flush(); err != nil {
+				t.Fatal(err)
+			}
+			if again, err := read(out.String()); again != name || err != nil {
+				t.Errorf("%q is told as %q, which is %q, %v", name, out.String(), again, err)
+			}
+		}
+	})
+}
+
 // A name is in modified UTF-7, with UTF-8 in between, or in UTF-8, where "&" is nothing special.
 func TestMailboxNames(t *testing.T) {
 	const wrong = "wrong"
@@ -324,17 +359,17 @@ func TestMailboxNames(t *testing.T) {
 		{`"inbox/ä"`, "INBOX/ä", "INBOX/ä"},
 	}
 	for _, test := range tests {
-		for _, utf8 := range []bool{false, true} {
-			d := NewDecoder(bufio.NewReader(strings.NewReader(test.input+"\r\n")), DecoderOptions{UTF8: utf8})
+		for _, asUTF8 := range []bool{false, true} {
+			d := NewDecoder(bufio.NewReader(strings.NewReader(test.input+"\r\n")), DecoderOptions{UTF8: asUTF8})
 			got, want := d.Mailbox(), test.utf7
-			if utf8 {
+			if asUTF8 {
 				want = test.utf8
 			}
 			if err := d.End(); err != nil {
 				got = wrong
 			}
 			if got != want {
-				t.Errorf("%q is %q, want %q (in UTF-8: %t)", test.input, got, want, utf8)
+				t.Errorf("%q is %q, want %q (in UTF-8: %t)", test.input, got, want, asUTF8)
 			}
 		}
 	}
@@ -352,13 +387,13 @@ func TestMailboxAs(t *testing.T) {
 
 // Strings in quotes are in UTF-8, where UTF-8 is spoken; elsewhere nothing is said of them.
 func TestQuotedUTF8(t *testing.T) {
-	for _, utf8 := range []bool{false, true} {
+	for _, asUTF8 := range []bool{false, true} {
 		d := NewDecoder(bufio.NewReader(strings.NewReader("\"gr\xfcn\" x\r\n\"gr\xc3\xbcn\"\r\n")), DecoderOptions{})
-		d.UseUTF8(utf8)
+		d.UseUTF8(asUTF8)
 		got := d.AString()
 		d.SP()
 		d.Atom()
-		if err := d.End(); (err != nil) != utf8 || !utf8 && got != "gr\xfcn" {
+		if err := d.End(); (err != nil) != asUTF8 || !asUTF8 && got != "gr\xfcn" {
 			t.Errorf("octets that are no UTF-8: %q, %v", got, err)
 		}
 		if got, err := d.AString(), d.End(); got != "grün" || err != nil {

@@ -54,3 +54,23 @@ func TestDecodeManyParams(t *testing.T) {
 		t.Errorf("%d parameters are left, the first %+v", len(got), got[0])
 	}
 }
+
+// Whatever comes, nothing gets more, and what has no star is left as it is.
+func FuzzDecodeParams(f *testing.F) {
+	f.Add("a/b; name*0*=iso-8859-1''gr%FC; x=1; name*1=n; name=old; y*=utf-8'")
+	f.Fuzz(func(t *testing.T, value string) {
+		_, _, params := contentType(value)
+		got := DecodeParams(params)
+		if len(got) > len(params) {
+			t.Fatalf("%d parameters became %d", len(params), len(got))
+		}
+		plain := func(params []Param) []Param {
+			return slices.DeleteFunc(slices.Clone(params), func(p Param) bool { return strings.Contains(p.Name, "*") })
+		}
+		for _, p := range plain(params) {
+			if !slices.Contains(got, p) {
+				t.Errorf("%+v is missing", p)
+			}
+		}
+	})
+}
