@@ -179,7 +179,7 @@ const (
 	putTimeout = 30 * time.Second // of a PUT, and of the wait for one's turn,
 	putRate    = 1 << 20          // and a second more for so many octets of it
 
-	// putsAtOnce bounds the PUTs of this process that are under way: each has up to 16 MiB in memory.
+	// putsAtOnce bounds the PUTs of this process that are under way: each has up to 8 MiB in memory.
 	putsAtOnce = 16
 )
 

@@ -39,8 +39,8 @@ type S3 struct {
 }
 
 const (
-	s3Retries     = 3        // of a request, within seconds: what lasts longer is the caller's to decide
-	s3PartSize    = 16 << 20 // larger objects are uploaded in parts of this size
+	s3Retries     = 3       // of a request, within seconds: what lasts longer is the caller's to decide
+	s3PartSize    = 8 << 20 // larger objects are uploaded in parts of this size
 	s3DialTimeout = 3 * time.Second
 	s3Wait        = 30 * time.Second // for the beginning of an answer, and for each piece of it
 	s3IdleConns   = 64
