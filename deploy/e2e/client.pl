@@ -21,11 +21,11 @@ for my $uid (@uids) {
     print $out demand("message $uid", $imap->message_string($uid));
     close $out or die $!;
 }
-my ($first) = $imap->search('SUBJECT', $imap->Quote('message 0'));
+my ($first) = $imap->search('SUBJECT "message 0"');
 demand('flag', $imap->set_flag('Flagged', $first));
-my ($second) = $imap->search('SUBJECT', $imap->Quote('message 1'));
+my ($second) = $imap->search('SUBJECT "message 1"');
 demand('move', $imap->move('Junk', $second));
-my ($third) = $imap->search('SUBJECT', $imap->Quote('message 2'));
+my ($third) = $imap->search('SUBJECT "message 2"');
 demand('delete', $imap->delete_message($third));
 demand('expunge', $imap->expunge);
 binmode STDIN;
