@@ -10,7 +10,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 # Where `mailstead dev` and the tests find the S3 server, wherever their own binary lies.
 LIBRARY := $(if $(filter 0,$(shell id -u)),/usr/local/lib/mailstead,$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mailstead)
 
-.PHONY: run build dev-deps test-deps test test-nested test-deploy lint docs fuzz long property crash e2e e2e-serve e2e-clients bench memory clean
+.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz long property crash e2e e2e-serve e2e-clients bench memory clean
 
 run: dev-deps build
 	bin/mailstead dev --data $(DATA) --port-base $(PORT)
@@ -22,8 +22,13 @@ dev-deps:
 	deploy/install.sh dev
 	cd deploy/devs3 && $(GO) build -o $(LIBRARY)/devs3 .
 
-test-deps: dev-deps
+test-deps: dev-deps helm-tools
 	deploy/install.sh test
+
+# What checks the chart. Helm brings all of Kubernetes's API: minutes, the first time.
+helm-tools:
+	mkdir -p $(LIBRARY)/helm-tools
+	cd deploy/helm/tools && $(GO) build -trimpath -ldflags "-s -w" -o $(LIBRARY)/helm-tools/ helm.sh/helm/v3/cmd/helm github.com/yannh/kubeconform/cmd/kubeconform ./...
 
 # One PostgreSQL and one S3 server for the tests of all packages.
 test: test-deps test-nested test-deploy
@@ -31,13 +36,19 @@ test: test-deps test-nested test-deploy
 
 test-nested:
 	cd deploy/devs3 && $(GO) vet ./... # its tests are those of deploy/local
+	cd deploy/helm/tools && $(GO) vet ./...
 	cd bench/imapload && $(GO) vet ./... && $(GO) test -race ./...
 
-# What deploy/ has for systemd and Prometheus; the dashboard is held against the metrics by a test of cmd/mailstead.
-test-deploy: build
+# What deploy/ has for systemd, Prometheus and Kubernetes; the dashboard is held against the metrics by a test of cmd/mailstead.
+test-deploy: build helm-tools
 	deploy/install.sh deploy
 	deploy/systemd/check
 	deploy/prometheus/check
+	TOOLS=$(LIBRARY)/helm-tools deploy/helm/check
+
+# The programs as in their image.
+containers:
+	deploy/container/check
 
 lint:
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt -w $$unformatted"; exit 1; fi
@@ -75,7 +86,7 @@ crash: dev-deps
 	$(GO) test -v -count 1 -timeout 60m -tags crash -run '^TestCrash' ./cmd/mailstead/crash -args $(if $(SEED),-crash.seed=$(SEED))
 
 # All that takes longer than make test, but for the benchmark.
-long: property crash e2e e2e-serve e2e-clients memory
+long: property crash e2e e2e-serve e2e-clients memory containers
 
 bench: build dev-deps
 	bench/run
