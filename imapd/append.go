@@ -75,7 +75,7 @@ func readAppendMessage(d *wire.Decoder) (m appendMessage) {
 
 func (c appendCmd) run(ctx context.Context, s *session) error {
 	in := arriving{s: s, name: c.dest}
-	defer in.close()
+	defer in.close(ctx)
 	for m := c.first; ; m = readAppendMessage(s.dec) {
 		if err := in.receive(ctx, m); err != nil {
 			return err
@@ -206,10 +206,10 @@ func (in *arriving) append(ctx context.Context) (store.Appended, error) {
 	return in.dest.Append(ctx, messages...)
 }
 
-func (in *arriving) close() {
+func (in *arriving) close(ctx context.Context) {
 	for _, m := range in.messages {
 		if err := m.content.Close(); err != nil {
-			in.s.log.Warn("closing a received message failed", "err", err)
+			in.s.log.WarnContext(ctx, "closing a received message failed", "err", err)
 		}
 	}
 }

@@ -72,7 +72,7 @@ func (s *session) login(ctx context.Context, login, password string) error {
 	s.user, s.state = user, authenticated
 	s.trust()
 	s.log = s.log.With("tenant", user.Tenant, "account", user.Account)
-	s.log.Info("logged in", "tls", s.conn.tls)
+	s.log.InfoContext(ctx, "logged in", "tls", s.conn.tls)
 	s.ok("CAPABILITY "+s.capabilityList(), "Logged in")
 	return nil
 }
@@ -83,7 +83,7 @@ func (s *session) refused(ctx context.Context, err error) error {
 	if !errors.Is(err, store.ErrAuth) {
 		return err
 	}
-	s.log.Info("login failed")
+	s.log.InfoContext(ctx, "login failed")
 	if s.server.o.LoginDelay > 0 {
 		select {
 		case <-time.After(s.server.o.LoginDelay):

@@ -129,7 +129,7 @@ func (s *session) arrived(ctx context.Context, dest *store.Mailbox) error {
 			return err
 		}
 		// The messages are there, and that is what the answer says.
-		s.log.Warn("telling new messages failed", "err", err)
+		s.log.WarnContext(ctx, "telling new messages failed", "err", err)
 	}
 	return nil
 }

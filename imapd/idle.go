@@ -115,6 +115,6 @@ func (s *session) tellIdle(ctx context.Context, at id.ModSeq) (retry <-chan time
 	if err == nil || fatal(err) {
 		return nil, err
 	}
-	s.log.Warn("looking for changes failed", "err", err, "retry", retryIdle)
+	s.log.WarnContext(ctx, "looking for changes failed", "err", err, "retry", retryIdle)
 	return time.After(retryIdle), nil
 }

@@ -117,7 +117,7 @@ func (s *session) leaveDeleted(ctx context.Context) {
 	case errors.Is(err, store.ErrNotExist):
 		s.deselect()
 	case err != nil: // the next command finds out
-		s.log.Warn("looking for the selected mailbox failed", "err", err)
+		s.log.WarnContext(ctx, "looking for the selected mailbox failed", "err", err)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"mailstead.dev/imapd/wire"
 	"mailstead.dev/store"
 )
@@ -22,6 +24,12 @@ type Options struct {
 	Store         *store.Store
 	Authenticator authenticator // *auth.Authenticator
 	Logger        *slog.Logger  // by default nothing is logged
+
+	// TracerProvider takes the spans of commands; by default there are none.
+	TracerProvider trace.TracerProvider
+	// Observe is told of each command that was answered, from many goroutines: its name ("unknown" for what is none), its
+	// outcome (OK, NO, BAD; BYE where the connection ended instead), and how long it took since it had been read.
+	Observe func(command, outcome string, took time.Duration)
 
 	// TLS is used by ServeTLS, and for STARTTLS by Serve; without it there is none.
 	TLS *tls.Config

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"mailstead.dev/store"
 	"mailstead.dev/store/id"
 )
@@ -18,9 +20,10 @@ var ErrServerClosed = errors.New("imapd: server closed")
 
 // Server serves IMAP on any number of listeners.
 type Server struct {
-	o     Options
-	log   *slog.Logger
-	store *store.Store
+	o      Options
+	log    *slog.Logger
+	tracer trace.Tracer // nil: none
+	store  *store.Store
 
 	ctx    context.Context // of all commands, ended by Close
 	cancel context.CancelFunc
@@ -40,7 +43,7 @@ func New(o Options) *Server {
 	o = o.withDefaults()
 	// The server's life is that of no request: it ends with Close.
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Server{
+	s := &Server{
 		o:         o,
 		log:       o.Logger,
 		store:     o.Store,
@@ -53,6 +56,20 @@ func New(o Options) *Server {
 		maxConnections: o.MaxConnections,
 		maxPerAccount:  o.MaxPerAccount,
 	}
+	if o.TracerProvider != nil {
+		s.tracer = o.TracerProvider.Tracer("mailstead.dev/imapd")
+	}
+	return s
+}
+
+// Connections returns how many connections there are, and how many of them are logged in.
+func (s *Server) Connections() (all, loggedIn int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, n := range s.accounts {
+		loggedIn += n
+	}
+	return len(s.conns), loggedIn
 }
 
 // Change takes MaxConnections and MaxPerAccount of o, while the server runs. Connections

@@ -39,6 +39,7 @@ type session struct {
 	reported id.ModSeq // the highest MODSEQ in what it told
 	expunged bool      // it told of messages that are gone
 	answered bool      // it sent its tagged response itself
+	observation
 
 	scratch []byte // of writeChanged
 }
@@ -123,6 +124,8 @@ func (s *session) command(ctx context.Context) error {
 	if err != nil {
 		d.Skip() // its error is the same
 	}
+	ctx = s.observe(ctx, name, cmd)
+	defer s.observed(name, cmd)
 	if err == nil {
 		err = s.run(ctx, name, cmd, run)
 	}
@@ -133,7 +136,7 @@ func (s *session) command(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err() // nobody waits for the answer
 	}
-	return errors.Join(s.answer(name, err), dead)
+	return errors.Join(s.answer(ctx, name, err), dead)
 }
 
 // begin forgets the command before.
@@ -190,7 +193,7 @@ func (s *session) run(ctx context.Context, name string, cmd command, run run) er
 			return syncErr
 		}
 		// The command was done or refused, and that is what its answer says.
-		s.log.Warn("telling changes failed", "command", name, "err", syncErr)
+		s.log.WarnContext(ctx, "telling changes failed", "command", name, "err", syncErr)
 	}
 	return err
 }
@@ -216,7 +219,7 @@ func (s *session) dead() error {
 }
 
 // answer sends the tagged response. An error ends the connection.
-func (s *session) answer(name string, err error) error {
+func (s *session) answer(ctx context.Context, name string, err error) error {
 	switch {
 	case s.answered:
 		return err
@@ -228,14 +231,14 @@ func (s *session) answer(name string, err error) error {
 		return errors.Join(err, s.enc.Flush())
 	case errors.Is(err, store.ErrOutcomeUnknown):
 		// Neither OK nor NO would be true.
-		s.log.Error("outcome of a command is unknown", "command", name, "err", err)
+		s.log.ErrorContext(ctx, "outcome of a command is unknown", "command", name, "err", err)
 		return &errBye{"UNAVAILABLE", "The outcome of the command is unknown"}
 	case fatal(err) && !errors.Is(err, wire.ErrFlood):
 		return err
 	}
 	r, known := answer(err)
 	if !known {
-		s.log.Error("command failed", "command", name, "err", err)
+		s.log.ErrorContext(ctx, "command failed", "command", name, "err", err)
 	}
 	s.buffer()
 	s.writeTagged(r.kind, r.code, r.text)
@@ -261,6 +264,7 @@ func (s *session) answerOK(name string) {
 // where it could not tell by itself. That is in the tagged line if there is room: before
 // it, it would stand behind the last literal of a FETCH.
 func (s *session) writeTagged(kind, code, text string) {
+	s.outcome, s.code = kind, code
 	if relied := s.reliable(); code == "" {
 		code = relied
 	} else if relied != "" {

@@ -127,7 +127,7 @@ func (s *session) claimRecent(ctx context.Context, v *view.View) {
 	}
 	first, err := s.selected.ClaimRecent(ctx, v.UIDNext(), s.selected.readOnly)
 	if err != nil {
-		s.log.Warn("claiming recent messages failed", "err", err) // the next session to look will be told
+		s.log.WarnContext(ctx, "claiming recent messages failed", "err", err) // the next session to look will be told
 		return
 	}
 	if next := v.UIDNext(); first < next {

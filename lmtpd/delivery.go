@@ -5,6 +5,9 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
 
 	"mailstead.dev/quota"
 	"mailstead.dev/store"
@@ -18,6 +21,9 @@ type delivery struct {
 	content map[id.Tenant]*store.Content
 	failed  map[id.Tenant]error // why a tenant's content could not be received
 	done    map[place]error
+
+	delivered int  // recipients
+	inDoubt   bool // some recipient is to be tried again
 }
 
 // place is where a message goes once.
@@ -34,10 +40,10 @@ func newDelivery(s *session, body io.Reader) *delivery {
 	}
 }
 
-func (d *delivery) close() {
+func (d *delivery) close(ctx context.Context) {
 	for _, c := range d.content {
 		if err := c.Close(); err != nil {
-			d.server.o.Logger.Warn("lmtp: content left behind", "error", err)
+			d.server.o.Logger.WarnContext(ctx, "lmtp: content left behind", "error", err)
 		}
 	}
 }
@@ -57,10 +63,10 @@ func (d *delivery) tenants() []id.Tenant {
 
 // receive stores the content once for each tenant: tenants share nothing, nor
 // does one whose staging is full hold up the mail of the others.
-func (d *delivery) receive() {
+func (d *delivery) receive(ctx context.Context) {
 	tenants := d.tenants()
 	if len(tenants) == 1 {
-		content, err := d.server.store.Receive(d.server.ctx, tenants[0], d.body)
+		content, err := d.server.store.Receive(ctx, tenants[0], d.body)
 		d.keep(tenants[0], content, err)
 		return
 	}
@@ -75,7 +81,7 @@ func (d *delivery) receive() {
 		reader, writer := io.Pipe()
 		results[i], pipes[i] = make(chan result, 1), writer
 		go func() {
-			c, err := d.server.store.Receive(d.server.ctx, tenant, reader)
+			c, err := d.server.store.Receive(ctx, tenant, reader)
 			reader.CloseWithError(err) // one that gives up does not hold up the others
 			results[i] <- result{c, err}
 		}()
@@ -109,11 +115,11 @@ func (f fan) Write(p []byte) (int, error) {
 
 // deliver brings the message to all that one recipient stands for, and returns
 // what to reply: see the package comment.
-func (d *delivery) deliver(r rcpt) error {
+func (d *delivery) deliver(ctx context.Context, r rcpt) error {
 	var delivered bool
 	var hopeless, open error
 	for _, to := range r.to {
-		err := d.deliverTo(r.address, to)
+		err := d.deliverTo(ctx, r.address, to)
 		switch {
 		case err == nil:
 			delivered = true
@@ -140,28 +146,27 @@ func isHopeless(err error) bool {
 }
 
 // deliverTo brings the message to a mailbox, once.
-func (d *delivery) deliverTo(address string, to store.Recipient) error {
+func (d *delivery) deliverTo(ctx context.Context, address string, to store.Recipient) error {
 	at := place{to.User.Tenant, to.User.Account, to.Mailbox.ID}
 	if err, ok := d.done[at]; ok {
 		return err
 	}
 	err := d.failed[to.User.Tenant]
 	if err == nil {
-		err = d.append(address, to)
+		err = d.append(ctx, address, to)
 	}
 	d.done[at] = err
-	log := d.server.o.Logger.With("tenant", to.User.Tenant, "account", to.User.Account, "mailbox", to.Mailbox.ID,
-		"from", d.from, "recipient", address)
+	log := d.server.o.Logger.With("tenant", to.User.Tenant, "account", to.User.Account, "mailbox", to.Mailbox.ID)
 	if err != nil {
-		log.Warn("lmtp: not delivered", "error", err)
+		log.WarnContext(ctx, "lmtp: not delivered", "error", err)
 	} else {
-		log.Info("lmtp: delivered", "size", d.content[to.User.Tenant].Size)
+		log.InfoContext(ctx, "lmtp: delivered", "size", d.content[to.User.Tenant].Size)
 	}
 	return err
 }
 
-func (d *delivery) append(address string, to store.Recipient) error {
-	ctx, cancel := context.WithTimeout(d.server.ctx, d.server.o.DeliveryTimeout)
+func (d *delivery) append(ctx context.Context, address string, to store.Recipient) error {
+	ctx, cancel := context.WithTimeout(ctx, d.server.o.DeliveryTimeout)
 	defer cancel()
 	_, err := to.Mailbox.Append(ctx, store.Incoming{
 		Content: d.content[to.User.Tenant],
@@ -172,4 +177,31 @@ func (d *delivery) append(address string, to store.Recipient) error {
 		return errors.Join(store.ErrUnavailable, errors.New(err.Error()))
 	}
 	return err
+}
+
+// replied counts what a recipient was told.
+func (d *delivery) replied(code int, took time.Duration) {
+	if code == 250 {
+		d.delivered++
+	} else if code < 500 {
+		d.inDoubt = true
+	}
+	if d.server.o.Observe != nil {
+		d.server.o.Observe(code, took)
+	}
+}
+
+// attributes are those of the message's span.
+func (d *delivery) attributes() []attribute.KeyValue {
+	all := []attribute.KeyValue{attrRecipients.Int(len(d.rcpts)), attrDelivered.Int(d.delivered)}
+	for _, c := range d.content {
+		all = append(all, attrOctets.Int64(c.Size))
+		break // all tenants get the same octets
+	}
+	if tenants := d.tenants(); len(tenants) == 1 {
+		all = append(all, attrTenant.Int64(int64(tenants[0])))
+	} else {
+		all = append(all, attrTenants.Int(len(tenants)))
+	}
+	return all
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/emersion/go-smtp"
+	"go.opentelemetry.io/otel/trace"
 
 	"mailstead.dev/store"
 )
@@ -45,7 +46,13 @@ type Options struct {
 	// DeliveryTimeout is how long one recipient's lookup or delivery may take in
 	// the store before the answer is 4xx; 1 minute by default.
 	DeliveryTimeout time.Duration
-	Logger          *slog.Logger
+	// Logger is told of each delivery and refusal, by the numbers of tenant, account and mailbox.
+	Logger *slog.Logger
+	// TracerProvider takes the spans of RCPT and of messages; by default there are none.
+	TracerProvider trace.TracerProvider
+	// Observe is told what each recipient of a message was answered, and how long their delivery took since the
+	// message had come. It is called from many goroutines.
+	Observe func(code int, took time.Duration)
 }
 
 func (o Options) withDefaults() Options {
@@ -78,6 +85,8 @@ type Server struct {
 	o     Options
 	smtp  *smtp.Server
 
+	tracer trace.Tracer // nil: none
+
 	ctx  context.Context // of all deliveries; ends when a shutdown has lost patience
 	stop context.CancelFunc
 
@@ -102,6 +111,9 @@ func (o Options) changing() changing {
 func New(s *store.Store, o Options) *Server {
 	o = o.withDefaults()
 	server := &Server{store: s, o: o, conns: make(map[*conn]struct{}), changing: o.changing()}
+	if o.TracerProvider != nil {
+		server.tracer = o.TracerProvider.Tracer("mailstead.dev/lmtpd")
+	}
 	server.ctx, server.stop = context.WithCancel(context.Background()) // outlives every caller: Shutdown ends it
 	protocol := smtp.NewServer(smtp.BackendFunc(server.newSession))
 	protocol.LMTP = true
@@ -173,6 +185,13 @@ func (s *Server) open() []*conn {
 		conns = append(conns, c)
 	}
 	return conns
+}
+
+// Connections returns how many connections there are.
+func (s *Server) Connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
 }
 
 func (s *Server) isDraining() bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/emersion/go-smtp"
@@ -48,16 +49,19 @@ func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 	if !storable(to) {
 		return noSuchUser
 	}
-	ctx, cancel := context.WithTimeout(s.server.ctx, s.server.o.DeliveryTimeout)
+	ctx, span := s.server.span(s.server.ctx, "LMTP RCPT")
+	ctx, cancel := context.WithTimeout(ctx, s.server.o.DeliveryTimeout)
 	defer cancel()
 	recipients, err := s.server.store.ResolveRecipient(ctx, to)
 	if err != nil {
 		reply := s.server.reply(err)
 		if reply != noSuchUser && reply != disabled {
-			s.server.o.Logger.Warn("lmtp: recipient not resolved", "recipient", to, "error", err)
+			s.server.o.Logger.WarnContext(ctx, "lmtp: recipient not resolved", "error", err)
 		}
+		end(span, reply.Code < 500 && reply != disabled, attrReply.Int(reply.Code))
 		return reply
 	}
+	end(span, false, attrReply.Int(250), attrTenant.Int64(int64(recipients[0].User.Tenant)))
 	s.rcpts = append(s.rcpts, rcpt{to, recipients})
 	return nil
 }
@@ -75,14 +79,22 @@ func (s *session) Data(io.Reader) error { return unavailable }
 // see conn.content.
 func (s *session) LMTPData(_ io.Reader, status smtp.StatusCollector) error {
 	body := s.conn.content()
+	ctx, span := s.server.span(s.server.ctx, "LMTP DATA")
 	d := newDelivery(s, body)
-	defer d.close()
-	d.receive()
+	if span != nil {
+		defer func() { end(span, d.inDoubt, d.attributes()...) }()
+	}
+	defer d.close(ctx)
+	d.receive(ctx)
 	if err := body.skip(); err != nil {
+		d.inDoubt = true
 		return incomplete // nobody is there to read it, and nothing was delivered
 	}
 	for _, r := range s.rcpts {
-		status.SetStatus(r.address, d.deliver(r))
+		began := time.Now()
+		reply := d.deliver(ctx, r)
+		d.replied(replyCode(reply), time.Since(began))
+		status.SetStatus(r.address, reply)
 	}
 	return nil
 }

@@ -99,7 +99,9 @@ func (f *folder) run() {
 func (f *folder) one(key viewKey) error {
 	ctx, cancel := context.WithTimeout(f.ctx, foldTimeout)
 	defer cancel()
+	ctx, end := f.store.job(ctx, "fold", ofTenant(key.tenant))
 	enough, err := f.store.fold(ctx, key, false)
+	end(err)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.enough, key)

@@ -74,7 +74,9 @@ func (s *Store) repeat(ctx context.Context, c chore) {
 			return
 		case <-timer.C:
 		}
-		err := c.do(ctx)
+		jobCtx, end := s.job(ctx, "maintenance "+c.name)
+		err := c.do(jobCtx)
+		end(err)
 		if ctx.Err() != nil {
 			return
 		}
@@ -84,7 +86,7 @@ func (s *Store) repeat(ctx context.Context, c chore) {
 		} else {
 			failed++
 			s.maintained.failures.Add(1)
-			s.log.Warn("maintenance will be tried again", "job", c.name, "error", err)
+			s.log.WarnContext(jobCtx, "maintenance will be tried again", "job", c.name, "error", err)
 			wait = max(wait, min(wait<<min(failed, 10), slowest))
 		}
 		timer.Reset(wait)

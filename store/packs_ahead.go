@@ -112,9 +112,12 @@ func (p *packsAhead) asked(key emailKey, object string) {
 func (p *packsAhead) read(part packPart) {
 	ctx, cancel := context.WithTimeout(p.ctx, packTimeout)
 	defer cancel()
+	ctx, end := p.store.job(ctx, "read pack ahead", ofTenant(part.tenant))
+	err := p.store.readPart(ctx, part)
+	end(err)
 	// What fails here is read when it is asked for, and the error told then.
-	if err := p.store.readPart(ctx, part); err != nil && p.ctx.Err() == nil {
-		p.store.log.Debug("pack was not read ahead", "tenant", part.tenant, "object", part.object, "error", err)
+	if err != nil && p.ctx.Err() == nil {
+		p.store.log.DebugContext(ctx, "pack was not read ahead", "tenant", part.tenant, "object", part.object, "error", err)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -42,10 +42,10 @@ func (s *Store) ResolveRecipient(ctx context.Context, address string) ([]Recipie
 		case len(next) == 0:
 			return r.result()
 		case len(r.seen) > maxAliasTargets:
-			return nil, fmt.Errorf("%w: alias %s stands for more than %d addresses", ErrUnavailable, address, maxAliasTargets)
+			return nil, fmt.Errorf("%w: an alias of tenant %d stands for more than %d addresses", ErrUnavailable, r.tenant, maxAliasTargets)
 		}
 	}
-	return nil, fmt.Errorf("%w: aliases of aliases more than %d deep under %s", ErrUnavailable, maxAliasDepth, address)
+	return nil, fmt.Errorf("%w: aliases of aliases more than %d deep in tenant %d", ErrUnavailable, maxAliasDepth, r.tenant)
 }
 
 // wanted is an address that is being resolved.
@@ -146,7 +146,7 @@ func (r *resolution) round(ctx context.Context, addresses []wanted) ([]wanted, e
 			r.tenant = row.TenantID
 		}
 		if row.TenantID != r.tenant {
-			r.store.log.Warn("alias leads to another tenant", "tenant", r.tenant, "address", names[at])
+			r.store.log.WarnContext(ctx, "alias leads to another tenant", "tenant", r.tenant)
 			continue
 		}
 		if row.AccountID == nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/trace"
 
 	"mailstead.dev/store/blob"
 	"mailstead.dev/store/id"
@@ -77,6 +78,8 @@ type Options struct {
 	Describe message.Limits
 
 	Logger *slog.Logger // default slog.Default()
+	// TracerProvider takes the spans of SQL statements and of work in the background; by default there are none.
+	TracerProvider trace.TracerProvider
 }
 
 func (o Options) withDefaults() Options {
@@ -115,6 +118,7 @@ func setDefault[T comparable](field *T, value T) {
 type Store struct {
 	options Options
 	log     *slog.Logger
+	tracer  trace.Tracer // nil: none
 	pool    *pgxpool.Pool
 
 	views     *viewCache
@@ -155,6 +159,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		appenders: newTurns(maxAppenders),
 		transit:   newTransit(o.TransitBytes),
 		puts:      make(chan struct{}, putsAtOnce),
+	}
+	if o.TracerProvider != nil {
+		s.tracer = o.TracerProvider.Tracer(scope)
 	}
 	if s.cache, err = blob.NewCache(blob.CacheOptions{
 		Bytes: o.BlobCacheBytes, Dir: o.BlobCacheDir, DirBytes: o.BlobCacheDirBytes, Logger: o.Logger,
@@ -197,6 +204,9 @@ func newPool(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 		return nil, fmt.Errorf("database address: %w", err)
 	}
 	c.MaxConns = o.MaxConns
+	if o.TracerProvider != nil {
+		c.ConnConfig.Tracer = sqlTracer{o.TracerProvider.Tracer(scope)}
+	}
 	setDefault(&c.ConnConfig.ConnectTimeout, 5*time.Second)
 	if o.PgBouncer {
 		// A named statement lives in one server connection, a session setting too, and the pooler hands us another one each time: see setTenantPooled.

@@ -10,10 +10,23 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"mailstead.dev/store/storetest"
 )
 
 // metricName finds in PromQL what are names of our metrics, the runtime's and the process's.
 var metricName = regexp.MustCompile(`\b(?:mailstead|go|process)_[a-z0-9_]+\b`)
+
+var histogramPart = regexp.MustCompile(`_(bucket|sum|count)$`)
+
+// names finds the metrics in a text. Buckets, sum and count of a histogram are one.
+func names(text string) []string {
+	found := metricName.FindAllString(text, -1)
+	for i, name := range found {
+		found[i] = histogramPart.ReplaceAllString(name, "")
+	}
+	return found
+}
 
 // What the dashboard and the alert rules ask for is exported, and what Mailstead exports of its own is on the dashboard.
 func TestMetricsOfDashboardAndRules(t *testing.T) {
@@ -24,7 +37,7 @@ func TestMetricsOfDashboardAndRules(t *testing.T) {
 	}
 	var inRules []string
 	for _, expr := range regexp.MustCompile(`(?m)^ *expr: (.*)$`).FindAllStringSubmatch(string(rules), -1) {
-		inRules = append(inRules, metricName.FindAllString(expr[1], -1)...)
+		inRules = append(inRules, names(expr[1])...)
 	}
 	text, err := os.ReadFile(filepath.Join(deploy, "grafana", "mailstead.json"))
 	if err != nil {
@@ -48,7 +61,7 @@ func TestMetricsOfDashboardAndRules(t *testing.T) {
 		}
 		ids[p.ID] = true
 		for _, target := range p.Targets {
-			onDashboard = append(onDashboard, metricName.FindAllString(target.Expr, -1)...)
+			onDashboard = append(onDashboard, names(target.Expr)...)
 		}
 	}
 	if len(inRules) < 10 || len(onDashboard) < 20 {
@@ -56,17 +69,26 @@ func TestMetricsOfDashboardAndRules(t *testing.T) {
 	}
 
 	cert, key, _ := certificateIn(t, t.TempDir())
-	s := newServing(t, map[string]string{"imap.listen_tls": "127.0.0.1:0", "tls.cert_file": cert, "tls.key_file": key})
+	s := newServing(t, map[string]string{"imap.listen_tls": "127.0.0.1:0", "tls.cert_file": cert, "tls.key_file": key, "store.staging": "false"})
+	storetest.Account(t, s.store, "a@one.test")
 	s.start(nil)
 	s.hears("READY=1")
+	// What is counted is there once it has happened.
+	imap, lmtp := s.dial("imap"), s.dial("lmtp")
+	imap.say("a NOOP\r\n")
+	imap.await("a OK")
+	lmtp.say("LHLO test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<a@one.test>\r\nDATA\r\n")
+	lmtp.await("354 ")
+	lmtp.say("Subject: x\r\n\r\nx\r\n.\r\n")
+	lmtp.await("250 ")
 	exported := map[string]bool{}
 	for line := range strings.Lines(s.get("/metrics", http.StatusOK)) {
-		if !strings.HasPrefix(line, "#") {
-			exported[metricName.FindString(line)] = true
+		if found := names(line); len(found) > 0 && !strings.HasPrefix(line, "#") {
+			exported[found[0]] = true
 		}
 	}
-	for where, names := range map[string][]string{"the rules": inRules, "the dashboard": onDashboard} {
-		for _, name := range names {
+	for where, wanted := range map[string][]string{"the rules": inRules, "the dashboard": onDashboard} {
+		for _, name := range wanted {
 			if !exported[name] {
 				t.Errorf("%s ask for %s, which is not exported", where, name)
 			}

@@ -74,7 +74,7 @@ func writeWhole(path string, text []byte) error {
 
 // provision makes the tenants, domains and accounts of `mailstead dev` that are missing.
 func provision(ctx context.Context, c *config.Config, accounts int, state *devState) (err error) {
-	s, err := openStore(ctx, c, slog.New(slog.DiscardHandler))
+	s, err := openStore(ctx, c, storeOptions(c, slog.New(slog.DiscardHandler)), nil)
 	if err != nil {
 		return err
 	}

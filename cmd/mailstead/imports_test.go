@@ -59,7 +59,10 @@ var homes = map[string][]string{
 	"github.com/spf13/pflag":              {"cmd/..."},
 	"github.com/goccy/go-yaml":            {"cmd/..."},
 	"github.com/prometheus/client_golang": {"admin", "cmd/..."},
+	"go.opentelemetry.io/otel":            {"imapd", "lmtpd", "store", "cmd/..."},
 	"go.opentelemetry.io/otel/sdk":        {"cmd/..."},
+	"go.opentelemetry.io/otel/exporters":  {"cmd/..."},
+	"go.opentelemetry.io/contrib":         {"cmd/..."},
 	"github.com/versity/versitygw":        {},
 }
 

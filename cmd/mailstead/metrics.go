@@ -1,16 +1,72 @@
 package main
 
 import (
+	"net/http"
+	"strconv"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are those that only the process itself knows: of its configuration and its certificate.
+// measured counts and times what the services of a process do. A histogram's count is
+// how many there were. No label is of a user, a mailbox or an address.
+type measured struct {
+	commands, deliveries, requests *prometheus.HistogramVec
+}
+
+func newMeasured() *measured {
+	histogram := func(name, help string, labels ...string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: name, Help: help, Buckets: []float64{.001, .003, .01, .03, .1, .3, 1, 3, 10},
+		}, labels)
+	}
+	return &measured{
+		commands: histogram("mailstead_imap_command_seconds",
+			"How long commands took, from when they had been read, by their outcome: OK, NO, BAD, or BYE where the connection ended.", "command", "outcome"),
+		deliveries: histogram("mailstead_lmtp_delivery_seconds",
+			"How long deliveries took, one for each recipient of a message, by the code that the recipient was answered.", "code"),
+		requests: histogram("mailstead_object_request_seconds",
+			"How long requests to the bucket took until their answer began, by its status; none is no answer.", "method", "status"),
+	}
+}
+
+// command takes an IMAP command.
+func (m *measured) command(command, outcome string, took time.Duration) {
+	m.commands.WithLabelValues(command, outcome).Observe(took.Seconds())
+}
+
+// delivery takes the answer to one recipient.
+func (m *measured) delivery(code int, took time.Duration) {
+	m.deliveries.WithLabelValues(strconv.Itoa(code)).Observe(took.Seconds())
+}
+
+// roundTripper is a function that sends requests.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// bucket takes the requests that next sends.
+func (m *measured) bucket(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(r *http.Request) (*http.Response, error) {
+		began := time.Now()
+		answer, err := next.RoundTrip(r)
+		status := "none"
+		if err == nil {
+			status = strconv.Itoa(answer.StatusCode)
+		}
+		m.requests.WithLabelValues(r.Method, status).Observe(time.Since(began).Seconds())
+		return answer, err
+	})
+}
+
+// metrics are what /metrics has beside those of the store: of the services, of the configuration and its certificate.
 func (p *process) metrics() []prometheus.Collector {
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
 	bound := float64(p.config.Store.StagingBound)
 	all := []prometheus.Collector{
+		p.measured.requests,
 		gauge("mailstead_staged_bytes_max", "The most content that may be staged in the database.", func() float64 { return bound }),
 		gauge("mailstead_configuration_rejected", "1 while the configuration is older than its file because that is wrong, else 0.", func() float64 {
 			if p.rejected.Load() {
@@ -23,6 +79,21 @@ func (p *process) metrics() []prometheus.Collector {
 		all = append(all, gauge("mailstead_certificate_expiry_timestamp_seconds", "When the certificate expires, in seconds since 1970.", func() float64 {
 			return float64(p.certificate.current.Load().Leaf.NotAfter.Unix())
 		}))
+	}
+	if p.imap != nil {
+		all = append(all, p.measured.commands,
+			gauge("mailstead_imap_connections", "Connections of mail clients.", func() float64 {
+				n, _ := p.imap.Connections()
+				return float64(n)
+			}),
+			gauge("mailstead_imap_connections_logged_in", "Connections of mail clients that have logged in.", func() float64 {
+				_, n := p.imap.Connections()
+				return float64(n)
+			}))
+	}
+	if p.lmtp != nil {
+		all = append(all, p.measured.deliveries,
+			gauge("mailstead_lmtp_connections", "Connections of mail servers.", func() float64 { return float64(p.lmtp.Connections()) }))
 	}
 	return all
 }

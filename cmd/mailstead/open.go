@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"runtime"
 
 	"mailstead.dev/cmd/mailstead/config"
@@ -16,9 +17,9 @@ func (a *app) logger(c *config.Config) *slog.Logger {
 	a.level.Set(c.Log.Level.Slog())
 	options := &slog.HandlerOptions{Level: &a.level}
 	if c.Log.Format == "json" {
-		return slog.New(slog.NewJSONHandler(a.err, options))
+		return slog.New(traced{slog.NewJSONHandler(a.err, options)})
 	}
-	return slog.New(slog.NewTextHandler(a.err, options))
+	return slog.New(traced{slog.NewTextHandler(a.err, options)})
 }
 
 // open loads the configuration and opens the store that it names, for a
@@ -28,16 +29,16 @@ func (a *app) open(ctx context.Context) (*store.Store, *config.Config, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err := openStore(ctx, c, a.logger(c))
+	s, err := openStore(ctx, c, storeOptions(c, a.logger(c)), nil)
 	return s, c, err
 }
 
-func openStore(ctx context.Context, c *config.Config, log *slog.Logger) (*store.Store, error) {
-	options := storeOptions(c, log)
+// openStore opens the store that c names. wrap is put around what sends requests to the bucket; it may be nil.
+func openStore(ctx context.Context, c *config.Config, options store.Options, wrap func(http.RoundTripper) http.RoundTripper) (*store.Store, error) {
 	bucket, err := blob.NewS3(blob.S3Options{
 		Endpoint: string(c.Objects.Endpoint), Region: c.Objects.Region, Bucket: c.Objects.Bucket,
 		Access: c.Objects.AccessKey, Secret: c.Objects.SecretKey.Reveal(),
-		PathStyle: c.Objects.PathStyle, CAFile: c.Objects.CAFile,
+		PathStyle: c.Objects.PathStyle, CAFile: c.Objects.CAFile, Wrap: wrap,
 	})
 	if err != nil {
 		return nil, err

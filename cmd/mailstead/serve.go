@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -44,11 +45,16 @@ type process struct {
 	load        func() (*config.Config, error) // as it would be now
 	log         *slog.Logger
 	level       *slog.LevelVar
+	tracing     tracing
+	measured    *measured
 	store       *store.Store
 	certificate *certificate
 	manager     manager
 	sockets     sockets
 	rejected    atomic.Bool // the configuration, when it was read last
+
+	imap *imapd.Server // nil: not served
+	lmtp *lmtpd.Server
 
 	services []service
 	drain    func()                 // called before they are shut down
@@ -69,12 +75,16 @@ func (a *app) serve(ctx context.Context, c *config.Config, load func() (*config.
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
-	p := &process{config: c, load: load, log: a.logger(c), level: &a.level, certificate: &certificate{}, drain: func() {}}
+	p := &process{config: c, load: load, log: a.logger(c), level: &a.level, measured: newMeasured(), certificate: &certificate{}, drain: func() {}}
 	p.manager = manager{p.log}
 	if p.sockets, err = inheritedSockets(); err != nil {
 		return err
 	}
-	if p.store, err = openStore(ctx, c, p.log); err != nil {
+	if p.tracing, err = openTracing(ctx, c, a.environ, p.log); err != nil {
+		return err
+	}
+	defer p.tracing.close()
+	if err := p.openStore(ctx); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.store.Close()) }()
@@ -88,15 +98,20 @@ func (a *app) serve(ctx context.Context, c *config.Config, load func() (*config.
 	return p.run(ctx, hangups)
 }
 
+// openStore opens the store, with what it does measured and traced.
+func (p *process) openStore(ctx context.Context) (err error) {
+	options := storeOptions(p.config, p.log)
+	options.TracerProvider = p.tracing.provider()
+	p.store, err = openStore(ctx, p.config, options, func(next http.RoundTripper) http.RoundTripper {
+		return p.tracing.requests(p.measured.bucket(next))
+	})
+	return err
+}
+
 // open makes what the roles ask for, with the listeners open, so that a port that is taken is
 // told before anything is served; after an error the process ends, and the listeners with it.
 func (p *process) open() error {
 	c := p.config
-	if c.Has(config.RoleAdmin) {
-		if err := p.openHTTP(); err != nil {
-			return err
-		}
-	}
 	if c.Has(config.RoleMaintenance) {
 		ctx, stop := context.WithCancel(context.Background()) // until shutdown
 		maintain := func() error { return p.store.Maintain(ctx) }
@@ -111,6 +126,11 @@ func (p *process) open() error {
 	}
 	if c.Has(config.RoleIMAP) {
 		if err := p.openIMAP(); err != nil {
+			return err
+		}
+	}
+	if c.Has(config.RoleAdmin) { // it tells of the others
+		if err := p.openHTTP(); err != nil {
 			return err
 		}
 	}
@@ -134,6 +154,7 @@ func (p *process) openLMTP() error {
 		return err
 	}
 	server := lmtpd.New(p.store, p.lmtpOptions(p.config))
+	p.lmtp = server
 	p.change = append(p.change, func(c *config.Config) { server.Change(p.lmtpOptions(c)) })
 	p.services = append(p.services, service{name: "lmtp", serve: on(listeners, server.Serve), shutdown: server.Shutdown})
 	return nil
@@ -160,7 +181,9 @@ func (p *process) openIMAP() error {
 		SearchTimeout: c.IMAP.SearchTime, MaxLine: int(c.IMAP.MaxLine), MaxLiteral: int64(c.IMAP.MaxLiteral), MaxNesting: c.IMAP.MaxNesting,
 		MaxAppend: int64(c.IMAP.MaxAppendMemory), MaxBad: c.IMAP.MaxWrongCommands, MaxLoginFailures: c.IMAP.MaxLoginFailures,
 		LiteralMinus: c.IMAP.LiteralMinus, Refuse8Bit: c.IMAP.Refuse8Bit,
+		TracerProvider: p.tracing.provider(), Observe: p.measured.command,
 	})
+	p.imap = server
 	p.change = append(p.change, func(c *config.Config) {
 		server.Change(imapd.Options{MaxConnections: c.IMAP.MaxConnections, MaxPerAccount: c.IMAP.MaxConnectionsPerAccount})
 	})
@@ -181,6 +204,7 @@ func (p *process) lmtpOptions(c *config.Config) lmtpd.Options {
 	return lmtpd.Options{
 		Hostname: c.LMTP.Hostname, Networks: prefixes(c.LMTP.Allow), MaxMessage: int64(c.Store.MaxMessage), Logger: p.log,
 		MaxConnections: c.LMTP.MaxConnections, MaxRecipients: c.LMTP.MaxRecipients, RejectOverQuota: c.LMTP.RejectOverQuota,
+		TracerProvider: p.tracing.provider(), Observe: p.measured.delivery,
 	}
 }
 

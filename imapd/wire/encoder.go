@@ -17,6 +17,7 @@ type Encoder struct {
 
 	w       *bufio.Writer
 	err     error
+	written int64
 	scratch [24]byte
 }
 
@@ -26,6 +27,7 @@ func NewEncoder(w *bufio.Writer) *Encoder { return &Encoder{w: w} }
 // Raw writes s as it is.
 func (e *Encoder) Raw(s string) *Encoder {
 	if e.err == nil {
+		e.written += int64(len(s))
 		_, e.err = e.w.WriteString(s)
 	}
 	return e
@@ -34,6 +36,7 @@ func (e *Encoder) Raw(s string) *Encoder {
 // Bytes writes b as it is.
 func (e *Encoder) Bytes(b []byte) *Encoder {
 	if e.err == nil {
+		e.written += int64(len(b))
 		_, e.err = e.w.Write(b)
 	}
 	return e
@@ -125,12 +128,16 @@ func (e *Encoder) Literal(size int64, r io.Reader) *Encoder {
 // When r has fewer, the stream cannot be continued: the error sticks.
 func (e *Encoder) Copy(size int64, r io.Reader) *Encoder {
 	if e.err == nil {
+		e.written += size
 		if _, err := io.CopyN(e.w, r, size); err != nil {
 			e.err = fmt.Errorf("literal of %d octets cut short: %w", size, err)
 		}
 	}
 	return e
 }
+
+// Written returns how many octets were written, as far as there was no error.
+func (e *Encoder) Written() int64 { return e.written }
 
 // Err returns the first error.
 func (e *Encoder) Err() error { return e.err }

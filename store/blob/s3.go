@@ -29,6 +29,8 @@ type S3Options struct {
 	PathStyle bool          // the bucket is named in the path, not in the host name
 	CAFile    string        // PEM file of the authorities to trust; the system's by default
 	Wait      time.Duration // for the beginning of an answer, and for each piece of it; 30 s by default
+	// Wrap is put around what sends the requests, each try of one: traces and metrics are made there. By default nothing is.
+	Wrap func(http.RoundTripper) http.RoundTripper
 }
 
 // S3 is a bucket of an S3 service. Of the protocol it uses only what all services have: PUT,
@@ -80,10 +82,14 @@ func NewS3(o S3Options) (*S3, error) {
 	if o.PathStyle {
 		lookup = minio.BucketLookupPath
 	}
+	var sender http.RoundTripper = &impatient{transport, cmp.Or(o.Wait, s3Wait)}
+	if o.Wrap != nil {
+		sender = o.Wrap(sender)
+	}
 	client, err := minio.New(endpoint.Host, &minio.Options{
 		Creds:  credentials.NewStaticV4(o.Access, o.Secret, ""),
 		Secure: endpoint.Scheme == "https", Region: o.Region, BucketLookup: lookup,
-		Transport: &impatient{transport, cmp.Or(o.Wait, s3Wait)}, MaxRetries: s3Retries,
+		Transport: sender, MaxRetries: s3Retries,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("S3: %w", err)

@@ -147,6 +147,9 @@ func (l *loader) check(c *Config) {
 			l.problem(at(most.key), "%d is too much: want at most %d", most.value, most.most)
 		}
 	}
+	if c.Tracing.Sample > 1 {
+		l.problem(at("tracing.sample"), "tracing.sample is %v: want at most 1, which is all", c.Tracing.Sample)
+	}
 	if c.Store.MaxMessage > mostMessage {
 		l.problem(at("store.max_message"), "%s is too much: want at most %s", c.Store.MaxMessage, mostMessage)
 	}

@@ -27,6 +27,7 @@ type Config struct {
 	IMAP     IMAP     `yaml:"imap"`
 	LMTP     LMTP     `yaml:"lmtp"`
 	HTTP     HTTP     `yaml:"http"`
+	Tracing  Tracing  `yaml:"tracing"`
 	Accounts Accounts `yaml:"accounts"`
 }
 
@@ -199,6 +200,17 @@ type HTTP struct {
 	Listen Listen `yaml:"listen"`
 }
 
+// Tracing sends spans of commands, deliveries, SQL statements and requests to the bucket to a collector of OpenTelemetry,
+// by OTLP over HTTP. Its standard variables are heeded as well, such as OTEL_EXPORTER_OTLP_HEADERS for what the collector
+// wants to be shown, OTEL_RESOURCE_ATTRIBUTES, OTEL_BSP_MAX_QUEUE_SIZE and OTEL_SDK_DISABLED.
+type Tracing struct {
+	// URL of the collector: http://127.0.0.1:4318. Empty: what OTEL_EXPORTER_OTLP_ENDPOINT says; without either there is no
+	// tracing, and it costs nothing.
+	Endpoint URL `yaml:"endpoint"`
+	// The part of commands and deliveries that is traced, from 0 to 1. OTEL_TRACES_SAMPLER, where it is set, decides instead.
+	Sample float64 `yaml:"sample"`
+}
+
 // Accounts is what new accounts get.
 type Accounts struct {
 	// Whether new accounts get Drafts, Sent, Junk, Trash and Archive, subscribed, with their special uses (RFC 6154).
@@ -225,6 +237,7 @@ func Default() *Config {
 		},
 		LMTP:     LMTP{Listen: ":24", Allow: loopback(), SocketMode: 0o660, MaxConnections: 500, MaxRecipients: 1000},
 		HTTP:     HTTP{Listen: "127.0.0.1:8143"},
+		Tracing:  Tracing{Sample: 1},
 		Accounts: Accounts{DefaultMailboxes: true},
 	}
 }

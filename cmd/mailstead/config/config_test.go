@@ -97,6 +97,7 @@ func TestProblems(t *testing.T) {
 		{"no authorities", "objects:\n  ca_file: /nowhere/ca.pem\n", "", `m.yaml:2: open /nowhere/ca.pem: no such file`},
 		{"not a certificate", "objects:\n  ca_file: /etc/passwd\n", "", `m.yaml:2: no certificate in /etc/passwd: want a PEM file`},
 		{"LISTEN behind PgBouncer", "database:\n  pgbouncer: true\n", "", `m.yaml:2: LISTEN does not work behind PgBouncer in transaction mode: set database.listen_url, to PostgreSQL itself`},
+		{"more than all", "tracing:\n  sample: 10\n", "", `m.yaml:2: tracing.sample is 10: want at most 1, which is all`},
 		{"half a certificate", "tls:\n  cert_file: /x\n", "", `m.yaml:1: cert_file and key_file belong together`},
 	}
 	for _, test := range tests {
