@@ -11,7 +11,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 # Where `mailstead dev` and the tests find the S3 server, wherever their own binary lies.
 LIBRARY := $(if $(filter 0,$(shell id -u)),/usr/local/lib/mailstead,$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mailstead)
 
-.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz long property crash e2e e2e-serve e2e-clients bench memory clean
+.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz long property day crash e2e e2e-serve e2e-clients bench memory clean
 
 run: dev-deps build
 	bin/mailstead dev --data $(DATA) --port-base $(PORT)
@@ -81,13 +81,17 @@ e2e-clients: build dev-deps
 property: test-deps
 	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 90m -run '^TestHistory$$' ./store -args -history.operations=200000 $(if $(SEED),-history.seed=$(SEED))
 
+# A day of simulated use, maintenance being killed again and again: what is stored in the end, and that it is right.
+day: test-deps
+	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 90m -run '^TestDay$$' ./store -args -day.ticks=144 -day.operations=60 $(if $(SEED),-day.seed=$(SEED))
+
 # Front ends, PostgreSQL and the S3 server killed under load; and whether that test finds what it must.
 crash: dev-deps
 	$(GO) vet -tags crash ./cmd/mailstead/crash
 	$(GO) test -v -count 1 -timeout 60m -tags crash -run '^TestCrash' ./cmd/mailstead/crash -args $(if $(SEED),-crash.seed=$(SEED))
 
 # All that takes longer than make test, but for the benchmark.
-long: property crash e2e e2e-serve e2e-clients memory containers
+long: property day crash e2e e2e-serve e2e-clients memory containers
 
 bench: build dev-deps
 	bench/run

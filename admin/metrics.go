@@ -51,6 +51,14 @@ var (
 	merges         = prometheus.NewDesc("mailstead_pack_merges_total", "Packs that this process has written from smaller ones.", nil, nil)
 	orphans        = prometheus.NewDesc("mailstead_orphans_removed_total", "Objects that this process has removed because nothing refers to them.", nil, nil)
 	unknown        = prometheus.NewDesc("mailstead_objects_unknown_total", "Objects that this process has seen in the bucket and the database does not know.", nil, nil)
+	emails         = prometheus.NewDesc("mailstead_emails_removed_total", "Emails that this process has removed because nothing named them any more.", nil, nil)
+	contents       = prometheus.NewDesc("mailstead_contents_removed_total", "Contents that this process has removed because no email named them any more.", nil, nil)
+	freed          = prometheus.NewDesc("mailstead_content_freed_bytes_total", "Those contents, compressed.", nil, nil)
+	rewrites       = prometheus.NewDesc("mailstead_pack_rewrites_total", "Packs that this process has written from those in which much was dead.", nil, nil)
+	drift          = prometheus.NewDesc("mailstead_drift_total", "Counters that this process has found to differ from the recount, and emails that were missing. It stays 0.", nil, nil)
+	sweptAge       = prometheus.NewDesc("mailstead_sweep_oldest_seconds", "How long ago the tenant was swept that waits longest.", nil, nil)
+	storedBytes    = prometheus.NewDesc("mailstead_stored_bytes", "Content in object storage and in staging when each tenant was swept last, what is dead in packs included.", nil, nil)
+	liveBytes      = prometheus.NewDesc("mailstead_live_bytes", "Content that was live then, what can be brought back included.", nil, nil)
 	failures       = prometheus.NewDesc("mailstead_maintenance_failures_total", "Background jobs of this process that failed and were tried again.", nil, nil)
 )
 
@@ -64,7 +72,10 @@ type maintenance struct {
 }
 
 func (m maintenance) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{stagedBytes, stagedMessages, stagedAge, packs, packed, merges, orphans, unknown, failures} {
+	for _, d := range []*prometheus.Desc{
+		stagedBytes, stagedMessages, stagedAge, packs, packed, merges, orphans, unknown, failures,
+		emails, contents, freed, rewrites, drift, sweptAge, storedBytes, liveBytes,
+	} {
 		to <- d
 	}
 }
@@ -74,6 +85,7 @@ func (m maintenance) Collect(to chan<- prometheus.Metric) {
 	done := m.store.Maintained()
 	for d, n := range map[*prometheus.Desc]int64{
 		packs: done.Packs, packed: done.Packed, merges: done.Merges, orphans: done.Orphans, unknown: done.Unknown, failures: done.Failures,
+		emails: done.Emails, contents: done.Contents, freed: done.Freed, rewrites: done.Rewrites, drift: done.Drift,
 	} {
 		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n))
 	}
@@ -91,4 +103,16 @@ func (m maintenance) Collect(to chan<- prometheus.Metric) {
 	to <- prometheus.MustNewConstMetric(stagedBytes, prometheus.GaugeValue, float64(staged.Bytes))
 	to <- prometheus.MustNewConstMetric(stagedMessages, prometheus.GaugeValue, float64(staged.Messages))
 	to <- prometheus.MustNewConstMetric(stagedAge, prometheus.GaugeValue, age)
+	progress, err := m.store.SweepProgress(ctx)
+	if err != nil {
+		m.log.Warn("no metrics of sweeping", "error", err)
+		return
+	}
+	age = 0
+	if !progress.Oldest.IsZero() {
+		age = time.Since(progress.Oldest).Seconds()
+	}
+	to <- prometheus.MustNewConstMetric(sweptAge, prometheus.GaugeValue, age)
+	to <- prometheus.MustNewConstMetric(storedBytes, prometheus.GaugeValue, float64(progress.Stored))
+	to <- prometheus.MustNewConstMetric(liveBytes, prometheus.GaugeValue, float64(progress.Live))
 }

@@ -32,6 +32,7 @@ func (s *Store) DeleteAccount(ctx context.Context, u User) error {
 		deleteOfAccount("subscription"),
 		deleteOfAccount("email"),
 		deleteOfAccount("account_state"),
+		deleteOfAccount("swept"),
 		deleteOfAccount("account"),
 	} {
 		if err := s.deleteInSteps(ctx, u.Tenant, step, u.Tenant, u.Account); err != nil {
@@ -132,6 +133,7 @@ func (s *Store) DeleteTenant(ctx context.Context, t id.Tenant) error {
 		for _, query := range []string{
 			`DELETE FROM alias WHERE tenant_id = $1`,
 			`DELETE FROM domain WHERE tenant_id = $1`,
+			`DELETE FROM swept WHERE tenant_id = $1`,
 			`DELETE FROM tenant WHERE tenant_id = $1`,
 		} {
 			if _, err := tx.Exec(ctx, query, t); err != nil {

@@ -104,6 +104,8 @@ func (d *dumper) record(kind string, l timedRow) {
 			for _, m := range op.Messages {
 				d.message(m)
 			}
+		case view.Vanished:
+			d.line("  vanished UIDs %s", op.UIDs)
 		case view.DefineKeyword:
 			d.line("  keyword %d %q", len(d.keywords), op.Name)
 			d.keywords = append(d.keywords[:len(d.keywords):len(d.keywords)], op.Name)

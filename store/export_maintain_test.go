@@ -17,6 +17,7 @@ var (
 	SweepBucket    = (*Store).sweepBucket
 	PackAll        = (*Store).packAll
 	TurnRing       = (*Store).turnRing
+	SweepAll       = (*Store).sweepAll
 )
 
 // Steps of a pack that is under way.
@@ -41,6 +42,14 @@ func (s *Store) AtStep(at step, f func()) {
 		return nil
 	}
 }
+
+// AtSteps makes jobs fail with what f returns at any step, as if the process died.
+func (s *Store) AtSteps(f func() error) {
+	s.atStep = func(context.Context, step) error { return f() }
+}
+
+// SweepSteps are those of a sweep.
+var SweepSteps = []step{stepForgot, stepPurged, stepMarked, stepSwept, stepDying, stepBuried, stepRetired, stepPut, stepMoved}
 
 // ForgetSteps ends StopAt and AtStep.
 func (s *Store) ForgetSteps() { s.atStep = nil }

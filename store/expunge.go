@@ -116,28 +116,32 @@ func (m *Mailbox) gaps(ctx context.Context) (view.UIDSet, error) {
 func expungedBy(rows []logRow) (view.UIDSet, error) {
 	var ranges []view.Range
 	for _, l := range rows {
-		messages, err := l.expunged()
+		messages, vanished, err := l.expunged()
 		if err != nil {
 			return view.UIDSet{}, err
 		}
 		ranges = append(ranges, uidsOf(messages).Ranges()...)
+		ranges = append(ranges, vanished.Ranges()...)
 	}
 	return view.UIDSetOf(ranges...), nil
 }
 
-// expunged returns the messages that the expunge operations of a record removed.
-func (l *logRow) expunged() ([]view.Message, error) {
+// expunged returns the messages that the expunge operations of a record
+// removed, and the UIDs of those of which no more is left.
+func (l *logRow) expunged() (messages []view.Message, vanished view.UIDSet, err error) {
 	r, err := view.DecodeRecord(l.record, l.uidBase, l.emailBase)
 	if err != nil {
-		return nil, fmt.Errorf("record %d: %w", l.modSeq, err)
+		return nil, view.UIDSet{}, fmt.Errorf("record %d: %w", l.modSeq, err)
 	}
-	var messages []view.Message
 	for _, op := range r {
-		if op, ok := op.(view.Expunge); ok {
+		switch op := op.(type) {
+		case view.Expunge:
 			messages = append(messages, op.Messages...)
+		case view.Vanished:
+			vanished = vanished.Union(op.UIDs)
 		}
 	}
-	return messages, nil
+	return messages, vanished, nil
 }
 
 // maxExpungeRecords bounds how much of a mailbox's history Expunged reads.
@@ -166,7 +170,7 @@ func (m *Mailbox) Expunged(ctx context.Context, since id.ModSeq, uids view.UIDSe
 				if err != nil {
 					return err
 				}
-				messages, err := l.expunged()
+				messages, _, err := l.expunged()
 				if err != nil {
 					return err
 				}

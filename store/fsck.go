@@ -25,6 +25,7 @@ const (
 	FoundContent FindingKind = "content" // content that is missing or damaged
 	FoundObject  FindingKind = "object"  // an object that does not count, or is about to be collected
 	FoundMissing FindingKind = "missing" // a row that every account has
+	FoundStaged  FindingKind = "staged"  // staged rows that no content refers to, told by Repair alone: they come about by themselves
 )
 
 // Finding is something that is not as it must be.
@@ -35,6 +36,8 @@ type Finding struct {
 	Mailbox id.Mailbox  `json:"mailbox,omitempty"`
 	Digest  string      `json:"digest,omitempty"` // of the content
 	Detail  string      `json:"detail"`
+
+	Repaired bool `json:"repaired,omitempty"` // by Repair: it is not so any more
 }
 
 func (f Finding) String() string {
@@ -48,7 +51,11 @@ func (f Finding) String() string {
 	if f.Digest != "" {
 		where += " content " + f.Digest
 	}
-	return fmt.Sprintf("%s: %s: %s", f.Kind, where, f.Detail)
+	line := fmt.Sprintf("%s: %s: %s", f.Kind, where, f.Detail)
+	if f.Repaired {
+		line += " (repaired)"
+	}
+	return line
 }
 
 // Checked is what Fsck has looked at.
@@ -75,15 +82,30 @@ func (c Checked) Add(o Checked) Checked {
 // each account is looked at in one snapshot. An error means that it could not look.
 func (s *Store) Fsck(ctx context.Context, t id.Tenant, report func(Finding)) (Checked, error) {
 	f := &fsck{store: s, tenant: t, report: report}
-	for a, err := range s.Accounts(ctx, t) {
+	return f.run(ctx)
+}
+
+type fsck struct {
+	Checked
+	store    *Store
+	tenant   id.Tenant
+	report   func(Finding)
+	repairer bool // what can be repaired is
+}
+
+func (f *fsck) run(ctx context.Context) (Checked, error) {
+	for a, err := range f.store.Accounts(ctx, f.tenant) {
 		if err != nil {
 			return f.Checked, err
 		}
 		if a.Deleting {
 			continue // half of it is gone
 		}
-		err := s.snapshot(ctx, t, func(tx pgx.Tx) error { return f.account(ctx, tx, a.ID) })
-		if err != nil {
+		check := f.look
+		if f.repairer {
+			check = f.repairAccount
+		}
+		if err := check(ctx, a.ID); err != nil {
 			return f.Checked, fmt.Errorf("check account %s: %w", a.Login, err)
 		}
 	}
@@ -93,13 +115,6 @@ func (s *Store) Fsck(ctx context.Context, t id.Tenant, report func(Finding)) (Ch
 	return f.Checked, nil
 }
 
-type fsck struct {
-	Checked
-	store  *Store
-	tenant id.Tenant
-	report func(Finding)
-}
-
 func (f *fsck) found(kind FindingKind, account id.Account, mailbox id.Mailbox, format string, args ...any) {
 	f.report(Finding{Kind: kind, Tenant: f.tenant, Account: account, Mailbox: mailbox, Detail: fmt.Sprintf(format, args...)})
 }
@@ -107,7 +122,11 @@ func (f *fsck) found(kind FindingKind, account id.Account, mailbox id.Mailbox, f
 // unhurried lifts the bounds that are for those who serve: an account can be large, and what is only read keeps nobody waiting.
 const unhurried = `SELECT set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '0', true)`
 
-// account checks an account and its mailboxes, in one snapshot.
+// look checks an account and its mailboxes, in one snapshot.
+func (f *fsck) look(ctx context.Context, account id.Account) error {
+	return f.store.snapshot(ctx, f.tenant, func(tx pgx.Tx) error { return f.account(ctx, tx, account) })
+}
+
 func (f *fsck) account(ctx context.Context, tx pgx.Tx, account id.Account) error {
 	const state = `
 		SELECT s.next_email, s.messages, s.bytes, n.uidvalidity
@@ -133,7 +152,7 @@ func (f *fsck) account(ctx context.Context, tx pgx.Tx, account id.Account) error
 	if err != nil {
 		return err
 	}
-	rows, _ := tx.Query(ctx, selectMailboxRow+` WHERE tenant_id = $1 AND account_id = $2 ORDER BY mailbox_id`, f.tenant, account) // CollectRows reports the error
+	rows, _ := tx.Query(ctx, selectMailboxRow+` WHERE tenant_id = $1 AND account_id = $2 AND NOT purging ORDER BY mailbox_id`, f.tenant, account) // CollectRows reports the error
 	mailboxes, err := pgx.CollectRows(rows, pgx.RowToStructByName[mailboxRow])
 	if err != nil {
 		return err

@@ -159,7 +159,13 @@ func (f *fsck) read(ctx context.Context, objects *objectsReader, c storedContent
 	case c.place.slot == nil:
 		where = fmt.Sprintf("in %s at %d", c.place.object, c.place.off)
 		if !c.counts {
-			f.report(Finding{Kind: FoundObject, Tenant: f.tenant, Digest: c.digest.String(), Detail: c.place.object + " has no row"})
+			found := Finding{Kind: FoundObject, Tenant: f.tenant, Digest: c.digest.String(), Detail: c.place.object + " has no row"}
+			if f.repairer {
+				if found.Repaired, err = f.countObject(ctx, c.place.object); err != nil {
+					return nil, err
+				}
+			}
+			f.report(found)
 		}
 		if from, err = objects.at(ctx, c.place.object, c.place.off); errors.Is(err, blob.ErrNotFound) {
 			return fmt.Errorf("%s: no such object", where), nil
@@ -202,15 +208,23 @@ func (f *fsck) intents(ctx context.Context) error {
 		JOIN object o ON o.tenant_id = i.tenant_id AND o.object_key = i.object_key
 		WHERE i.tenant_id = $1`
 
-	return f.store.read(ctx, f.tenant, func(b *pgx.Batch) {
-		b.Queue(query, f.tenant).Query(func(rows pgx.Rows) error {
-			keys, err := pgx.CollectRows(rows, pgx.RowTo[string])
-			for _, key := range keys {
-				f.report(Finding{Kind: FoundObject, Tenant: f.tenant, Detail: key + " counts, and has an intent"})
-			}
+	var keys []string
+	err := f.store.read(ctx, f.tenant, func(b *pgx.Batch) {
+		b.Queue(query, f.tenant).Query(func(rows pgx.Rows) (err error) {
+			keys, err = pgx.CollectRows(rows, pgx.RowTo[string])
 			return err
 		})
 	})
+	if err == nil && f.repairer && len(keys) > 0 {
+		err = f.dropIntents(ctx, keys)
+	}
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		f.report(Finding{Kind: FoundObject, Tenant: f.tenant, Detail: key + " counts, and has an intent", Repaired: f.repairer})
+	}
+	return nil
 }
 
 // objectsReader reads contents in the order in which they lie in objects, with one request for each object.

@@ -14,7 +14,7 @@ import (
 type mailboxCheck struct {
 	*fsck
 	*mailboxRows
-	sizes map[id.Email]int64 // of the account's emails
+	sizes map[id.Email]int64 // of the account's emails; nil: they are not looked at
 
 	messages map[id.UID]view.Message
 	keywords []string
@@ -27,12 +27,7 @@ func (c *mailboxCheck) found(kind FindingKind, format string, args ...any) {
 }
 
 func (c *mailboxCheck) run() {
-	c.messages = make(map[id.UID]view.Message)
-	c.keywords, c.next = slices.Clone(c.row.Keywords), c.row.FoldedUIDNext
-	c.bounds()
-	c.replaySegments()
-	c.replayLog()
-	c.replayExpunged()
+	c.replay()
 	if c.broken {
 		return
 	}
@@ -40,6 +35,41 @@ func (c *mailboxCheck) run() {
 	c.compareView()
 	c.compareEmails()
 	c.Messages += int64(len(c.messages))
+}
+
+func (c *mailboxCheck) replay() {
+	c.messages = make(map[id.UID]view.Message)
+	c.keywords, c.next = slices.Clone(c.row.Keywords), c.row.FoldedUIDNext
+	c.bounds()
+	c.replaySegments()
+	c.replayLog()
+	c.replayExpunged()
+	if !c.broken {
+		c.gaps()
+	}
+}
+
+// gaps looks for UIDs of which nothing is known, while all that was expunged is.
+func (c *mailboxCheck) gaps() {
+	if c.row.ExpungedModSeq > 1 || c.next <= 1 {
+		return
+	}
+	var known []view.Range
+	for uid := range c.messages {
+		known = append(known, view.Range{First: uid, Last: uid})
+	}
+	var rows []logRow
+	for _, l := range slices.Concat(c.log, c.expunged) {
+		rows = append(rows, l.logRow)
+	}
+	gone, err := expungedBy(rows)
+	if err != nil {
+		return // it was found already
+	}
+	all := view.UIDSetOf(view.Range{First: 1, Last: id.UID(c.next - 1)})
+	if lost := all.Minus(view.UIDSetOf(known...)).Minus(gone); !lost.Empty() {
+		c.found(FoundSegment, "%d UIDs from %d to %d are neither there nor expunged", lost.Len(), lost.Min(), lost.Max())
+	}
 }
 
 // bounds checks the numbers of the row among themselves.
@@ -152,6 +182,7 @@ func (c *mailboxCheck) apply(modSeq id.ModSeq, op view.Op) error {
 				return fmt.Errorf("expunge of UID %d with email %d, where there is %d", gone.UID, gone.Email, m.Email)
 			}
 			delete(c.messages, gone.UID)
+			c.retained(modSeq, gone)
 		}
 	case view.DefineKeyword:
 		if c.keywords = append(c.keywords, op.Name); len(c.keywords) > view.MaxKeywords {
@@ -205,23 +236,40 @@ func (c *mailboxCheck) replayExpunged() {
 			c.found(FoundLog, "expunge record %d of what is folded at %d", l.modSeq, c.row.FoldedModSeq)
 		}
 		for _, op := range r {
-			gone, ok := op.(view.Expunge)
-			if !ok {
-				c.found(FoundLog, "expunge record %d holds %T", l.modSeq, op)
-				continue
-			}
-			for _, m := range gone.Messages {
-				if _, there := c.messages[m.UID]; there {
-					c.found(FoundLog, "UID %d was expunged at %d, and is there", m.UID, l.modSeq)
+			switch op := op.(type) {
+			case view.Expunge:
+				for _, m := range op.Messages {
+					c.expungedOne(l.modSeq, m.UID)
+					c.retained(l.modSeq, m)
 				}
+			case view.Vanished:
+				for uid := range c.messages {
+					if op.UIDs.Contains(uid) {
+						c.expungedOne(l.modSeq, uid)
+					}
+				}
+			default:
+				c.found(FoundLog, "expunge record %d holds %T", l.modSeq, op)
 			}
 		}
 	}
 }
 
-// compareRow recounts.
-func (c *mailboxCheck) compareRow() {
-	var count view.Counts
+func (c *mailboxCheck) expungedOne(at id.ModSeq, uid id.UID) {
+	if _, there := c.messages[uid]; there {
+		c.found(FoundLog, "UID %d was expunged at %d, and is there", uid, at)
+	}
+}
+
+// retained checks that a message that can be brought back has its email.
+func (c *mailboxCheck) retained(at id.ModSeq, m view.Message) {
+	if _, ok := c.sizes[m.Email]; !ok && c.sizes != nil {
+		c.found(FoundEmail, "UID %d, expunged at %d, has email %d, which does not exist", m.UID, at, m.Email)
+	}
+}
+
+// recount counts the messages.
+func (c *mailboxCheck) recount() (count view.Counts) {
 	for _, m := range c.messages {
 		count.Messages++
 		count.Bytes += m.Size
@@ -233,6 +281,11 @@ func (c *mailboxCheck) compareRow() {
 			count.DeletedBytes += m.Size
 		}
 	}
+	return count
+}
+
+func (c *mailboxCheck) compareRow() {
+	count := c.recount()
 	if row := c.row.counts(); row != count {
 		c.found(FoundCounter, "the row counts %+v, recounted %+v", row, count)
 	}
@@ -243,18 +296,7 @@ func (c *mailboxCheck) compareRow() {
 
 // compareView checks that sessions see what the replay shows.
 func (c *mailboxCheck) compareView() {
-	var segments [][]byte
-	for _, g := range c.segments {
-		segments = append(segments, g.data)
-	}
-	v, err := view.Load(id.ModSeq(c.row.FoldedModSeq), id.UID(c.row.FoldedUIDNext), c.row.Keywords, segments)
-	if err == nil {
-		var tail []logRow
-		for _, l := range c.log {
-			tail = append(tail, l.logRow)
-		}
-		v, err = follow(v, position{id.UID(c.row.UIDNext), id.ModSeq(c.row.HighestModSeq)}, tail)
-	}
+	v, err := c.view()
 	if err != nil {
 		c.found(FoundLog, "it cannot be loaded: %v", err)
 		return

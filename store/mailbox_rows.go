@@ -102,3 +102,19 @@ func (m *mailboxRows) read(ctx context.Context, tx pgx.Tx, t id.Tenant) error {
 	}
 	return nil
 }
+
+// view returns what sessions see of the rows.
+func (m *mailboxRows) view() (*view.View, error) {
+	l := viewLoad{
+		end:      position{id.UID(m.row.UIDNext), id.ModSeq(m.row.HighestModSeq)},
+		folded:   position{id.UID(m.row.FoldedUIDNext), id.ModSeq(m.row.FoldedModSeq)},
+		keywords: m.row.Keywords,
+	}
+	for _, g := range m.segments {
+		l.segments = append(l.segments, g.data)
+	}
+	for _, r := range m.log {
+		l.log = append(l.log, r.logRow)
+	}
+	return l.view()
+}

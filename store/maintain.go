@@ -18,6 +18,7 @@ import (
 // maintained counts what this process has done in the background.
 type maintained struct {
 	packs, packed, merges, orphans, unknown, failures atomic.Int64
+	emails, contents, freed, rewrites, drift          atomic.Int64
 }
 
 // Maintained is what Maintain has done in this process since it started.
@@ -28,12 +29,21 @@ type Maintained struct {
 	Orphans  int64 // objects removed that did not count
 	Unknown  int64 // objects seen in the bucket that the database does not know
 	Failures int64 // jobs that failed, and were tried again
+	Emails   int64 // removed that nothing named
+	Contents int64 // removed that no email named
+	Freed    int64 // octets of them, compressed
+	Rewrites int64 // packs written from those of which most was dead
+	Drift    int64 // counters that were not the recount, and emails that were missing; always 0
 }
 
 // Maintained returns what Maintain has done so far.
 func (s *Store) Maintained() Maintained {
 	m := &s.maintained
-	return Maintained{m.packs.Load(), m.packed.Load(), m.merges.Load(), m.orphans.Load(), m.unknown.Load(), m.failures.Load()}
+	return Maintained{
+		Packs: m.packs.Load(), Packed: m.packed.Load(), Merges: m.merges.Load(), Orphans: m.orphans.Load(), Unknown: m.unknown.Load(),
+		Failures: m.failures.Load(), Emails: m.emails.Load(), Contents: m.contents.Load(), Freed: m.freed.Load(),
+		Rewrites: m.rewrites.Load(), Drift: m.drift.Load(),
+	}
 }
 
 // chore is a job that Maintain does again and again.
@@ -45,14 +55,15 @@ type chore struct {
 
 // Maintain does the work of the maintenance role until ctx ends: content moves
 // from staging to object storage, small packs are merged, mailboxes folded,
-// orphans collected. It goes tenant by tenant; each piece runs under a lease, so that
+// orphans collected, and what nothing names any more is swept. It goes tenant by tenant; each piece runs under a lease, so that
 // several processes share the work. Errors are logged, and the job comes again.
 func (s *Store) Maintain(ctx context.Context) error {
 	var working sync.WaitGroup
 	for _, c := range []chore{
 		{"pack", s.options.PackInterval, s.packAll},
 		{"tidy", s.options.TidyInterval, s.tidyAll},
-		{"sweep", s.options.TidyInterval, s.sweepOnce},
+		{"sweep", s.options.TidyInterval, s.sweepAll},
+		{"bucket", s.options.TidyInterval, s.sweepOnce},
 	} {
 		working.Go(func() { s.repeat(ctx, c) })
 	}

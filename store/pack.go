@@ -248,19 +248,13 @@ func (s *Store) mergeTenant(ctx context.Context, t id.Tenant) error {
 
 // collectPacks copies what lies in small packs of a tenant; nil where there are too few of them.
 func (s *Store) collectPacks(ctx context.Context, t id.Tenant) (*packing, error) {
-	const (
-		small = `
-			SELECT object_key, bytes
-			FROM object
-			WHERE tenant_id = $1 AND starts_with(object_key, $2) AND bytes <= $3
-			ORDER BY created_at
-			LIMIT $4`
+	const small = `
+		SELECT object_key, bytes
+		FROM object
+		WHERE tenant_id = $1 AND starts_with(object_key, $2) AND bytes <= $3
+		ORDER BY created_at
+		LIMIT $4`
 
-		members = `
-			SELECT digest, size, encoding, frames, object_key, object_off, stored_len
-			FROM blob
-			WHERE tenant_id = $1 AND object_key = ANY ($2)`
-	)
 	type object struct {
 		ObjectKey string
 		Bytes     int64
@@ -285,11 +279,7 @@ func (s *Store) collectPacks(ctx context.Context, t id.Tenant) (*packing, error)
 			p.retired = nil
 			return nil
 		}
-		rows, _ = tx.Query(ctx, members, t, p.retired) // CollectRows reports the error
-		found, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (m member, err error) {
-			err = row.Scan(&m.digest, &m.size, &m.encoding, &m.frames, &m.object, &m.off, &m.stored)
-			return m, err
-		})
+		found, err = lyingIn(ctx, tx, t, p.retired)
 		return err
 	})
 	if err != nil || len(p.retired) == 0 {
@@ -301,23 +291,37 @@ func (s *Store) collectPacks(ctx context.Context, t id.Tenant) (*packing, error)
 			return err
 		})
 	}
-	slices.SortFunc(found, func(a, b member) int {
-		return cmp.Or(slices.Index(p.retired, *a.object)-slices.Index(p.retired, *b.object), cmp.Compare(*a.off, *b.off))
-	})
-	return p, s.copyMembers(ctx, p, found)
+	return p, s.copyMembers(ctx, p, found, 4*s.options.PackSize)
 }
 
-// copyMembers fills a pack from others, of which it reads each once. What it
+// lyingIn returns what lies in objects.
+func lyingIn(ctx context.Context, tx pgx.Tx, t id.Tenant, objects []string) ([]member, error) {
+	const query = `
+		SELECT digest, size, encoding, frames, object_key, object_off, stored_len
+		FROM blob
+		WHERE tenant_id = $1 AND object_key = ANY ($2)`
+
+	rows, _ := tx.Query(ctx, query, t, objects) // CollectRows reports the error
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (m member, err error) {
+		err = row.Scan(&m.digest, &m.size, &m.encoding, &m.frames, &m.object, &m.off, &m.stored)
+		return m, err
+	})
+}
+
+// copyMembers fills a pack from others, of at most limit octets, of which it reads each once. What it
 // copies is digested anew: the packs that it was read from are then removed, and an answer that
 // was wrong once must not become all that there is.
-func (s *Store) copyMembers(ctx context.Context, p *packing, members []member) error {
+func (s *Store) copyMembers(ctx context.Context, p *packing, members []member, limit int64) error {
+	slices.SortFunc(members, func(a, b member) int {
+		return cmp.Or(slices.Index(p.retired, *a.object)-slices.Index(p.retired, *b.object), cmp.Compare(*a.off, *b.off))
+	})
 	var key string
 	var pack []byte
 	for _, m := range members {
 		if *m.object != key {
 			key = *m.object
 			var err error
-			if pack, err = s.readObject(ctx, key, 4*s.options.PackSize); err != nil {
+			if pack, err = s.readObject(ctx, key, limit); err != nil {
 				return err
 			}
 		}
@@ -348,12 +352,19 @@ func (s *Store) readObject(ctx context.Context, key string, limit int64) (_ []by
 	return io.ReadAll(io.LimitReader(r, limit))
 }
 
-// steps of a pack that is under way, after each of which a crash may come.
+// steps of a job that is under way, after each of which a crash may come.
 type step int
 
 const (
-	stepPut   step = iota // the object is in the bucket
-	stepMoved             // the contents lie in the object
+	stepPut     step = iota // the object is in the bucket
+	stepMoved               // the contents lie in the object
+	stepForgot              // a mailbox has forgotten something
+	stepPurged              // rows of deleted mailboxes are gone
+	stepMarked              // dead emails are found
+	stepSwept               // some of them are gone
+	stepDying               // contents are marked
+	stepBuried              // they are gone
+	stepRetired             // objects are the collector's
 )
 
 // reached lets tests stop a job where a process could die.

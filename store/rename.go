@@ -131,10 +131,24 @@ func (s *Store) createMissing(ctx context.Context, tx pgx.Tx, u User, names []st
 	return nil
 }
 
-// renameOne gives a mailbox its new name. Where the name had a higher
-// UIDVALIDITY before, the mailbox takes a new one: a client must never find
-// other messages under a pair of UIDVALIDITY and UID that it knows (RFC 9051 section 2.3.1.1).
+// renameOne gives a mailbox its new name.
 func renameOne(ctx context.Context, tx pgx.Tx, u User, m *named, name string) error {
+	const rename = `
+		UPDATE mailbox SET name = $4, uidvalidity = $5
+		WHERE tenant_id = $1 AND account_id = $2 AND mailbox_id = $3 AND deleted_at IS NULL`
+
+	validity, err := validityFor(ctx, tx, u, m, name)
+	if err != nil {
+		return err
+	}
+	tag, err := tx.Exec(ctx, rename, u.Tenant, u.Account, m.Mailbox, name, validity)
+	return affected(tag, err, ErrNotExist)
+}
+
+// validityFor returns the UIDVALIDITY of a mailbox under a name. Where the name
+// had a higher one before, that is a new one: a client must never find
+// other messages under a pair of UIDVALIDITY and UID that it knows (RFC 9051 section 2.3.1.1).
+func validityFor(ctx context.Context, tx pgx.Tx, u User, m *named, name string) (uint32, error) {
 	const (
 		known = `
 			SELECT EXISTS (
@@ -145,23 +159,14 @@ func renameOne(ctx context.Context, tx pgx.Tx, u User, m *named, name string) er
 			UPDATE name_tree SET uidvalidity = greatest(uidvalidity + 1, extract(epoch FROM now())::bigint)
 			WHERE tenant_id = $1 AND account_id = $2
 			RETURNING uidvalidity`
-
-		rename = `
-			UPDATE mailbox SET name = $4, uidvalidity = $5
-			WHERE tenant_id = $1 AND account_id = $2 AND mailbox_id = $3 AND deleted_at IS NULL`
 	)
 	var used bool
-	if err := tx.QueryRow(ctx, known, u.Tenant, u.Account, name, m.UIDValidity).Scan(&used); err != nil {
-		return err
+	if err := tx.QueryRow(ctx, known, u.Tenant, u.Account, name, m.UIDValidity).Scan(&used); err != nil || !used {
+		return m.UIDValidity, err
 	}
-	validity := m.UIDValidity
-	if used {
-		if err := tx.QueryRow(ctx, fresh, u.Tenant, u.Account).Scan(&validity); err != nil {
-			return err
-		}
-	}
-	tag, err := tx.Exec(ctx, rename, u.Tenant, u.Account, m.Mailbox, name, validity)
-	return affected(tag, err, ErrNotExist)
+	var validity uint32
+	err := tx.QueryRow(ctx, fresh, u.Tenant, u.Account).Scan(&validity)
+	return validity, err
 }
 
 // renameInbox makes a mailbox and moves INBOX's messages there, with new UIDs.

@@ -55,6 +55,16 @@ type Options struct {
 	// RemoveUnknown lets it remove such objects, not only report them: where no copy of the database uses the bucket.
 	RemoveUnknown bool
 
+	// Retention is for how long expunged messages and deleted mailboxes can be brought back; default 14 days.
+	Retention time.Duration
+	// ExpungeHorizon is for how long it is known which UIDs were expunged when; who has been away for longer is told
+	// all that are missing. It is not shorter than Retention; default 90 days.
+	ExpungeHorizon time.Duration
+	// StoredRatio is how many times what is live may be stored before packs are rewritten; default 1.15.
+	StoredRatio float64
+	// SweepEvery is how often Maintain looks for what nothing names any more; default 6 hours.
+	SweepEvery time.Duration
+
 	// FoldMin is how many octets of log a mailbox must have before it is folded; default 64 KiB.
 	FoldMin int64
 	// FoldRatio is which part of the segments that it touches the log must weigh to be folded; default 0.25.
@@ -94,6 +104,11 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.TidyInterval, 10*time.Minute)
 	setDefault(&o.OrphanGrace, 24*time.Hour)
 	setDefault(&o.SweepInterval, 24*time.Hour)
+	setDefault(&o.Retention, 14*24*time.Hour)
+	setDefault(&o.ExpungeHorizon, 90*24*time.Hour)
+	o.ExpungeHorizon = max(o.ExpungeHorizon, o.Retention)
+	setDefault(&o.StoredRatio, 1.15)
+	setDefault(&o.SweepEvery, 6*time.Hour)
 	setDefault(&o.FoldMin, 64<<10)
 	setDefault(&o.FoldRatio, 0.25)
 	setDefault(&o.ViewCacheBytes, 256<<20)

@@ -25,7 +25,8 @@ type mailboxView struct {
 
 func (a *app) mailboxCommand() *cobra.Command {
 	return group("mailbox", "Mailboxes of an account",
-		&cobra.Command{Use: "list LOGIN", Short: "List an account's mailboxes", Args: exactArgs("LOGIN"), RunE: a.onStore(listMailboxes)},
+		a.listMailboxesCommand(),
+		a.undeleteCommand(),
 		&cobra.Command{
 			Use:   "dump LOGIN MAILBOX",
 			Short: "Print all that the database holds of a mailbox as plain text",
@@ -34,6 +35,21 @@ its log of changes, decoded. Content is not printed. The name is written in UTF-
 			Args: exactArgs("LOGIN", "MAILBOX"),
 			RunE: a.onStore(dumpMailbox),
 		})
+}
+
+func (a *app) listMailboxesCommand() *cobra.Command {
+	var deleted bool
+	c := &cobra.Command{
+		Use: "list LOGIN", Short: "List an account's mailboxes", Args: exactArgs("LOGIN"),
+		RunE: a.onStore(func(j *job) error {
+			if deleted {
+				return listDeleted(j)
+			}
+			return listMailboxes(j)
+		}),
+	}
+	c.Flags().BoolVar(&deleted, "deleted", false, "those that were deleted and can be brought back")
+	return c
 }
 
 func listMailboxes(j *job) error {

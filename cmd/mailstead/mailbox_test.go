@@ -46,8 +46,13 @@ func TestMailboxCommands(t *testing.T) {
 		}
 	}
 	s.refuse("mailbox dump a@acme.test Nowhere", "mailbox Nowhere: no such mailbox")
+	undeleteCommands(t, s, m)
 
 	s.want("fsck", "3 messages, 3 emails, 3 contents")
+	s.want("fsck --repair", "Findings: 0.")
+	s.want("gc --dry-run", "Would remove 0 mailboxes, 0 emails")
+	s.want("gc --tenant acme.test", "Removed 0 mailboxes, 0 emails, 0 contents of 0 bytes, in 1 accounts.")
+	s.refuse("gc --tenant other", "no such tenant")
 	s.want("fsck --tenant acme.test", "Findings: 0.")
 	s.refuse("fsck --tenant other", "no such tenant")
 	owner, err := pgx.Connect(t.Context(), c.OwnerDSN)
@@ -64,4 +69,36 @@ func TestMailboxCommands(t *testing.T) {
 		t.Errorf("fsck --json with a wrong counter: %v, %v\n%s", err, jsonErr, out)
 	}
 	s.refuse("fsck", "findings: 1")
+	s.want("fsck --repair", "(repaired)")
+	s.want("fsck", "Findings: 0.")
+}
+
+// undeleteCommands expunges two of the three messages of m, deletes a mailbox, and brings all back.
+func undeleteCommands(t *testing.T, s *site, m *store.Mailbox) {
+	t.Helper()
+	uids := view.NewUIDSet(1, 3)
+	_, err := m.SetFlags(t.Context(), store.FlagChange{UIDs: uids, Mode: view.Add, Flags: view.Deleted, UnchangedSince: -1})
+	if err == nil {
+		_, _, err = m.Expunge(t.Context(), nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.want("mailbox undelete a@acme.test INBOX --uid 2:3", "1 messages are back in INBOX.")
+	var back undeletedView
+	out := s.want("mailbox undelete a@acme.test INBOX --since 1h --json", "from")
+	if err := json.Unmarshal([]byte(out), &back); err != nil || len(back.From) != 1 || back.From[0] != 1 || back.To[0] != 5 {
+		t.Errorf("undelete --json: %v, %v", out, err)
+	}
+	s.want("mailbox undelete a@acme.test INBOX --since 2020-01-31T08:00:00Z", "0 messages are back")
+	u := store.User{Tenant: m.Tenant, Account: m.Owner, Login: "a@acme.test"}
+	if err := s.store.Delete(t.Context(), u, "Archive"); err != nil {
+		t.Fatal(err)
+	}
+	s.want("mailbox list a@acme.test --deleted", "Archive")
+	s.want("mailbox undelete a@acme.test Archive --as Old", "Old is back, with 0 messages.")
+	s.refuse("mailbox undelete a@acme.test Archive", "mailbox Archive: undelete mailbox: no such mailbox")
+	s.refuse("mailbox undelete a@acme.test INBOX --uid 3:x", "want UIDs such as")
+	s.refuse("mailbox undelete a@acme.test INBOX --since yesterday", "want a time such as")
+	s.refuse("mailbox undelete a@acme.test INBOX --since 1h --as Other", "--as is for a whole mailbox")
 }

@@ -58,6 +58,7 @@ func storeOptions(c *config.Config, log *slog.Logger) store.Options {
 		MaxMessage: int64(c.Store.MaxMessage),
 		NoStaging:  !c.Store.Staging, StagedMax: int(c.Store.StagedMax), StagingBound: int64(c.Store.StagingBound),
 		PackSize: int64(c.Store.PackSize), PackAge: c.Store.PackAge, RemoveUnknown: c.Store.RemoveUnknownObjects,
+		Retention: c.Store.Retention, ExpungeHorizon: c.Store.ExpungeHorizon, StoredRatio: c.Store.StoredRatio,
 		FoldMin: int64(c.Store.FoldMin), FoldRatio: c.Store.FoldRatio,
 		ViewCacheBytes: int64(c.Store.ViewCache), BlobCacheBytes: int64(c.Store.BlobCache),
 		BlobCacheDir: c.Store.BlobCacheDir, BlobCacheDirBytes: int64(c.Store.BlobCacheDirSize),

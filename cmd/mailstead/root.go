@@ -60,6 +60,7 @@ func (a *app) root() *cobra.Command {
 		a.devCommand(),
 		a.domainCommand(),
 		a.fsckCommand(),
+		a.gcCommand(),
 		a.mailboxCommand(),
 		a.migrateCommand(),
 		a.serveCommand(),

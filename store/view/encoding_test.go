@@ -73,7 +73,7 @@ func TestRecordBases(t *testing.T) {
 
 // Whatever octet of the stored form changes, it is found.
 func TestDamageIsFound(t *testing.T) {
-	record := Record{DefineKeyword{"$Junk"}, Append{someMessages(3)}, SetFlags{UIDs: NewUIDSet(1, 4), Flags: Seen}, Expunge{someMessages(2)}}.Encode(0, 0)
+	record := Record{DefineKeyword{"$Junk"}, Append{someMessages(3)}, SetFlags{UIDs: NewUIDSet(1, 4), Flags: Seen}, Expunge{someMessages(2)}, Vanished{NewUIDSet(2, 3, 9)}}.Encode(0, 0)
 	segment := EncodeSegment(someMessages(300))
 	for _, c := range []struct {
 		what   string
@@ -174,6 +174,7 @@ func TestMisfits(t *testing.T) {
 		"expunge behind the last":  {3, gone(8, 1)},
 		"expunge of another email": {3, gone(4, 1)},
 		"expunge twice":            {3, append(gone(4, 2), gone(4, 2)...)},
+		"what has vanished":        {3, Record{Vanished{NewUIDSet(1)}}},
 		"a keyword twice":          {3, Record{DefineKeyword{"a"}, DefineKeyword{"A"}}},
 	} {
 		if _, err := v.Apply(c.m, c.r); !errors.Is(err, ErrMisfit) {
@@ -189,6 +190,7 @@ func FuzzDecodeRecord(f *testing.F) {
 	for _, r := range []Record{
 		{DefineKeyword{"$Junk"}, SetFlags{UIDs: UIDSetOf(Range{1, 9}, Range{11, 12}), Mode: Replace, Flags: Seen, Keywords: KeywordBit(0)}},
 		{Append{someMessages(3)}, Expunge{someMessages(2)}},
+		{Expunge{someMessages(2)}, Vanished{UIDSetOf(Range{1, 9}, Range{11, 12})}},
 	} {
 		sealed := r.Encode(0, 0)
 		f.Add(sealed[2 : len(sealed)-4])

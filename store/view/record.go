@@ -9,7 +9,7 @@ import (
 // Record is what one command changed, in order, at one MODSEQ.
 type Record []Op
 
-// Op is Append, SetFlags, Expunge or DefineKeyword.
+// Op is Append, SetFlags, Expunge or DefineKeyword; in expunge records that are kept, also Vanished.
 type Op interface{ op() }
 
 type (
@@ -33,12 +33,17 @@ type (
 
 	// DefineKeyword gives the next bit of Keywords a name.
 	DefineKeyword struct{ Name string }
+
+	// Vanished is what is left of an Expunge that cannot be undone any more. It
+	// never stands in a log.
+	Vanished struct{ UIDs UIDSet }
 )
 
 func (Append) op()        {}
 func (SetFlags) op()      {}
 func (Expunge) op()       {}
 func (DefineKeyword) op() {}
+func (Vanished) op()      {}
 
 // Mode says what SetFlags does with its flags.
 type Mode uint8
@@ -81,6 +86,7 @@ const (
 	opSetFlags      = 2
 	opExpunge       = 3
 	opDefineKeyword = 4
+	opVanished      = 5
 )
 
 // maxKeywordName is how long a keyword can be, in octets.
@@ -108,6 +114,9 @@ func (r Record) Encode(uidBase id.UID, emailBase id.Email) []byte {
 			b = append(b, opDefineKeyword)
 			b = binary.AppendUvarint(b, uint64(len(op.Name)))
 			b = append(b, op.Name...)
+		case Vanished:
+			b = append(b, opVanished)
+			b = appendUIDSet(b, op.UIDs)
 		}
 	}
 	return seal(recordVersion, b)
@@ -148,6 +157,8 @@ func (d *decoder) op(uidBase id.UID, emailBase id.Email) Op {
 		return Expunge{c.messages()}
 	case opDefineKeyword:
 		return DefineKeyword{d.string(maxKeywordName)}
+	case opVanished:
+		return Vanished{d.uidSet()}
 	default:
 		d.fail("operation %d", code)
 		return nil

@@ -98,6 +98,8 @@ func (l *loader) check(c *Config) {
 		{"lmtp.max_recipients", c.LMTP.MaxRecipients > 0, "at least 1"},
 		{"drain_time", c.DrainTime > 0, "a time such as 25s"},
 		{"store.pack_age", c.Store.PackAge > 0, "a time such as 6h"},
+		{"store.retention", c.Store.Retention > 0, "a time such as 336h"},
+		{"store.expunge_horizon", c.Store.ExpungeHorizon > 0, "a time such as 2160h"},
 		{"store.fold_ratio", c.Store.FoldRatio > 0, "a number such as 0.25"},
 		{"store.max_mailboxes", c.Store.MaxMailboxes > 0, "at least 1"},
 		{"store.max_mime_depth", c.Store.MaxMIMEDepth > 0, "at least 1"},
@@ -149,6 +151,12 @@ func (l *loader) check(c *Config) {
 	}
 	if c.Tracing.Sample > 1 {
 		l.problem(at("tracing.sample"), "tracing.sample is %v: want at most 1, which is all", c.Tracing.Sample)
+	}
+	if c.Store.ExpungeHorizon < c.Store.Retention {
+		l.problem(at("store.expunge_horizon"), "%s is shorter than store.retention, %s", short(c.Store.ExpungeHorizon), short(c.Store.Retention))
+	}
+	if c.Store.StoredRatio <= 1 {
+		l.problem(at("store.stored_ratio"), "%v is too little: want more than 1, such as 1.15", c.Store.StoredRatio)
 	}
 	if c.Store.MaxMessage > mostMessage {
 		l.problem(at("store.max_message"), "%s is too much: want at most %s", c.Store.MaxMessage, mostMessage)

@@ -91,6 +91,15 @@ type Store struct {
 	// Whether objects that the database does not know, and that are a day old, are removed from the bucket instead of
 	// being reported only (log, mailstead_objects_unknown_total). Interrupted work leaves very few.
 	RemoveUnknownObjects bool `yaml:"remove_unknown_objects"`
+	// For how long expunged messages and deleted mailboxes are kept and can be brought back, with
+	// mailstead mailbox undelete. What they take counts for no quota.
+	Retention time.Duration `yaml:"retention"`
+	// For how long it is known which UIDs were expunged when. A client with QRESYNC that has been away for longer is told
+	// all UIDs that are missing. Not shorter than retention.
+	ExpungeHorizon time.Duration `yaml:"expunge_horizon"`
+	// How many times the bytes that are needed may be stored, before packs in which much is not needed any more are
+	// written anew without that. Less saves room and costs requests.
+	StoredRatio float64 `yaml:"stored_ratio"`
 	// A mailbox is folded, its log of changes becoming part of its segments, when the log has more bytes than this
 	// and weighs more than fold_ratio says.
 	FoldMin Size `yaml:"fold_min"`
@@ -227,7 +236,8 @@ func Default() *Config {
 		Objects:   Objects{Region: "us-east-1"},
 		Store: Store{
 			MaxMessage: 64 << 20, Staging: true, StagingBound: 1 << 30, StagedMax: 128 << 10,
-			PackSize: 4 << 20, PackAge: 6 * time.Hour, FoldMin: 64 << 10, FoldRatio: 0.25, ViewCache: 256 << 20, BlobCache: 128 << 20, BlobCacheDirSize: 4 << 30, Transit: 512 << 20,
+			PackSize: 4 << 20, PackAge: 6 * time.Hour, Retention: 14 * 24 * time.Hour, ExpungeHorizon: 90 * 24 * time.Hour, StoredRatio: 1.15,
+			FoldMin: 64 << 10, FoldRatio: 0.25, ViewCache: 256 << 20, BlobCache: 128 << 20, BlobCacheDirSize: 4 << 30, Transit: 512 << 20,
 			MaxMailboxes: 10_000, MaxMIMEDepth: 100, MaxMIMEParts: 10_000, MaxHeader: 1 << 20,
 		},
 		IMAP: IMAP{

@@ -1,0 +1,235 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"mailstead.dev/store/blob"
+	"mailstead.dev/store/id"
+)
+
+// Repair is Fsck that repairs what can be: counters that the mail itself
+// refutes, content and objects that are about to be removed though they are needed, staged rows that nothing
+// refers to. It removes nothing that might be mail, and makes up nothing: what is missing or damaged stays a
+// finding. Findings that it has repaired say so. Those who change the same mailboxes meanwhile wait.
+func (s *Store) Repair(ctx context.Context, t id.Tenant, report func(Finding)) (Checked, error) {
+	f := &fsck{store: s, tenant: t, report: report, repairer: true}
+	checked, err := f.run(ctx)
+	if err != nil {
+		return checked, err
+	}
+	return checked, f.dropStaged(ctx)
+}
+
+// repairAccount checks an account, repairs it where something is found, and
+// tells by checking it once more what that has mended.
+func (f *fsck) repairAccount(ctx context.Context, account id.Account) error {
+	found, err := f.collect(ctx, account)
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	if err := f.store.repairAccount(ctx, f.tenant, account); err != nil {
+		return fmt.Errorf("repair: %w", err)
+	}
+	counted := f.Checked
+	left, err := f.collect(ctx, account)
+	f.Checked = counted
+	if err != nil {
+		return err
+	}
+	for _, one := range found {
+		if !slices.Contains(left, one) {
+			one.Repaired = true
+			f.report(one)
+		}
+	}
+	for _, one := range left {
+		f.report(one)
+	}
+	return nil
+}
+
+// collect returns what is found in an account.
+func (f *fsck) collect(ctx context.Context, account id.Account) (found []Finding, err error) {
+	report := f.report
+	defer func() { f.report = report }()
+	f.report = func(one Finding) { found = append(found, one) }
+	return found, f.look(ctx, account)
+}
+
+// repairAccount recounts an account and its mailboxes, under their locks, and
+// keeps contents that its emails name. Locks: mailboxes, account.
+func (s *Store) repairAccount(ctx context.Context, t id.Tenant, account id.Account) error {
+	const (
+		mailboxes = selectMailboxRow + `
+			WHERE tenant_id = $1 AND account_id = $2 AND NOT purging
+			ORDER BY mailbox_id
+			FOR NO KEY UPDATE`
+
+		lock = `SELECT FROM account_state WHERE tenant_id = $1 AND account_id = $2 FOR NO KEY UPDATE`
+
+		// A statement of its own behind the lock: it sees what those have counted who had it before.
+		sum = `
+			UPDATE account_state s
+			SET messages = m.messages, bytes = m.bytes
+			FROM (
+				SELECT coalesce(sum(messages), 0) AS messages, coalesce(sum(bytes), 0) AS bytes
+				FROM mailbox
+				WHERE tenant_id = $1 AND account_id = $2 AND deleted_at IS NULL
+			) m
+			WHERE s.tenant_id = $1 AND s.account_id = $2`
+
+		revive = `
+			UPDATE blob b SET dying = false
+			WHERE b.tenant_id = $1 AND b.dying AND EXISTS (
+				SELECT FROM email e WHERE e.tenant_id = $1 AND e.account_id = $2 AND e.digest = b.digest)`
+	)
+	err := s.transact(ctx, t, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, unhurried); err != nil {
+			return err
+		}
+		rows, _ := tx.Query(ctx, mailboxes, t, account) // CollectRows reports the error
+		boxes, err := pgx.CollectRows(rows, pgx.RowToStructByName[mailboxRow])
+		if err != nil {
+			return err
+		}
+		allNamed := s.allNamed(ctx, tx, t, account)
+		for _, row := range boxes {
+			m := &mailboxRows{row: row}
+			if err := m.read(ctx, tx, t); err != nil {
+				return err
+			}
+			if err := s.repairMailbox(ctx, tx, t, m, allNamed); err != nil {
+				return err
+			}
+		}
+		for _, query := range []string{lock, sum} {
+			if _, err := tx.Exec(ctx, query, t, account); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return s.transact(ctx, t, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, revive, t, account)
+		return err
+	})
+}
+
+// allNamed reports whether all emails of an account are in a mailbox, or can be
+// brought back: then no row is missing that could have named one.
+func (s *Store) allNamed(ctx context.Context, tx pgx.Tx, t id.Tenant, account id.Account) bool {
+	m := &marking{tenant: t, account: account}
+	if err := m.read(ctx, tx, nil); err != nil {
+		return false // what is wrong was found; the transaction tells if it is broken
+	}
+	dead := m.dead()
+	return dead.n == 0
+}
+
+// repairMailbox writes the counters of a mailbox anew if nothing else is wrong
+// with it. A mailbox that counts more messages than there are may have lost some: its counter
+// is then all that says so, and stays unless every email of the account is accounted for.
+func (s *Store) repairMailbox(ctx context.Context, tx pgx.Tx, t id.Tenant, m *mailboxRows, allNamed bool) error {
+	const update = `
+		UPDATE mailbox
+		SET messages = $3, unseen = $4, deleted = $5, bytes = $6, deleted_bytes = $7, log_bytes = $8
+		WHERE tenant_id = $1 AND mailbox_id = $2`
+
+	proven := true
+	c := &mailboxCheck{mailboxRows: m, fsck: &fsck{store: s, tenant: t, report: func(f Finding) {
+		proven = proven && f.Kind == FoundCounter
+	}}}
+	c.replay()
+	count := c.recount()
+	if !proven || count.Messages < m.row.Messages && !allNamed {
+		return nil
+	}
+	var log int64
+	for _, l := range m.log {
+		log += int64(len(l.record))
+	}
+	if count == m.row.counts() && log == m.row.LogBytes {
+		return nil
+	}
+	_, err := tx.Exec(ctx, update, t, m.row.MailboxID, count.Messages, count.Unseen, count.Deleted, count.Bytes, count.DeletedBytes, log)
+	return err
+}
+
+// countObject makes an object count in which content lies, if it is there, and
+// reports whether it was.
+func (f *fsck) countObject(ctx context.Context, key string) (bool, error) {
+	const (
+		insert = `
+			INSERT INTO object (tenant_id, object_key, bytes)
+			SELECT $1, $2, $3
+			WHERE EXISTS (SELECT FROM blob WHERE tenant_id = $1 AND object_key = $2)
+			ON CONFLICT DO NOTHING`
+
+		forget = `DELETE FROM object_intent WHERE tenant_id = $1 AND object_key = $2`
+	)
+	// The intent goes first: after that no collector takes the object.
+	err := f.store.transact(ctx, f.tenant, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, forget, f.tenant, key)
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	o, err := f.store.options.Bucket.Stat(ctx, key)
+	if errors.Is(err, blob.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, f.store.transact(ctx, f.tenant, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, insert, f.tenant, key, o.Size)
+		return err
+	})
+}
+
+// dropIntents keeps the collector from objects that count.
+func (f *fsck) dropIntents(ctx context.Context, keys []string) error {
+	const query = `
+		DELETE FROM object_intent i
+		USING object o
+		WHERE i.tenant_id = $1 AND i.object_key = ANY ($2) AND o.tenant_id = i.tenant_id AND o.object_key = i.object_key`
+
+	return f.store.transact(ctx, f.tenant, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, query, f.tenant, keys)
+		return err
+	})
+}
+
+// dropStaged removes staged rows that no content refers to.
+func (f *fsck) dropStaged(ctx context.Context) error {
+	var sum int64
+	for {
+		var n int64
+		err := f.store.transact(ctx, f.tenant, func(tx pgx.Tx) error {
+			return tx.QueryRow(ctx, `SELECT drop_leftovers($1)`, f.tenant).Scan(&n)
+		})
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			break
+		}
+		sum += n
+	}
+	if sum > 0 {
+		f.report(Finding{
+			Kind: FoundStaged, Tenant: f.tenant, Repaired: true,
+			Detail: fmt.Sprintf("%d staged rows that no content refers to", sum),
+		})
+	}
+	return nil
+}
