@@ -277,7 +277,7 @@ func (s *Store) DeletedMailboxes(ctx context.Context, u User) ([]DeletedMailbox,
 // UndeleteMailbox brings a deleted mailbox back with all that it held, as as
 // (or "", the name that it had); of several that had the name, the one that was deleted last.
 // It is charged as a whole, keeps its UIDs, and takes a new UIDVALIDITY where the name has had a higher one since. A
-// special use that another mailbox has by now is lost. ErrNotExist, ErrExists, ErrBadName, *quota.OverError.
+// special use that another mailbox has by now is lost. ErrNotExist, ErrExists, ErrBadName, ErrMailboxes, *quota.OverError.
 func (s *Store) UndeleteMailbox(ctx context.Context, u User, name, as string) (*Mailbox, error) {
 	name, as = canonicalName(name), canonicalName(strings.TrimSuffix(as, separator))
 	if as == "" {
@@ -296,7 +296,7 @@ func (s *Store) UndeleteMailbox(ctx context.Context, u User, name, as string) (*
 		if err := lockNames(ctx, tx, u); err != nil {
 			return err
 		}
-		back, err = undeleteMailbox(ctx, tx, u, name, as)
+		back, err = s.undeleteMailbox(ctx, tx, u, name, as)
 		return err
 	})
 	if err != nil {
@@ -307,7 +307,7 @@ func (s *Store) UndeleteMailbox(ctx context.Context, u User, name, as string) (*
 }
 
 // undeleteMailbox finds the mailbox and makes it one of the account again. The names are locked.
-func undeleteMailbox(ctx context.Context, tx pgx.Tx, u User, name, as string) (id.Mailbox, error) {
+func (s *Store) undeleteMailbox(ctx context.Context, tx pgx.Tx, u User, name, as string) (id.Mailbox, error) {
 	const (
 		deleted = `
 			SELECT mailbox_id, uidvalidity, messages, bytes, special_use
@@ -337,7 +337,10 @@ func undeleteMailbox(ctx context.Context, tx pgx.Tx, u User, name, as string) (i
 	if len(there) > 0 {
 		return 0, ErrExists
 	}
-	if err := createMissing(ctx, tx, u, parents(as)); err != nil {
+	if err := s.createMissing(ctx, tx, u, parents(as)); err != nil {
+		return 0, err
+	}
+	if err := s.roomForMailboxes(ctx, tx, u, 1); err != nil {
 		return 0, err
 	}
 	if err := specialUseFree(ctx, tx, u, specialUse); errors.Is(err, ErrSpecialUse) {

@@ -232,3 +232,15 @@ func TestUndeleteMailbox(t *testing.T) {
 	}
 	checkAccount(t, p.Store, p.user)
 }
+
+// A mailbox that comes back counts among those that an account can have.
+func TestUndeleteMailboxTooMany(t *testing.T) {
+	p := newPacked(t, func(o *store.Options) { o.MaxMailboxes = 6 }) // as a new account has
+	p.do(func() error { return p.Delete(t.Context(), p.user, "Archive") })
+	if _, err := p.Create(t.Context(), p.user, "new", nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.UndeleteMailbox(t.Context(), p.user, "Archive", ""); !errors.Is(err, store.ErrMailboxes) {
+		t.Errorf("one mailbox too many: %v, want %v", err, store.ErrMailboxes)
+	}
+}
