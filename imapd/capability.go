@@ -48,12 +48,14 @@ var capabilities = []struct {
 	{"PREVIEW", "RFC 8970", anytime},
 	{"BINARY", "RFC 3516", anytime},
 	{"UTF8=ACCEPT", "RFC 6855", anytime},
+	{"UNAUTHENTICATE", "RFC 8437", afterLogin},
 }
 
 func anytime(*session) bool               { return true }
 func literalsOfAnySize(s *session) bool   { return !s.server.o.LiteralMinus }
 func literalsOfSmallSize(s *session) bool { return s.server.o.LiteralMinus }
 func beforeLogin(s *session) bool         { return s.state == notAuthenticated }
+func afterLogin(s *session) bool          { return !beforeLogin(s) }
 func mayStartTLS(s *session) bool         { return beforeLogin(s) && !s.conn.tls && s.server.o.TLS != nil }
 func passwordsAllowed(s *session) bool    { return beforeLogin(s) && s.privacy() }
 func passwordsForbidden(s *session) bool  { return beforeLogin(s) && !s.privacy() }

@@ -58,6 +58,9 @@ var commands = map[string]command{
 	"LOGIN":        {notAuthenticated, 0, readLogin},
 	"AUTHENTICATE": {notAuthenticated, goesOn, readAuthenticate},
 
+	// unauthenticate.go
+	"UNAUTHENTICATE": {loggedIn, 0, readUnauthenticate},
+
 	// mailbox.go
 	"CREATE":      {loggedIn, 0, readCreate},
 	"DELETE":      {loggedIn, 0, readDelete},
