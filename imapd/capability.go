@@ -49,6 +49,7 @@ var capabilities = []struct {
 	{"BINARY", "RFC 3516", anytime},
 	{"UTF8=ACCEPT", "RFC 6855", anytime},
 	{"UNAUTHENTICATE", "RFC 8437", afterLogin},
+	{"COMPRESS=DEFLATE", "RFC 4978", mayCompress},
 }
 
 func anytime(*session) bool               { return true }

@@ -58,6 +58,9 @@ var commands = map[string]command{
 	"LOGIN":        {notAuthenticated, 0, readLogin},
 	"AUTHENTICATE": {notAuthenticated, goesOn, readAuthenticate},
 
+	// compress.go
+	"COMPRESS": {loggedIn, 0, readCompress},
+
 	// unauthenticate.go
 	"UNAUTHENTICATE": {loggedIn, 0, readUnauthenticate},
 

@@ -33,7 +33,8 @@ func TestCapabilities(t *testing.T) {
 		"CONDSTORE": {"ENABLE"},
 		"QRESYNC":   {"ENABLE"},
 
-		"UNAUTHENTICATE": {"UNAUTHENTICATE"},
+		"UNAUTHENTICATE":   {"UNAUTHENTICATE"},
+		"COMPRESS=DEFLATE": {"COMPRESS"},
 	}
 	rfc := regexp.MustCompile(`^RFC [0-9]+( section [0-9.]+)?$`)
 	var needed []string
@@ -69,8 +70,8 @@ func TestCapabilitiesAreUsed(t *testing.T) {
 		"LIST-EXTENDED": ` LIST \(SUBSCRIBED\)`, "LIST-STATUS": ` RETURN \(STATUS \(`, "STATUS=SIZE": ` STATUS \w+ \(SIZE`,
 		"MULTIAPPEND": `^C: five \{3\+\}$`, "OBJECTID": ` FETCH .*EMAILID`, "APPENDLIMIT=": ` STATUS \w+ \(APPENDLIMIT`,
 		"SAVEDATE": ` SAVEDATE`, "WITHIN": ` YOUNGER `, "CREATE-SPECIAL-USE": ` CREATE \w+ \(USE `, "PREVIEW": ` FETCH .*PREVIEW`,
-		"UNAUTHENTICATE": ` UNAUTHENTICATE$`,
-		"BINARY":         ` FETCH .*BINARY`, "UTF8=ACCEPT": ` UTF8 \(~\{`, "IMAP4rev2": ` ENABLE IMAP4rev2$`, "IMAP4": ` PARTIAL 1 `,
+		"UNAUTHENTICATE": ` UNAUTHENTICATE$`, "COMPRESS=DEFLATE": ` COMPRESS DEFLATE$`,
+		"BINARY": ` FETCH .*BINARY`, "UTF8=ACCEPT": ` UTF8 \(~\{`, "IMAP4rev2": ` ENABLE IMAP4rev2$`, "IMAP4": ` PARTIAL 1 `,
 	}
 	var sent []string
 	files, _ := filepath.Glob("testdata/*.imap") // the pattern is right

@@ -36,6 +36,8 @@ type conn struct {
 	first    [firstOctets]byte   // what ended the waiting,
 	nFirst   int                 // as far as it has not been read from here
 
+	compression *compression // nil: none
+
 	// loginBy is when a client that has not logged in is sent away, zero once it has.
 	loginBy time.Time
 
@@ -100,8 +102,19 @@ func (c *conn) buffer() {
 	if c.buffers != nil {
 		return
 	}
-	br, bw := readers.Get().(*bufio.Reader), writers.Get().(*bufio.Writer)
-	br.Reset((*connReader)(c))
+	br := readers.Get().(*bufio.Reader)
+	if c.compression != nil {
+		c.compression.wake((*connReader)(c))
+		br.Reset(c.compression)
+	} else {
+		br.Reset((*connReader)(c))
+	}
+	c.bufferFrom(br)
+}
+
+// bufferFrom is buffer with a reader that there is.
+func (c *conn) bufferFrom(br *bufio.Reader) {
+	bw := writers.Get().(*bufio.Writer)
 	bw.Reset((*connWriter)(c))
 	c.buffers = &buffers{br: br, bw: bw, dec: wire.NewDecoder(br, c.limits), enc: wire.NewEncoder(bw)}
 	c.enc.UTF8 = c.limits.UTF8
@@ -123,18 +136,23 @@ func (c *conn) unbuffer() {
 	readers.Put(c.br)
 	writers.Put(c.bw)
 	c.buffers = nil
+	if c.compression != nil {
+		c.compression.rest()
+	}
 }
 
 // await waits until the client sends something, without buffers if it has to
 // wait. All that was written is sent before.
 func (c *conn) await() error {
-	if c.pending() {
-		return nil
+	for !c.pending() {
+		if err := c.rest(); err != nil {
+			return err
+		}
+		if err := c.receive(); err != nil {
+			return err
+		}
 	}
-	if err := c.rest(); err != nil {
-		return err
-	}
-	return c.receive()
+	return nil
 }
 
 // rest sends what was written and gives the buffers back.
@@ -175,6 +193,12 @@ func (c *conn) octets() error {
 
 // pending tells whether there is input that was read but not decoded.
 func (c *conn) pending() bool {
+	if c.compression != nil {
+		left, pending := c.compression.pending(c.first[:c.nFirst])
+		if c.nFirst = left; pending {
+			return true
+		}
+	}
 	return c.nFirst > 0 || c.buffers != nil && c.br.Buffered() > 0
 }
 
@@ -237,6 +261,7 @@ func (r *connReader) Read(p []byte) (int, error) {
 	if r.nFirst > 0 {
 		n := copy(p, r.first[:r.nFirst])
 		r.nFirst = copy(r.first[:], r.first[n:r.nFirst])
+		r.countReceived(n)
 		return n, nil
 	}
 	if err := r.enc.Flush(); err != nil {
@@ -245,7 +270,15 @@ func (r *connReader) Read(p []byte) (int, error) {
 	if err := r.nc.SetReadDeadline((*conn)(r).deadline(r.server.o.ReadTimeout)); err != nil {
 		return 0, err
 	}
-	return r.nc.Read(p)
+	n, err := r.nc.Read(p)
+	r.countReceived(n)
+	return n, err
+}
+
+func (r *connReader) countReceived(n int) {
+	if r.compression != nil {
+		r.compression.in += int64(n)
+	}
 }
 
 // connWriter is what the encoder writes to. A client that does not take what it asked for
@@ -253,6 +286,16 @@ func (r *connReader) Read(p []byte) (int, error) {
 type connWriter conn
 
 func (w *connWriter) Write(p []byte) (int, error) {
+	if w.compression != nil {
+		return w.compression.write((*socketWriter)(w), p)
+	}
+	return (*socketWriter)(w).Write(p)
+}
+
+// socketWriter writes to the socket, or to TLS over it.
+type socketWriter conn
+
+func (w *socketWriter) Write(p []byte) (int, error) {
 	written := 0
 	for len(p) > 0 {
 		if err := w.nc.SetWriteDeadline(time.Now().Add(w.server.o.WriteTimeout)); err != nil {

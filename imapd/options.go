@@ -62,6 +62,10 @@ type Options struct {
 	MaxLiteral int64 // octets of a literal that is not a message; 64 KiB by default
 	MaxNesting int   // parentheses, and keys of SEARCH within each other; 100 by default
 	MaxAppend  int64 // octets in memory of the messages of one APPEND, when another is taken; 16 MiB by default
+
+	// MaxInflation is how many octets one may become that a client has compressed (RFC 4978), on the whole and
+	// beyond the size of one message; 100 by default. Mail becomes 2 to 10, DEFLATE could make it 1032.
+	MaxInflation int64
 }
 
 func (o Options) withDefaults() Options {
@@ -83,6 +87,7 @@ func (o Options) withDefaults() Options {
 	o.MaxLiteral = cmp.Or(o.MaxLiteral, 64<<10)
 	o.MaxNesting = cmp.Or(o.MaxNesting, 100)
 	o.MaxAppend = cmp.Or(o.MaxAppend, 16<<20)
+	o.MaxInflation = cmp.Or(o.MaxInflation, 100)
 	return o
 }
 

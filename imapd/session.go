@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/klauspost/compress/flate"
+
 	"mailstead.dev/imapd/wire"
 	"mailstead.dev/store"
 	"mailstead.dev/store/id"
@@ -89,6 +91,10 @@ func (s *session) farewell(err error) {
 		bye = &errBye{"", "Idle for too long"}
 	case errors.Is(err, wire.ErrFlood):
 		bye = &errBye{"", "Command too long"}
+	case errors.Is(err, errInflated):
+		bye = &errBye{"", "Compressed input becomes too large"}
+	case errors.Is(err, errStream), as[flate.CorruptInputError](err):
+		bye = &errBye{"", "Input is not compressed as it should be"}
 	default:
 		return
 	}

@@ -22,6 +22,7 @@ import (
 //	S: [closed] is the end of the connection
 //	C2: and S2: are a second connection of the account, and so on
 //	@raw says that the client gets the greeting and logs in itself
+//	@deflate says that the client compresses from then on
 //
 // $LOGIN stands for the account's login, of 23 octets, $NUL and $FF for octets, and each name of remembered for what was told last. A connection begins where it is
 // first named; at the end each that is open must have said no more than is written.
@@ -80,6 +81,10 @@ func play(t *testing.T, file, login string, connect func() *client) {
 		}
 		if line == "@raw" {
 			raw = true
+			continue
+		}
+		if line == "@deflate" {
+			open[""] = open[""].deflate()
 			continue
 		}
 		m := transcriptLine.FindStringSubmatch(line)

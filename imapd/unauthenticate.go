@@ -18,6 +18,9 @@ func readUnauthenticate(d *wire.Decoder) (run, error) { return runUnauthenticate
 
 // runUnauthenticate never fails, for clients may send the next login along (RFC 8437 section 3).
 func runUnauthenticate(_ context.Context, s *session) error {
+	if s.inflatedMore() { // RFC 8437 section 4.1: the client's compression ends with the command
+		return &errBye{"", "Compression ends with UNAUTHENTICATE"}
+	}
 	s.logout()
 	s.log.Info("logged out")
 	fresh := newSession(s.server, s.conn)
@@ -25,6 +28,11 @@ func runUnauthenticate(_ context.Context, s *session) error {
 	*s = *fresh
 	s.useUTF8(false)
 	s.loginBy = time.Now().Add(s.server.o.LoginTimeout)
-	s.ok("CAPABILITY "+s.capabilityList(), "Logged out")
-	return nil
+	if s.compression == nil {
+		s.ok("CAPABILITY "+s.capabilityList(), "Logged out")
+		return nil
+	}
+	s.writeTagged("OK", "", "Logged out, and no longer compressed")
+	s.answered = true
+	return s.stopCompression()
 }
