@@ -50,6 +50,7 @@ var capabilities = []struct {
 	{"UTF8=ACCEPT", "RFC 6855", anytime},
 	{"UNAUTHENTICATE", "RFC 8437", afterLogin},
 	{"COMPRESS=DEFLATE", "RFC 4978", mayCompress},
+	{"PARTIAL", "RFC 9394", anytime},
 }
 
 func anytime(*session) bool               { return true }

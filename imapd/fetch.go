@@ -3,7 +3,7 @@ package imapd
 // FETCH and UID FETCH.
 //
 // RFC 3501 section 6.4.5; CHANGEDSINCE and MODSEQ: RFC 7162 section 3.1.4;
-// VANISHED: RFC 7162 section 3.2.6; of messages that are gone: RFC 2180 section
+// VANISHED: RFC 7162 section 3.2.6; PARTIAL: RFC 9394 section 3.3; of messages that are gone: RFC 2180 section
 // 4.1; EMAILID and THREADID: RFC 8474 section 5; SAVEDATE: RFC 8514 section
 // 4.2; PREVIEW: RFC 8970; BINARY: RFC 3516. The grammar of sections is in
 // fetch_section.go, how they are sent in fetch_body.go.
@@ -42,6 +42,7 @@ type fetchCmd struct {
 	changedSince    id.ModSeq // of CHANGEDSINCE
 	hasChangedSince bool
 	vanished        bool
+	partial         *partial // nil: all of the set
 }
 
 // fetchItem is one data item: a kind, and for a section what it is.
@@ -234,9 +235,10 @@ func (c *fetchCmd) wantSection(d *wire.Decoder, s *section) {
 
 // readModifiers reads the list of modifiers.
 //
-//	fetch-modifier =/ chgsince-fetch-mod / rexpunges-fetch-mod
+//	fetch-modifier =/ chgsince-fetch-mod / rexpunges-fetch-mod / modifier-partial
 //	chgsince-fetch-mod = "CHANGEDSINCE" SP mod-sequence-value
 //	rexpunges-fetch-mod = "VANISHED"
+//	modifier-partial = "PARTIAL" SP partial-range
 func (c *fetchCmd) readModifiers(d *wire.Decoder) {
 	d.List(func() {
 		switch name := d.Keyword(); {
@@ -246,12 +248,18 @@ func (c *fetchCmd) readModifiers(d *wire.Decoder) {
 			c.changedSince, c.hasChangedSince = id.ModSeq(d.Number64()), true
 		case name == "VANISHED" && !c.vanished:
 			c.vanished = true
-		case name == "CHANGEDSINCE" || name == "VANISHED":
+		case name == "PARTIAL" && c.partial == nil:
+			d.SP()
+			c.partial = readPartial(d)
+		case name == "CHANGEDSINCE" || name == "VANISHED" || name == "PARTIAL":
 			d.Fail("%s given twice", name)
 		default:
 			d.Fail("Unknown FETCH modifier %q", name)
 		}
 	})
+	if d.Err() == nil && c.partial != nil && !c.set.uid {
+		d.Fail("PARTIAL is a modifier of UID FETCH only")
+	}
 	if d.Err() != nil || !c.vanished {
 		return
 	}
@@ -299,6 +307,9 @@ func (c fetchCmd) run(ctx context.Context, s *session) error {
 	asked, err := c.set.in(s)
 	if err != nil {
 		return err
+	}
+	if c.partial != nil { // before CHANGEDSINCE chooses among them (RFC 9394 section 3.4)
+		asked = c.partial.of(asked)
 	}
 	if c.vanished {
 		if err := c.tellVanished(ctx, s, v); err != nil {

@@ -4,7 +4,7 @@ package imapd
 // in search_eval.go.
 //
 // RFC 3501 section 6.4.4; MODSEQ: RFC 7162 section 3.1.5; RETURN: RFC 4731; SAVE: RFC 5182;
-// EMAILID and THREADID: RFC 8474 section 6; SAVEDON and its like: RFC 8514 section
+// PARTIAL: RFC 9394; EMAILID and THREADID: RFC 8474 section 6; SAVEDON and its like: RFC 8514 section
 // 4.3; OLDER and YOUNGER: RFC 5032.
 
 import (
@@ -27,6 +27,7 @@ type searchCmd struct {
 	modSeq     bool // a MODSEQ key is among the keys
 	extended   bool // there are return options
 	returns    returnOptions
+	partial    *partial // of returnPartial
 }
 
 // returnOptions is a set of what a search returns, and whether it saves.
@@ -38,10 +39,11 @@ const (
 	returnAll
 	returnCount
 	returnSave
+	returnPartial
 )
 
 var returnNames = map[string]returnOptions{
-	"MIN": returnMin, "MAX": returnMax, "ALL": returnAll, "COUNT": returnCount, "SAVE": returnSave,
+	"MIN": returnMin, "MAX": returnMax, "ALL": returnAll, "COUNT": returnCount, "SAVE": returnSave, "PARTIAL": returnPartial,
 }
 
 // searchKey is a node of the program.
@@ -192,6 +194,7 @@ func readSearchCmd(d *wire.Decoder, uid bool) *searchCmd {
 // named twice is named once (RFC 4731 section 3.1).
 //
 // search-return-opts = "RETURN" SP "(" [search-return-opt *(SP search-return-opt)] ")"
+// search-return-opt  =/ "PARTIAL" SP partial-range
 func (c *searchCmd) readReturns(d *wire.Decoder) {
 	c.extended = true
 	d.List(func() {
@@ -199,8 +202,18 @@ func (c *searchCmd) readReturns(d *wire.Decoder) {
 		if returnNames[name] == 0 && d.Err() == nil {
 			d.Fail("Unknown return option %.40s", name)
 		}
+		if name == "PARTIAL" {
+			if c.partial != nil {
+				d.Fail("PARTIAL given twice")
+			}
+			d.SP()
+			c.partial = readPartial(d)
+		}
 		c.returns |= returnNames[name]
 	})
+	if c.returns&returnAll != 0 && c.partial != nil { // RFC 9394 section 3.1
+		d.Fail("ALL and PARTIAL exclude each other")
+	}
 	if c.returns == 0 {
 		c.returns = returnAll
 	}
@@ -439,13 +452,16 @@ func (s *session) reportHighest(v *view.View, uids view.UIDSet) id.ModSeq {
 }
 
 // tellExtended tells what the return options ask for, and saves. Where they ask
-// for the ends alone, those are what is saved (RFC 5182 section 2.4), and
-// what the MODSEQ is of (RFC 7162 section 3.1.10).
+// for the ends or a part alone, those are what is saved (RFC 5182 section 2.4, RFC 9394
+// section 3.2), and what the MODSEQ is of (RFC 7162 section 3.1.10).
 //
 // esearch-response = "ESEARCH" SP "(TAG" SP tag-string ")" [SP "UID"] *(SP search-return-data)
 func (c *searchCmd) tellExtended(s *session, v *view.View, found view.UIDSet) {
-	returned := found
-	if c.returns&(returnMin|returnMax) != 0 && c.returns&(returnAll|returnCount) == 0 && !found.Empty() {
+	returned, part := found, view.UIDSet{}
+	if c.partial != nil {
+		part = c.partial.of(found)
+	}
+	if c.returns&(returnMin|returnMax|returnPartial) != 0 && c.returns&(returnAll|returnCount) == 0 && !found.Empty() {
 		var ends []id.UID
 		if c.returns&returnMin != 0 {
 			ends = append(ends, found.Min())
@@ -453,7 +469,7 @@ func (c *searchCmd) tellExtended(s *session, v *view.View, found view.UIDSet) {
 		if c.returns&returnMax != 0 {
 			ends = append(ends, found.Max())
 		}
-		returned = view.NewUIDSet(ends...)
+		returned = view.NewUIDSet(ends...).Union(part)
 	}
 	if c.returns&returnSave != 0 {
 		s.selected.saved = returned
@@ -473,17 +489,27 @@ func (c *searchCmd) tellExtended(s *session, v *view.View, found view.UIDSet) {
 	if c.returns&returnMax != 0 && !found.Empty() {
 		s.enc.Raw(" MAX ").Number(uint64(number(found.Max())))
 	}
-	if c.returns&returnAll != 0 && !found.Empty() {
-		all := found
+	set := func(uids view.UIDSet) string {
 		if !c.uid {
-			all = s.numbersOf(found)
+			uids = s.numbersOf(uids)
 		}
-		s.enc.Raw(" ALL ").Raw(all.String())
+		return uids.String()
+	}
+	if c.returns&returnAll != 0 && !found.Empty() {
+		s.enc.Raw(" ALL ").Raw(set(found))
+	}
+	if c.partial != nil {
+		s.enc.Raw(" PARTIAL (").Raw(c.partial.String()).SP()
+		if part.Empty() {
+			s.enc.Raw("NIL)")
+		} else {
+			s.enc.Raw(set(part)).Raw(")")
+		}
 	}
 	if c.returns&returnCount != 0 {
 		s.enc.Raw(" COUNT ").Number(uint64(found.Len()))
 	}
-	if c.modSeq && !found.Empty() {
+	if c.modSeq && !returned.Empty() {
 		s.enc.Raw(" MODSEQ ").Number(uint64(s.reportHighest(v, returned)))
 	}
 	s.enc.CRLF()
