@@ -51,6 +51,7 @@ var capabilities = []struct {
 	{"UNAUTHENTICATE", "RFC 8437", afterLogin},
 	{"COMPRESS=DEFLATE", "RFC 4978", mayCompress},
 	{"PARTIAL", "RFC 9394", anytime},
+	{"INPROGRESS", "RFC 9585", anytime},
 }
 
 func anytime(*session) bool               { return true }

@@ -61,7 +61,8 @@ func TestCapabilities(t *testing.T) {
 func TestCapabilitiesAreUsed(t *testing.T) {
 	uses := map[string]string{
 		"STARTTLS": "", "LOGINDISABLED": "", // server_test.go
-		"LITERAL-": "", // append_test.go
+		"INPROGRESS": "", // progress_test.go
+		"LITERAL-":   "", // append_test.go
 
 		"IMAP4rev1": ` LSUB `, "LITERAL+": `\{[0-9]+\+\}$`, "SASL-IR": ` AUTHENTICATE PLAIN \w+`, "AUTH=PLAIN": ` AUTHENTICATE PLAIN `,
 		"ID": ` ID `, "ENABLE": ` ENABLE `, "IDLE": ` IDLE$`, "NAMESPACE": ` NAMESPACE$`, "CHILDREN": ` LIST "" `,

@@ -55,7 +55,11 @@ func (c copyCmd) copy(ctx context.Context, s *session) error {
 	if c.set.uid {
 		do = s.selected.Copy
 	}
-	copied, err := do(ctx, uids, dest)
+	var copied store.Copied
+	err = s.patiently(func() (err error) {
+		copied, err = do(ctx, uids, dest)
+		return err
+	})
 	if err != nil {
 		return s.notCopied(ctx, err)
 	}
@@ -77,7 +81,11 @@ func (c copyCmd) move(ctx context.Context, s *session) error {
 	if c.set.uid {
 		do = s.selected.Move
 	}
-	copied, err := do(ctx, uids, dest)
+	var copied store.Copied
+	err = s.patiently(func() (err error) {
+		copied, err = do(ctx, uids, dest)
+		return err
+	})
 	if err != nil {
 		return s.notCopied(ctx, err)
 	}

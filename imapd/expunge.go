@@ -47,7 +47,11 @@ func (s *session) expunge(ctx context.Context, uids *view.UIDSet) error {
 	if s.selected.readOnly {
 		return errReadOnly
 	}
-	v, _, err := s.selected.Expunge(ctx, uids)
+	var v *view.View
+	err := s.patiently(func() (err error) {
+		v, _, err = s.selected.Expunge(ctx, uids)
+		return err
+	})
 	if err != nil {
 		return ofSelected(err)
 	}

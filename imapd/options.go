@@ -51,6 +51,8 @@ type Options struct {
 	WriteTimeout time.Duration // for a client to take up to 16 KiB; 2 minutes by default
 
 	SearchTimeout time.Duration // for one SEARCH; 5 minutes by default
+	// ProgressInterval is how often a client is told that what it waits for is under way; 10 seconds by default.
+	ProgressInterval time.Duration
 
 	MaxConnections   int           // 20,000 by default
 	MaxPerAccount    int           // connections logged in to one account; 1,000 by default
@@ -78,6 +80,7 @@ func (o Options) withDefaults() Options {
 	o.ReadTimeout = cmp.Or(o.ReadTimeout, 2*time.Minute)
 	o.WriteTimeout = cmp.Or(o.WriteTimeout, 2*time.Minute)
 	o.SearchTimeout = cmp.Or(o.SearchTimeout, 5*time.Minute)
+	o.ProgressInterval = cmp.Or(o.ProgressInterval, 10*time.Second)
 	o.MaxConnections = cmp.Or(o.MaxConnections, 20_000)
 	o.MaxPerAccount = cmp.Or(o.MaxPerAccount, 1000)
 	o.MaxBad = cmp.Or(o.MaxBad, 50)

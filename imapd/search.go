@@ -28,6 +28,10 @@ type searchCmd struct {
 	extended   bool // there are return options
 	returns    returnOptions
 	partial    *partial // of returnPartial
+
+	// Of the search under way:
+	progress *progress
+	done     int // messages that are known to match or not
 }
 
 // returnOptions is a set of what a search returns, and whether it saves.
@@ -401,6 +405,7 @@ func (c *searchCmd) answer(ctx context.Context, s *session) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.server.o.SearchTimeout)
 	defer cancel()
+	c.progress = s.startProgress(s.selected.told.UIDs.Len())
 	found, err := c.search(ctx, s, v)
 	if err != nil {
 		return err

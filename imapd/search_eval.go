@@ -56,8 +56,11 @@ func (c *searchCmd) search(ctx context.Context, s *session, v *view.View) (view.
 	var found, open []id.UID
 	n := 0
 	for m := range v.In(s.selected.told.UIDs) {
-		if n++; n%checkEvery == 0 && ctx.Err() != nil {
-			return view.UIDSet{}, ctx.Err()
+		if n++; n%checkEvery == 0 {
+			if ctx.Err() != nil {
+				return view.UIDSet{}, ctx.Err()
+			}
+			c.progress.reached(n - len(open))
 		}
 		switch c.key.eval(&m, recent, nil) {
 		case isTrue:
@@ -67,6 +70,7 @@ func (c *searchCmd) search(ctx context.Context, s *session, v *view.View) (view.
 		}
 	}
 	set := view.NewUIDSet(found...)
+	c.done = n - len(open)
 	if len(open) == 0 {
 		return set, nil
 	}
@@ -109,6 +113,8 @@ func (c *searchCmd) searchBatch(ctx context.Context, sel *selected, matcher *ind
 			open, ids = append(open, i), append(ids, m.Email)
 		}
 	}
+	c.done += len(b.messages) - len(open)
+	c.progress.reached(c.done)
 	if len(open) == 0 {
 		return matches, nil
 	}
@@ -117,9 +123,12 @@ func (c *searchCmd) searchBatch(ctx context.Context, sel *selected, matcher *ind
 	err := sel.Contents(ctx, ids, func(email id.Email, content message.Reader) error {
 		for b.messages[open[0]].Email != email { // gone
 			open = open[1:]
+			c.done++
 		}
 		i := open[0]
 		open = open[1:]
+		c.progress.reached(c.done)
+		c.done++
 		m, kept := &b.messages[i], &b.emails[i]
 		g.Go(func() (err error) {
 			defer recovered(&err)
