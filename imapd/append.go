@@ -84,24 +84,17 @@ func (c appendCmd) run(ctx context.Context, s *session) error {
 			break
 		}
 	}
-	if s.dec.Peek() != 0 {
-		s.dec.Fail("Expected the end of the line behind the message")
-	}
-	if err := s.dec.Err(); err != nil {
-		return err
-	}
-	appended, err := in.append(ctx)
-	if errors.Is(err, store.ErrNotExist) { // what was opened has been deleted, renamed or shared otherwise
-		s.appendTo = nil
-		if in.dest, err = s.openForAppend(ctx, c.dest); err == nil {
-			appended, err = in.append(ctx)
-		}
-	}
+	appended, err := in.add(ctx, func() (store.Appended, error) { return in.dest.Append(ctx, in.incoming()...) })
 	if err != nil {
 		return tryCreate(err)
 	}
-	s.ok("APPENDUID "+strconv.FormatUint(uint64(appended.UIDValidity), 10)+" "+appended.UIDs.String(), "Appended")
+	s.ok(appendUID(appended), "Appended")
 	return s.arrived(ctx, in.dest)
+}
+
+// appendUID is the response code with the UIDs of new messages (RFC 4315 section 3).
+func appendUID(a store.Appended) string {
+	return "APPENDUID " + strconv.FormatUint(uint64(a.UIDValidity), 10) + " " + a.UIDs.String()
 }
 
 // openForAppend opens a mailbox, or takes what the last APPEND to the same name
@@ -194,8 +187,27 @@ func (in *arriving) accept(ctx context.Context, size int64, waits bool) (err err
 	return nil
 }
 
-// append adds all messages or none.
-func (in *arriving) append(ctx context.Context) (store.Appended, error) {
+// add adds the messages by what do does, once the command has come to its end.
+func (in *arriving) add(ctx context.Context, do func() (store.Appended, error)) (store.Appended, error) {
+	d := in.s.dec
+	if d.Peek() != 0 {
+		d.Fail("Expected the end of the line behind the message")
+	}
+	if err := d.Err(); err != nil {
+		return store.Appended{}, err
+	}
+	appended, err := do()
+	if errors.Is(err, store.ErrNotExist) { // what was opened has been deleted, renamed or shared otherwise
+		in.s.appendTo = nil
+		if in.dest, err = in.s.openForAppend(ctx, in.name); err == nil {
+			appended, err = do()
+		}
+	}
+	return appended, err
+}
+
+// incoming are the messages as the store takes them.
+func (in *arriving) incoming() []store.Incoming {
 	var messages []store.Incoming
 	for _, m := range in.messages {
 		flags := m.flags.allowed(in.dest.Rights)
@@ -203,7 +215,7 @@ func (in *arriving) append(ctx context.Context) (store.Appended, error) {
 			Content: m.content, Flags: flags.system, Keywords: flags.keywords, InternalDate: m.date,
 		})
 	}
-	return in.dest.Append(ctx, messages...)
+	return messages
 }
 
 func (in *arriving) close(ctx context.Context) {

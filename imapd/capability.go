@@ -52,6 +52,7 @@ var capabilities = []struct {
 	{"COMPRESS=DEFLATE", "RFC 4978", mayCompress},
 	{"PARTIAL", "RFC 9394", anytime},
 	{"INPROGRESS", "RFC 9585", anytime},
+	{"REPLACE", "RFC 8508", anytime},
 }
 
 func anytime(*session) bool               { return true }

@@ -86,6 +86,10 @@ var commands = map[string]command{
 	// append.go
 	"APPEND": {loggedIn, goesOn, readAppend},
 
+	// replace.go
+	"REPLACE":     {selectedState, goesOn, readReplace},
+	"UID REPLACE": {selectedState, goesOn, readUIDReplace},
+
 	// fetch.go
 	"FETCH":     {selectedState, keepsSeqs, readFetch}, // tells first what others did: fetchCmd.tellBefore
 	"UID FETCH": {selectedState, 0, readUIDFetch},

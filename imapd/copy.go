@@ -131,13 +131,18 @@ func (s *session) arrived(ctx context.Context, dest *store.Mailbox) error {
 	if s.selected == nil || s.selected.ID != dest.ID {
 		return nil
 	}
-	s.unpin() // what was seen of it is older
+	return s.tellDone(ctx)
+}
+
+// tellDone tells of a change that was made.
+func (s *session) tellDone(ctx context.Context) error {
+	s.unpin() // what was seen is older
 	if err := s.sync(ctx, true); err != nil {
 		if fatal(err) {
 			return err
 		}
-		// The messages are there, and that is what the answer says.
-		s.log.WarnContext(ctx, "telling new messages failed", "err", err)
+		// It was made, and that is what the answer says.
+		s.log.WarnContext(ctx, "telling of a change failed", "err", err)
 	}
 	return nil
 }

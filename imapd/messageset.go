@@ -30,6 +30,15 @@ func readMessageSet(d *wire.Decoder, uid bool) messageSet {
 	return messageSet{seqs: d.SequenceSet()}
 }
 
+// readMessage reads what names one message.
+func readMessage(d *wire.Decoder, uid bool) messageSet {
+	n := d.SeqNumber()
+	if uid {
+		return messageSet{uid: true, uids: imap.UIDSet{{Start: imap.UID(n), Stop: imap.UID(n)}}}
+	}
+	return messageSet{seqs: imap.SeqSet{{Start: n, Stop: n}}}
+}
+
 // in returns the UIDs of the messages, among those that the client has been
 // told of. Some may be gone.
 func (m messageSet) in(s *session) (view.UIDSet, error) {

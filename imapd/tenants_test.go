@@ -40,7 +40,7 @@ func theft(c *client, own string) {
 			c.want(fmt.Sprintf(command, quoted), "NO ")
 		}
 		c.want("SELECT INBOX", "OK ") // for a SELECT that failed left none
-		for _, command := range []string{"COPY 1 %s", "UID COPY 1:* %s", "MOVE 1 %s", "UID MOVE 1:* %s"} {
+		for _, command := range []string{"COPY 1 %s", "UID COPY 1:* %s", "MOVE 1 %s", "UID MOVE 1:* %s", "REPLACE 1 %s {3}", "REPLACE 1 %s {3+}\r\nabc"} {
 			c.want(fmt.Sprintf(command, quoted), "NO [TRYCREATE]")
 		}
 		for _, command := range []string{`LIST %s "*"`, `LIST %s "%%"`, `LIST "" %s`, `LIST "../" %s`, `LIST (SPECIAL-USE) %s "*"`, `LSUB %s "*"`, `LSUB "" %s`, "UNSUBSCRIBE %s"} {

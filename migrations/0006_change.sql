@@ -110,13 +110,15 @@ $$;
 -- rights at that time, NULL where that does not matter.
 -- expected is the MODSEQ that rec was computed for, NULL where it fits any.
 -- c_ arrays hold the contents, each once, by ascending digest; e_ arrays the
--- emails, in order. Locks: mailbox, blobs by digest, account.
+-- emails, in order. freed messages, of so many octets, have been removed in the
+-- same transaction: they are not charged any more. Locks: mailbox, blobs by digest, account.
 -- +goose StatementBegin
 CREATE FUNCTION append_messages(
     t bigint, account bigint, box bigint, named text, epoch bigint, expected bigint, rec bytea,
     d_unseen bigint, d_deleted bigint, d_bytes bigint, d_deleted_bytes bigint,
     c_digest bytea[], c_size bigint[], c_encoding smallint[], c_frames bytea[], c_stored_len bigint[], c_data bytea[], c_object text[],
     e_digest bytea[], e_prefix bytea[], e_size bigint[], e_sent timestamptz[], e_emailid text[], e_threadid text[], e_meta bytea[],
+    freed bigint DEFAULT 0, freed_bytes bigint DEFAULT 0,
     OUT validity bigint, OUT new_modseq bigint, OUT uids bigint, OUT emails bigint, OUT log bigint)
     LANGUAGE plpgsql
     AS $$
@@ -148,7 +150,7 @@ BEGIN
         kept := keep_content(t, c_digest[i], c_size[i], c_encoding[i], c_frames[i], c_stored_len[i], c_data[i], c_object[i]);
     END LOOP;
 
-    emails := charge_account(t, account, n, d_bytes, n);
+    emails := charge_account(t, account, n - freed, d_bytes - freed_bytes, n);
 
     -- Row by row, so that the plan is made once: that of a set is made anew each time.
     FOR i IN 1 .. n LOOP

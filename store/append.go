@@ -65,6 +65,7 @@ type appending struct {
 	emails   []view.Message // UIDs and emails counted from 1
 	sum      view.Counts
 	emailIDs []id.Object
+	replaced *replaced // what goes for it, nil: nothing
 
 	define view.Record // keywords that the record defines
 	with   bool        // the contents are sent along even if they are known to be there
@@ -135,7 +136,7 @@ func (a *appending) run(ctx context.Context) error {
 
 func (a *appending) once(ctx context.Context) error {
 	a.define = nil
-	if a.knowsKeywords() {
+	if a.replaced == nil && a.knowsKeywords() {
 		return a.mailbox.store.batch(ctx, a.mailbox.Tenant, func(b *pgx.Batch) { a.queue(b, nil) })
 	}
 	return a.locked(ctx)
@@ -165,8 +166,19 @@ func (a *appending) setKeywords(table []string) []string {
 	return missing
 }
 
+// mailboxes are what is locked for it, that which the messages go to first.
+func (a *appending) mailboxes() *changing {
+	m := a.mailbox
+	targets := []target{{mailbox: m.ID}}
+	if r := a.replaced; r != nil && r.mailbox.ID != m.ID {
+		targets = append(targets, target{mailbox: r.mailbox.ID})
+	}
+	return &changing{store: m.store, tenant: m.Tenant, account: m.Owner, targets: targets, before: make([]*view.View, len(targets))}
+}
+
 // locked appends with keywords that the mailbox may not know yet: it is locked
-// first, and the keywords are defined in the same record.
+// first, and the keywords are defined in the same record. So it is where a message is replaced,
+// which goes by a record of its own, before.
 func (a *appending) locked(ctx context.Context) error {
 	m := a.mailbox
 	conn, err := m.store.acquire(ctx)
@@ -174,7 +186,7 @@ func (a *appending) locked(ctx context.Context) error {
 		return err
 	}
 	defer conn.Release() // closes a connection whose transaction was not ended
-	c := &changing{store: m.store, tenant: m.Tenant, account: m.Owner, targets: []target{{mailbox: m.ID}}, before: make([]*view.View, 1)}
+	c := a.mailboxes()
 	if err := c.lock(ctx, conn); err != nil {
 		return m.store.failed(ctx, conn, err)
 	}
@@ -188,6 +200,14 @@ func (a *appending) locked(ctx context.Context) error {
 	m.store.views.put(m.key(), v)
 	b := &pgx.Batch{}
 	modSeq := v.ModSeq()
+	if a.replaced != nil {
+		if err := a.replaced.queue(b, c.before[len(c.before)-1]); err != nil {
+			return errors.Join(err, m.store.giveUp(ctx, conn))
+		}
+		if len(c.before) == 1 {
+			modSeq++
+		}
+	}
 	a.queue(b, &modSeq)
 	b.Queue(commitBlock)
 	return m.store.commit(ctx, conn, b)
@@ -199,7 +219,7 @@ func (a *appending) queue(b *pgx.Batch, expected *id.ModSeq) {
 		SELECT validity, new_modseq, uids, emails, log
 		FROM append_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
 			$12, $13, $14, $15, $16, $17, $18,
-			$19, $20, $21, $22, $23, $24, $25)`
+			$19, $20, $21, $22, $23, $24, $25, $26, $27)`
 
 	n := len(a.contents)
 	var (
@@ -220,6 +240,10 @@ func (a *appending) queue(b *pgx.Batch, expected *id.ModSeq) {
 		}
 	}
 	e := a.emailRows()
+	var freed view.Counts
+	if a.replaced != nil {
+		freed = a.replaced.freed
+	}
 	m := a.mailbox
 	var name *string
 	if m.epoch > 0 {
@@ -228,7 +252,8 @@ func (a *appending) queue(b *pgx.Batch, expected *id.ModSeq) {
 	b.Queue(query, m.Tenant, m.Owner, m.ID, name, m.epoch, expected, a.record().Encode(0, 0),
 		a.sum.Unseen, a.sum.Deleted, a.sum.Bytes, a.sum.DeletedBytes,
 		digests, sizes, encodings, frames, lengths, data, objects,
-		e.digests, e.prefixes, e.sizes, e.sent, e.emailIDs, e.threadIDs, e.metas).QueryRow(func(row pgx.Row) error {
+		e.digests, e.prefixes, e.sizes, e.sent, e.emailIDs, e.threadIDs, e.metas,
+		freed.Messages, freed.Bytes).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&a.validity, &a.modSeq, &a.uidBase, &a.emailBase, &a.logBytes)
 	})
 }

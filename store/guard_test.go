@@ -36,9 +36,10 @@ func TestGuardsRaise(t *testing.T) {
 	const (
 		change = `SELECT change_mailboxes($1, $2, true, ARRAY[$3::bigint], ARRAY[$4::bigint], ARRAY['\x00'::bytea], ARRAY[0::bigint],
 			ARRAY[$5::bigint], ARRAY[$6::bigint], ARRAY[0::bigint], ARRAY[0::bigint], ARRAY[0::bigint], ARRAY[0::bigint])`
-		fold = `SELECT fold_mailbox($1, $2, $3, $4, 1, '{}', $5::bigint[], $5::bigint[], '{}', '{}', '{}', '{}', '{}', '{}')`
-		keep = `SELECT keep_content($1, sha256('new'), 3, 1::smallint, '', 3, NULL, $2)`
-		move = `SELECT append_messages($1, $2, $3, NULL, NULL, $4, '\x00', 0, 0, 0, 0, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')`
+		fold   = `SELECT fold_mailbox($1, $2, $3, $4, 1, '{}', $5::bigint[], $5::bigint[], '{}', '{}', '{}', '{}', '{}', '{}')`
+		keep   = `SELECT keep_content($1, sha256('new'), 3, 1::smallint, '', 3, NULL, $2)`
+		remove = `SELECT remove_messages($1, $2, $3, $4, '\x00', 0, 0, 0, 0, 0, 0)`
+		move   = `SELECT append_messages($1, $2, $3, NULL, NULL, $4, '\x00', 0, 0, 0, 0, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')`
 	)
 	for _, test := range []struct {
 		name, query, want string
@@ -52,6 +53,8 @@ func TestGuardsRaise(t *testing.T) {
 		{"counter below zero", change, "23514", []any{u.Tenant, u.Account, m.ID, at, 0, -5}},
 		{"append to what has moved on", move, "MS002", []any{u.Tenant, u.Account, m.ID, at - 1}},
 		{"append to nothing", move, "MS001", []any{u.Tenant, u.Account, 999, nil}},
+		{"remove from what has moved on", remove, "MS002", []any{u.Tenant, u.Account, m.ID, at - 1}},
+		{"remove from nothing", remove, "MS001", []any{u.Tenant, u.Account, 999, at}},
 		{"fold from elsewhere", fold, "MS002", []any{u.Tenant, m.ID, at, at, []int64{}}},
 		{"fold beyond the end", fold, "MS002", []any{u.Tenant, m.ID, at - 1, at + 1, []int64{}}},
 		{"fold of other segments", fold, "MS002", []any{u.Tenant, m.ID, at - 1, at, []int64{7}}},

@@ -134,10 +134,10 @@ type span struct{ first, last uint32 }
 func (d *Decoder) ranges() []span {
 	var spans []span
 	for {
-		first := d.seqNumber()
+		first := d.SeqNumber()
 		last := first
 		if d.TrySpecial(':') {
-			last = d.seqNumber()
+			last = d.SeqNumber()
 		}
 		if d.err != nil {
 			return nil
@@ -156,8 +156,10 @@ func (d *Decoder) ranges() []span {
 	return merge(spans)
 }
 
-// seqNumber = nz-number / "*"
-func (d *Decoder) seqNumber() uint32 {
+// SeqNumber reads one message number or UID, 0 for "*".
+//
+// seq-number = nz-number / "*"
+func (d *Decoder) SeqNumber() uint32 {
 	if d.TrySpecial('*') {
 		return 0
 	}
