@@ -53,6 +53,7 @@ var capabilities = []struct {
 	{"PARTIAL", "RFC 9394", anytime},
 	{"INPROGRESS", "RFC 9585", anytime},
 	{"REPLACE", "RFC 8508", anytime},
+	{"UIDONLY", "RFC 9586", anytime},
 }
 
 func anytime(*session) bool               { return true }

@@ -33,6 +33,8 @@ const (
 	tellsAfter
 	// goesOn: what read returns reads on from the client: a message, or answers to continuation requests.
 	goesOn
+	// byNumber: it takes message numbers, and is refused where they are not used any more (uidonly.go).
+	byNumber
 )
 
 // command is a row of the command table: read parses to the end of the line and
@@ -87,21 +89,21 @@ var commands = map[string]command{
 	"APPEND": {loggedIn, goesOn, readAppend},
 
 	// replace.go
-	"REPLACE":     {selectedState, goesOn, readReplace},
+	"REPLACE":     {selectedState, goesOn | byNumber, readReplace},
 	"UID REPLACE": {selectedState, goesOn, readUIDReplace},
 
 	// fetch.go
-	"FETCH":     {selectedState, keepsSeqs, readFetch}, // tells first what others did: fetchCmd.tellBefore
+	"FETCH":     {selectedState, keepsSeqs | byNumber, readFetch}, // tells first what others did: fetchCmd.tellBefore
 	"UID FETCH": {selectedState, 0, readUIDFetch},
 
 	// flags.go; what others did is told as part of it
-	"STORE":     {selectedState, keepsSeqs, readStore},
+	"STORE":     {selectedState, keepsSeqs | byNumber, readStore},
 	"UID STORE": {selectedState, 0, readUIDStore},
 
 	// copy.go
-	"COPY":     {selectedState, 0, readCopy},
+	"COPY":     {selectedState, byNumber, readCopy},
 	"UID COPY": {selectedState, 0, readUIDCopy},
-	"MOVE":     {selectedState, 0, readMove},
+	"MOVE":     {selectedState, byNumber, readMove},
 	"UID MOVE": {selectedState, 0, readUIDMove},
 
 	// expunge.go
@@ -109,13 +111,13 @@ var commands = map[string]command{
 	"UID EXPUNGE": {selectedState, 0, readUIDExpunge},
 
 	// search.go; tells first what others did
-	"SEARCH":     {selectedState, keepsSeqs, readSearch},
+	"SEARCH":     {selectedState, keepsSeqs | byNumber, readSearch},
 	"UID SEARCH": {selectedState, 0, readUIDSearch},
 
 	// idle.go
 	"IDLE": {loggedIn, goesOn, readIdle},
 
 	// obsolete.go; PARTIAL is a FETCH
-	"PARTIAL": {selectedState, keepsSeqs, readOldPartial},
+	"PARTIAL": {selectedState, keepsSeqs | byNumber, readOldPartial},
 	"FIND":    {loggedIn, 0, readFind},
 }

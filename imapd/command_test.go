@@ -36,6 +36,7 @@ func TestCapabilities(t *testing.T) {
 		"UNAUTHENTICATE":   {"UNAUTHENTICATE"},
 		"COMPRESS=DEFLATE": {"COMPRESS"},
 		"REPLACE":          {"REPLACE", "UID REPLACE"},
+		"UIDONLY":          {"ENABLE"},
 	}
 	rfc := regexp.MustCompile(`^RFC [0-9]+( section [0-9.]+)?$`)
 	var needed []string
@@ -73,7 +74,7 @@ func TestCapabilitiesAreUsed(t *testing.T) {
 		"MULTIAPPEND": `^C: five \{3\+\}$`, "OBJECTID": ` FETCH .*EMAILID`, "APPENDLIMIT=": ` STATUS \w+ \(APPENDLIMIT`,
 		"SAVEDATE": ` SAVEDATE`, "WITHIN": ` YOUNGER `, "CREATE-SPECIAL-USE": ` CREATE \w+ \(USE `, "PREVIEW": ` FETCH .*PREVIEW`,
 		"UNAUTHENTICATE": ` UNAUTHENTICATE$`, "COMPRESS=DEFLATE": ` COMPRESS DEFLATE$`,
-		"PARTIAL": ` SEARCH RETURN \(PARTIAL `, "REPLACE": ` UID REPLACE `,
+		"PARTIAL": ` SEARCH RETURN \(PARTIAL `, "REPLACE": ` UID REPLACE `, "UIDONLY": ` ENABLE UIDONLY`,
 		"BINARY": ` FETCH .*BINARY`, "UTF8=ACCEPT": ` UTF8 \(~\{`, "IMAP4rev2": ` ENABLE IMAP4rev2$`, "IMAP4": ` PARTIAL 1 `,
 	}
 	var sent []string

@@ -36,8 +36,9 @@ var _ fetchSource = (*store.Mailbox)(nil)
 
 // fetchCmd is a FETCH that was read.
 type fetchCmd struct {
-	set   messageSet
-	items []fetchItem
+	set     messageSet
+	items   []fetchItem
+	unasked bool // the first of items is UID, which was not asked for
 
 	changedSince    id.ModSeq // of CHANGEDSINCE
 	hasChangedSince bool
@@ -208,6 +209,7 @@ func (c *fetchCmd) want(kind itemKind) {
 // wantUID adds UID at the front, where it is not asked for.
 func (c *fetchCmd) wantUID() {
 	if c.kinds()&itemUID == 0 {
+		c.unasked = true
 		c.items = append([]fetchItem{{kind: itemUID}}, c.items...)
 	}
 }
@@ -291,6 +293,9 @@ func (c *fetchCmd) marksSeen() bool {
 }
 
 func (c fetchCmd) run(ctx context.Context, s *session) error {
+	if s.uidOnly && c.unasked { // for all responses begin with it
+		c.items = c.items[1:]
+	}
 	if err := c.tellBefore(ctx, s); err != nil {
 		return err
 	}

@@ -273,15 +273,16 @@ func (f *fetcher) write(ctx context.Context) error {
 
 // begin begins a response. The flags of a message that took \Seen are told first, where they are not asked for.
 func (f *fetcher) begin(m *view.Message) {
-	f.buf = append(f.buf, "* "...)
-	f.buf = strconv.AppendUint(f.buf, uint64(f.s.number(m.UID)), 10)
-	f.buf = append(f.buf, " FETCH ("...)
+	f.buf = f.s.beginFetch(f.buf, f.s.number(m.UID), m.UID)
 	if f.marked.Empty() || !f.marked.Contains(m.UID) {
 		return
 	}
 	extra := itemFlags
 	if f.s.condstore { // RFC 7162 section 3.2.4
-		extra |= itemModSeq | itemUID
+		extra |= itemModSeq
+		if !f.s.uidOnly {
+			extra |= itemUID
+		}
 	}
 	if f.s.rev2 {
 		extra |= itemUID

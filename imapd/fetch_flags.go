@@ -65,10 +65,8 @@ func (s *session) appendModSeqChanged(b []byte, number uint32, m *view.Message) 
 }
 
 func (s *session) beginChanged(b []byte, number uint32, m *view.Message) []byte {
-	b = append(b, "* "...)
-	b = strconv.AppendUint(b, uint64(number), 10)
-	b = append(b, " FETCH ("...)
-	if s.uid || s.condstore || s.rev2 { // RFC 7162 section 3.2.4, RFC 9051 section 7.5.2
+	b = s.beginFetch(b, number, m.UID)
+	if (s.uid || s.condstore || s.rev2) && !s.uidOnly { // RFC 7162 section 3.2.4, RFC 9051 section 7.5.2
 		b = append(b, "UID "...)
 		b = strconv.AppendUint(b, uint64(m.UID), 10)
 		b = append(b, ' ')

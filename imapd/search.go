@@ -378,6 +378,9 @@ func (r *searchReader) text(k *searchKey, q index.Query) *searchKey {
 // run searches, and saves what is to be saved: nothing where the search fails, so
 // that no later command takes an older result for this one's (RFC 5182 section 2.1).
 func (c *searchCmd) run(ctx context.Context, s *session) error {
+	if c.numbers && s.uidOnly {
+		return errUIDRequired
+	}
 	err := c.answer(ctx, s)
 	if err != nil && c.returns&returnSave != 0 && s.selected != nil {
 		s.selected.saved = view.UIDSet{}

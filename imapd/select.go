@@ -132,6 +132,9 @@ func (c selectCmd) run(ctx context.Context, s *session) error {
 	if c.resync != nil && !s.qresync {
 		return bad("QRESYNC is not enabled")
 	}
+	if c.resync != nil && s.uidOnly && !c.resync.seqs.Empty() {
+		return errUIDRequired
+	}
 	s.deselect()
 	if c.condstore || c.resync != nil {
 		s.enableCondstore()
@@ -190,7 +193,7 @@ func (s *session) writeSelected(v *view.View) {
 	s.enc.Raw("* ").Number(uint64(v.Len())).Raw(" EXISTS").CRLF()
 	if !s.rev2 {
 		s.enc.Raw("* ").Number(sel.recentCount()).Raw(" RECENT").CRLF()
-		if first := v.FirstUnseen(); first > 0 {
+		if first := v.FirstUnseen(); first > 0 && !s.uidOnly {
 			s.enc.Raw("* OK [UNSEEN ").Number(uint64(first)).Raw("] First unseen message").CRLF()
 		}
 	}

@@ -27,6 +27,7 @@ type session struct {
 	wrong  int        // commands, in a row
 
 	condstore, qresync bool // enabled (RFC 7162)
+	uidOnly            bool // enabled (RFC 9586)
 	utf8               bool // UTF8=ACCEPT is enabled (RFC 6855)
 	rev2               bool // IMAP4rev2 is enabled (RFC 9051)
 
@@ -169,6 +170,8 @@ func (s *session) find(name string) (command, error) {
 	switch {
 	case !ok:
 		return cmd, bad("Unknown command %.40s", name)
+	case s.uidOnly && cmd.traits&byNumber != 0:
+		return cmd, errUIDRequired
 	case cmd.states&s.state != 0:
 		return cmd, nil
 	case s.state == notAuthenticated:
@@ -436,6 +439,8 @@ func readEnable(d *wire.Decoder) (run, error) {
 				condstore = true
 			case name == "QRESYNC" && !qresync:
 				qresync = true
+			case name == "UIDONLY" && !s.uidOnly:
+				s.uidOnly = true
 			case name == "UTF8=ACCEPT" && !s.utf8:
 				s.enableUTF8()
 			case name == "IMAP4REV2" && !s.rev2:

@@ -102,7 +102,7 @@ func (s *session) writeFlagsDefined(keywords []string) {
 
 func (s *session) writeExpunged(u view.Expunged) {
 	s.expunged = true
-	if s.qresync { // RFC 7162 section 3.2.10
+	if s.qresync || s.uidOnly { // RFC 7162 section 3.2.10, RFC 9586
 		s.enc.Raw("* VANISHED ").Raw(u.UIDs.String()).CRLF()
 		return
 	}
