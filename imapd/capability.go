@@ -54,6 +54,8 @@ var capabilities = []struct {
 	{"INPROGRESS", "RFC 9585", anytime},
 	{"REPLACE", "RFC 8508", anytime},
 	{"UIDONLY", "RFC 9586", anytime},
+	{"METADATA", "RFC 5464", anytime},
+	{"METADATA-SERVER", "RFC 5464", anytime},
 }
 
 func anytime(*session) bool               { return true }

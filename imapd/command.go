@@ -114,6 +114,10 @@ var commands = map[string]command{
 	"SEARCH":     {selectedState, keepsSeqs | byNumber, readSearch},
 	"UID SEARCH": {selectedState, 0, readUIDSearch},
 
+	// metadata.go
+	"GETMETADATA": {loggedIn, 0, readGetMetadata},
+	"SETMETADATA": {loggedIn, goesOn, readSetMetadata},
+
 	// idle.go
 	"IDLE": {loggedIn, goesOn, readIdle},
 

@@ -37,6 +37,8 @@ func TestCapabilities(t *testing.T) {
 		"COMPRESS=DEFLATE": {"COMPRESS"},
 		"REPLACE":          {"REPLACE", "UID REPLACE"},
 		"UIDONLY":          {"ENABLE"},
+		"METADATA":         {"GETMETADATA", "SETMETADATA"},
+		"METADATA-SERVER":  {"GETMETADATA", "SETMETADATA"},
 	}
 	rfc := regexp.MustCompile(`^RFC [0-9]+( section [0-9.]+)?$`)
 	var needed []string
@@ -75,6 +77,7 @@ func TestCapabilitiesAreUsed(t *testing.T) {
 		"SAVEDATE": ` SAVEDATE`, "WITHIN": ` YOUNGER `, "CREATE-SPECIAL-USE": ` CREATE \w+ \(USE `, "PREVIEW": ` FETCH .*PREVIEW`,
 		"UNAUTHENTICATE": ` UNAUTHENTICATE$`, "COMPRESS=DEFLATE": ` COMPRESS DEFLATE$`,
 		"PARTIAL": ` SEARCH RETURN \(PARTIAL `, "REPLACE": ` UID REPLACE `, "UIDONLY": ` ENABLE UIDONLY`,
+		"METADATA": ` SETMETADATA INBOX `, "METADATA-SERVER": ` SETMETADATA "" `,
 		"BINARY": ` FETCH .*BINARY`, "UTF8=ACCEPT": ` UTF8 \(~\{`, "IMAP4rev2": ` ENABLE IMAP4rev2$`, "IMAP4": ` PARTIAL 1 `,
 	}
 	var sent []string
@@ -112,7 +115,7 @@ func FuzzCommands(f *testing.F) {
 		" INBOX (CONDSTORE QRESYNC (1 2 3:4 (5 6)))", ` "" "*"`, " INBOX (MESSAGES UNSEEN)", ` ("name" NIL)`, " PLAIN =", " 1,3:5 Sent",
 		" 1:* (FLAGS) (CHANGEDSINCE 1 VANISHED)", " 1 (UNCHANGEDSINCE 3) FLAGS a",
 		` (SUBSCRIBED RECURSIVEMATCH) "" (a "b*") RETURN (STATUS (SIZE) CHILDREN)`, " RETURN (SAVE MIN) OR $ UID $",
-		" 4 Drafts (\\Seen) {3+}\r\nabc", " RETURN (PARTIAL -1:-100 MIN) ALL", " 1:* FLAGS (PARTIAL 1:5 CHANGEDSINCE 3)",
+		" (DEPTH 1) INBOX (/private/a /shared/b)", ` "" (/private/a {1+}\r\nx /private/b NIL /private/c ~{1+}\r\n\x00)`, " 4 Drafts (\\Seen) {3+}\r\nabc", " RETURN (PARTIAL -1:-100 MIN) ALL", " 1:* FLAGS (PARTIAL 1:5 CHANGEDSINCE 3)",
 		" 1 (BINARY[1.2]<0.5> BINARY.SIZE[] BINARY.PEEK[3])", " INBOX ~{3+}\r\na\x00c {1+}\r\nx",
 		" 1 BODY.PEEK[1.0] 1 100", " ALL.MAILBOXES a?b*", " MAILBOX x",
 		" INBOX () UTF8 (~{3+}\r\nabc)", ` "grün" "&-"`,

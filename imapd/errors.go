@@ -30,6 +30,8 @@ var responses = []struct {
 	{as[*acl.DeniedError], "NO", "NOPERM", "Permission denied"},
 	{as[*quota.OverError], "NO", "OVERQUOTA", "Quota exceeded"},
 	{is(store.ErrTooBig), "NO", "TOOBIG", "Message too big"},
+	{is(store.ErrBadEntry), "BAD", "CLIENTBUG", "This annotation cannot have a value"},
+	{is(store.ErrMetadataTooMany), "NO", "METADATA TOOMANY", "Too many annotations"},
 	{is(store.ErrKeywords), "NO", "LIMIT", "Too many keywords in this mailbox"},
 	{is(store.ErrMailboxes), "NO", "LIMIT", "Too many mailboxes in this account"},
 	{is(store.ErrFull), "NO", "LIMIT", "The mailbox has no UID left: create another"},

@@ -35,7 +35,7 @@ func theft(c *client, own string) {
 		quoted := string(wire.AppendString(nil, wire.EncodeUTF7(name)))
 		for _, command := range []string{
 			"SELECT %s", "EXAMINE %s", "SELECT %s (CONDSTORE)", "STATUS %s (MESSAGES UNSEEN UIDNEXT)", "DELETE %s", "RENAME %s stolen", "RENAME %s INBOX/stolen",
-			"APPEND %s {3}", "APPEND %s (\\Seen) {3+}\r\nabc",
+			"GETMETADATA %s /private", `SETMETADATA %s (/shared/comment "x")`, "APPEND %s {3}", "APPEND %s (\\Seen) {3+}\r\nabc",
 		} {
 			c.want(fmt.Sprintf(command, quoted), "NO ")
 		}
@@ -52,7 +52,8 @@ func theft(c *client, own string) {
 		}
 	}
 	for _, command := range []string{`LIST "" "*"`, `LIST "*" "*"`, `LSUB "" "*"`, `LIST "" "%/%"`, "NAMESPACE", "UID SEARCH TEXT " + secret, "SEARCH OR BODY " + secret + " SUBJECT " + secret,
-		"SEARCH HEADER From ann", "FETCH 1:* (UID FLAGS ENVELOPE BODY.PEEK[])", "UID FETCH 1:4294967295 (FLAGS BODY.PEEK[]) (CHANGEDSINCE 1)"} {
+		"SEARCH HEADER From ann", `GETMETADATA "" (DEPTH infinity) (/private /shared)`, `GETMETADATA INBOX (DEPTH infinity) (/private /shared)`,
+		"FETCH 1:* (UID FLAGS ENVELOPE BODY.PEEK[])", "UID FETCH 1:4294967295 (FLAGS BODY.PEEK[]) (CHANGEDSINCE 1)"} {
 		for _, line := range c.want(command, "OK ") {
 			if strings.Contains(line, secret) || strings.Contains(line, "ecret") || strings.Contains(line, "ann@") || strings.HasPrefix(line, "* SEARCH ") {
 				c.t.Errorf("%s shows %s", command, line)
@@ -95,6 +96,7 @@ func possessions(c *client) string {
 	for _, line := range list {
 		name := line[strings.LastIndex(line, ` "`)+1:]
 		all = append(all, c.want("EXAMINE "+name, "OK ")...)
+		all = append(all, c.want("GETMETADATA "+name+" (DEPTH infinity) (/private /shared)", "OK ")...)
 		all = append(all, c.want("UID FETCH 1:* (UID FLAGS INTERNALDATE MODSEQ ENVELOPE BODY.PEEK[])", "OK ")...)
 		all = append(all, c.want("STATUS "+name+" (MESSAGES RECENT UIDNEXT UIDVALIDITY UNSEEN HIGHESTMODSEQ)", "OK ")...)
 	}
@@ -126,7 +128,9 @@ func TestTenantsAndAccountsNeverMeet(t *testing.T) {
 	for _, name := range []string{"INBOX", "Secret", "Secret/Deep", "S&AOk-cret"} {
 		ann.want(appendText(name, own), "OK ")
 		ann.want("SUBSCRIBE "+name, "OK ")
+		ann.want(fmt.Sprintf(`SETMETADATA %s (/private/comment "%s" /shared/comment "%[2]s")`, name, secret), "OK ")
 	}
+	ann.want(fmt.Sprintf(`SETMETADATA "" (/private/vendor/test/note "%s")`, secret), "OK ")
 	before := possessions(ann)
 	if strings.Count(before, secret) < 8 {
 		t.Fatalf("Ann has only\n%s", before)

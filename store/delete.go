@@ -27,7 +27,8 @@ func (s *Store) DeleteAccount(ctx context.Context, u User) error {
 		deleteOfMailboxes("mailbox_log"),
 		deleteOfMailboxes("mailbox_segment"),
 		deleteOfMailboxes("mailbox_expunged"),
-		deleteOfAccount("mailbox"),
+		deleteOfAccount("mailbox"), // with its annotations
+		deleteOfAccount("metadata"),
 		deleteOfAccount("mailbox_tombstone"),
 		deleteOfAccount("subscription"),
 		deleteOfAccount("email"),
@@ -131,6 +132,7 @@ func (s *Store) DeleteTenant(ctx context.Context, t id.Tenant) error {
 	}
 	return s.transact(ctx, t, func(tx pgx.Tx) error {
 		for _, query := range []string{
+			`DELETE FROM metadata WHERE tenant_id = $1`,
 			`DELETE FROM alias WHERE tenant_id = $1`,
 			`DELETE FROM domain WHERE tenant_id = $1`,
 			`DELETE FROM swept WHERE tenant_id = $1`,

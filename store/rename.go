@@ -169,7 +169,7 @@ func validityFor(ctx context.Context, tx pgx.Tx, u User, m *named, name string) 
 	return validity, err
 }
 
-// renameInbox makes a mailbox and moves INBOX's messages there, with new UIDs.
+// renameInbox makes a mailbox and moves INBOX's messages there, with new UIDs and copies of its annotations.
 // INBOX keeps UIDNEXT and MODSEQ.
 func (s *Store) renameInbox(ctx context.Context, u User, to string) error {
 	var c *changing
@@ -188,6 +188,9 @@ func (s *Store) renameInbox(ctx context.Context, u User, to string) error {
 		}
 		dest, err := s.createWithParents(ctx, tx, u, to, nil)
 		if err != nil {
+			return err
+		}
+		if err := copyMetadata(ctx, tx, u.Tenant, source.Mailbox, dest.ID); err != nil {
 			return err
 		}
 		t := transfer{uids: afterUID(0), move: true, saved: time.Now().UTC().Truncate(time.Second)}

@@ -33,6 +33,10 @@ type Options struct {
 	Bucket blob.Bucket
 	// MaxMessage bounds one message, in octets; default 64 MiB.
 	MaxMessage int64
+	// MaxMetadataSize bounds the value of one annotation, in octets; default 16 KiB. MaxMetadata bounds how many there are of a
+	// mailbox, and of the server: that many which are shared, and as many of each user; default 100.
+	MaxMetadataSize int64
+	MaxMetadata     int
 	// NoStaging writes all content to the bucket at once.
 	NoStaging bool
 	// StagedMax bounds the compressed content of one message in staging, in octets; what is larger becomes an object at once; default 128 KiB.
@@ -96,6 +100,8 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.ListenDSN, o.DSN)
 	setDefault(&o.MaxConns, 16)
 	setDefault(&o.MaxMessage, 64<<20)
+	setDefault(&o.MaxMetadataSize, 16<<10)
+	setDefault(&o.MaxMetadata, 100)
 	setDefault(&o.StagedMax, 128<<10)
 	setDefault(&o.StagingBound, 1<<30)
 	setDefault(&o.PackSize, 4<<20)

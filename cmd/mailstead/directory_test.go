@@ -132,6 +132,15 @@ func TestDirectoryCommands(t *testing.T) {
 	s.want("alias delete all@acme.test --yes", "is gone")
 	s.refuse("domain delete acme.test --yes", "still has accounts or aliases")
 	s.want("tenant show acme", "acme.test")
+	s.want("tenant annotate acme /Shared/Admin mailto:help@acme.test", `/shared/admin is "mailto:help@acme.test"`)
+	s.want("tenant show acme", "mailto:help@acme.test")
+	s.want("tenant show acme --json", `"/shared/admin": "mailto:help@acme.test"`)
+	s.want("tenant annotate acme /shared/admin", "has no /shared/admin")
+	for _, line := range []string{"tenant annotate acme", "tenant annotate acme /private/comment x", "tenant annotate acme comment x", "tenant annotate acme /shared x", "tenant annotate none /shared/comment x"} {
+		if _, err := s.run("", line); err == nil {
+			t.Errorf("mailstead %s: no error", line)
+		}
+	}
 	s.want("tenant disable acme", "is disabled")
 	s.want("tenant enable acme", "is active")
 	s.want("tenant delete acme --yes", "is gone")

@@ -55,8 +55,8 @@ func storeOptions(c *config.Config, log *slog.Logger) store.Options {
 	return store.Options{
 		DSN: c.Database.URL.Reveal(), ListenDSN: c.Database.ListenURL.Reveal(), PgBouncer: c.Database.PgBouncer,
 		MaxConns:   int32(connections),
-		MaxMessage: int64(c.Store.MaxMessage),
-		NoStaging:  !c.Store.Staging, StagedMax: int(c.Store.StagedMax), StagingBound: int64(c.Store.StagingBound),
+		MaxMessage: int64(c.Store.MaxMessage), MaxMetadataSize: int64(c.Store.MaxMetadataSize), MaxMetadata: c.Store.MaxMetadata,
+		NoStaging: !c.Store.Staging, StagedMax: int(c.Store.StagedMax), StagingBound: int64(c.Store.StagingBound),
 		PackSize: int64(c.Store.PackSize), PackAge: c.Store.PackAge, RemoveUnknown: c.Store.RemoveUnknownObjects,
 		Retention: c.Store.Retention, ExpungeHorizon: c.Store.ExpungeHorizon, StoredRatio: c.Store.StoredRatio,
 		FoldMin: int64(c.Store.FoldMin), FoldRatio: c.Store.FoldRatio,

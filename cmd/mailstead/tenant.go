@@ -16,6 +16,8 @@ type tenantView struct {
 	Created  time.Time `json:"created"`
 	Domains  []string  `json:"domains,omitempty"`
 	Accounts *int64    `json:"accounts,omitempty"`
+
+	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
 func viewTenant(t store.Tenant) tenantView {
@@ -38,11 +40,25 @@ func (a *app) tenantCommand() *cobra.Command {
 	show := &cobra.Command{Use: "show NAME", Short: "Show a tenant with its domains", Args: exactArgs("NAME"), RunE: a.onStore(showTenant)}
 	disable := &cobra.Command{Use: "disable NAME", Short: "Lock all accounts of a tenant out", Args: exactArgs("NAME"), RunE: a.onStore(disableTenant(true))}
 	enable := &cobra.Command{Use: "enable NAME", Short: "Let a tenant's accounts in again", Args: exactArgs("NAME"), RunE: a.onStore(disableTenant(false))}
+	annotate := &cobra.Command{
+		Use:   "annotate NAME ENTRY [VALUE]",
+		Short: "Set what a tenant's users see as an annotation of the server, or remove it",
+		Long: `Set what a tenant's users see, but cannot change, as an annotation of the server (IMAP METADATA,
+RFC 5464): /shared/comment is a note, /shared/admin a URL by which to reach you, such as
+mailto:postmaster@example.org. Without a value it is removed.`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 3 {
+				return nil
+			}
+			return exactArgs("NAME", "ENTRY")(c, args)
+		},
+		RunE: a.onStore(annotateTenant),
+	}
 	var yes bool
 	remove := &cobra.Command{Use: "delete NAME", Short: "Remove a tenant with all accounts and mail", Args: exactArgs("NAME"), RunE: a.onStore(func(j *job) error {
 		return deleteTenant(j, yes)
 	})}
-	return group("tenant", "Tenants: customers with domains and accounts", create, list, show, disable, enable, yesFlag(remove, &yes))
+	return group("tenant", "Tenants: customers with domains and accounts", create, list, show, disable, enable, annotate, yesFlag(remove, &yes))
 }
 
 func createTenant(j *job) error {
@@ -82,6 +98,10 @@ func showTenant(j *job) error {
 	if err != nil {
 		return err
 	}
+	annotations, err := j.store.TenantMetadata(j, tenant.ID)
+	if err != nil {
+		return err
+	}
 	v := viewTenant(tenant)
 	v.Domains, v.Accounts = []string{}, new(int64)
 	for _, d := range domains {
@@ -96,7 +116,39 @@ func showTenant(j *job) error {
 	for _, d := range v.Domains {
 		t.add("domain", store.DisplayDomain(d))
 	}
+	for _, a := range annotations {
+		if v.Annotations == nil {
+			v.Annotations = make(map[string]string)
+		}
+		v.Annotations[a.Entry] = string(a.Value)
+		t.add(a.Entry, string(a.Value))
+	}
 	return j.print(v, t)
+}
+
+func annotateTenant(j *job) error {
+	tenant, err := j.tenant(j.args[0])
+	if err != nil {
+		return err
+	}
+	name := j.args[1]
+	entry, err := store.MetadataEntry(name)
+	if err != nil {
+		return about("annotation "+name, err)
+	}
+	a := store.Annotation{Entry: entry}
+	if len(j.args) == 3 {
+		a.Value = []byte(j.args[2])
+	}
+	if err := j.store.SetTenantMetadata(j, tenant.ID, a); err != nil {
+		return about("annotation "+name, err)
+	}
+	view := map[string]string{"tenant": tenant.Name, "entry": entry, "value": string(a.Value)}
+	if a.Value == nil {
+		delete(view, "value")
+		return j.say(view, "Tenant %s has no %s.", tenant.Name, entry)
+	}
+	return j.say(view, "Tenant %s: %s is %q.", tenant.Name, entry, a.Value)
 }
 
 func disableTenant(disabled bool) func(*job) error {

@@ -13,9 +13,7 @@ func AppendString(b []byte, s string) []byte {
 		s = strings.ReplaceAll(s, "\x00", "")
 	}
 	if !quotable(s) {
-		b = append(b, '{')
-		b = strconv.AppendUint(b, uint64(len(s)), 10)
-		b = append(b, "}\r\n"...)
+		b = appendSize(append(b, '{'), len(s))
 		return append(b, s...)
 	}
 	b = append(b, '"')
@@ -29,6 +27,12 @@ func AppendString(b []byte, s string) []byte {
 		b = append(b, '\\', s[n])
 		s = s[n+1:]
 	}
+}
+
+// appendSize appends what follows the brace of a literal.
+func appendSize(b []byte, size int) []byte {
+	b = strconv.AppendUint(b, uint64(size), 10)
+	return append(b, "}\r\n"...)
 }
 
 // AppendNString appends s as AppendString does, or NIL for "".

@@ -114,6 +114,7 @@ func (l *loader) check(c *Config) {
 		value, least Size
 	}{
 		{"store.max_message", c.Store.MaxMessage, 64 << 10},
+		{"store.max_metadata_size", c.Store.MaxMetadataSize, 1 << 10}, // RFC 5464 section 4.1, as the number of ten
 		{"store.pack_size", c.Store.PackSize, 64 << 10},
 		{"store.staging_bound", c.Store.StagingBound, c.Store.PackSize},
 		{"store.staged_max", c.Store.StagedMax, 1},
@@ -157,6 +158,9 @@ func (l *loader) check(c *Config) {
 	}
 	if c.Store.StoredRatio <= 1 {
 		l.problem(at("store.stored_ratio"), "%v is too little: want more than 1, such as 1.15", c.Store.StoredRatio)
+	}
+	if c.Store.MaxMetadata < 10 {
+		l.problem(at("store.max_metadata"), "%d is too little: want at least 10", c.Store.MaxMetadata)
 	}
 	if c.Store.MaxMessage > mostMessage {
 		l.problem(at("store.max_message"), "%s is too much: want at most %s", c.Store.MaxMessage, mostMessage)

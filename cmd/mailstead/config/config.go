@@ -77,6 +77,11 @@ type Objects struct {
 type Store struct {
 	// The largest message taken, announced as APPENDLIMIT and SIZE.
 	MaxMessage Size `yaml:"max_message"`
+	// The largest value of an annotation (IMAP METADATA) of a mailbox or the server.
+	MaxMetadataSize Size `yaml:"max_metadata_size"`
+	// The most annotations of a mailbox that its users share, and the most that one user has of it for themselves; and
+	// those of the server likewise.
+	MaxMetadata int `yaml:"max_metadata"`
 	// Whether small messages are committed in the database first and move to the bucket in packs. Without it every
 	// message is an object of its own from the start, for those whose database is the scarce part.
 	Staging bool `yaml:"staging"`
@@ -238,7 +243,7 @@ func Default() *Config {
 			MaxMessage: 64 << 20, Staging: true, StagingBound: 1 << 30, StagedMax: 128 << 10,
 			PackSize: 4 << 20, PackAge: 6 * time.Hour, Retention: 14 * 24 * time.Hour, ExpungeHorizon: 90 * 24 * time.Hour, StoredRatio: 1.15,
 			FoldMin: 64 << 10, FoldRatio: 0.25, ViewCache: 256 << 20, BlobCache: 128 << 20, BlobCacheDirSize: 4 << 30, Transit: 512 << 20,
-			MaxMailboxes: 10_000, MaxMIMEDepth: 100, MaxMIMEParts: 10_000, MaxHeader: 1 << 20,
+			MaxMetadataSize: 16 << 10, MaxMetadata: 100, MaxMailboxes: 10_000, MaxMIMEDepth: 100, MaxMIMEParts: 10_000, MaxHeader: 1 << 20,
 		},
 		IMAP: IMAP{
 			Listen: ":143", ListenTLS: ":993", MaxConnections: 20000, MaxConnectionsPerAccount: 1000,

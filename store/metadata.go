@@ -1,0 +1,301 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"mailstead.dev/acl"
+	"mailstead.dev/store/id"
+)
+
+// Annotation is an entry of metadata with its value (RFC 5464 section 3.1).
+type Annotation struct {
+	Entry string // as MetadataEntry returns it
+	Value []byte // nil: none
+	Size  int64  // octets of the value, also where that is left out
+}
+
+// MetadataQuery says which annotations are asked for.
+type MetadataQuery struct {
+	Entries []string
+	Depth   int   // how many levels below them, too; -1 for all
+	MaxSize int64 // values of more octets are left out
+}
+
+// Errors of metadata.
+var (
+	ErrBadEntry        = errors.New("no name of an annotation")
+	ErrMetadataSize    = errors.New("annotation too big")
+	ErrMetadataTooMany = errors.New("too many annotations")
+)
+
+const (
+	private = "/private"
+	shared  = "/shared"
+
+	maxEntry = 255 // octets
+)
+
+// MetadataEntry returns the name of an entry as it is stored: in lower case.
+// ErrBadEntry where no entry can have it; "/private" and "/shared" alone have only what is below
+// them (RFC 5464 section 3.2).
+func MetadataEntry(name string) (string, error) {
+	scope, rest, deeper := strings.Cut(strings.TrimPrefix(name, "/"), "/")
+	scope = "/" + strings.ToLower(scope)
+	switch {
+	case !strings.HasPrefix(name, "/"), len(name) > maxEntry, scope != private && scope != shared:
+		return "", ErrBadEntry
+	case !deeper:
+		return scope, nil
+	case rest == "", strings.HasPrefix(rest, "/"), strings.HasSuffix(rest, "/"), strings.Contains(rest, "//"):
+		return "", ErrBadEntry
+	}
+	for i := range len(rest) {
+		if c := rest[i]; c < ' ' || c >= 0x7f || c == '*' || c == '%' {
+			return "", ErrBadEntry
+		}
+	}
+	return scope + "/" + strings.ToLower(rest), nil
+}
+
+// canHaveValue tells whether an entry is deep enough for a value: those of
+// vendors have four components or more.
+func canHaveValue(entry string) bool {
+	components := strings.Split(entry, "/")[1:]
+	if len(components) > 1 && components[1] == "vendor" {
+		return len(components) >= 4
+	}
+	return len(components) >= 2
+}
+
+// MaxMetadataSize returns how large the value of an annotation can be, in octets.
+func (s *Store) MaxMetadataSize() int64 { return s.options.MaxMetadataSize }
+
+// Metadata returns the annotations of a mailbox, "" for the server, that the
+// user sees, by ascending entry: what all share, and what is the user's.
+func (s *Store) Metadata(ctx context.Context, u User, mailbox string, q MetadataQuery) ([]Annotation, error) {
+	of, err := s.annotated(ctx, u, mailbox)
+	if err != nil {
+		return nil, err
+	}
+	return s.metadata(ctx, u.Tenant, of, u.Account, q)
+}
+
+// metadata returns the annotations of a mailbox that are shared or an account's.
+func (s *Store) metadata(ctx context.Context, t id.Tenant, mailbox id.Mailbox, account id.Account, q MetadataQuery) ([]Annotation, error) {
+	const query = `
+		SELECT m.entry, CASE WHEN octet_length(m.value) <= $4 THEN m.value END, octet_length(m.value)
+		FROM metadata m
+		WHERE m.tenant_id = $1 AND m.mailbox_id = $2 AND m.account_id IN (0, $3)
+		  AND EXISTS (
+			SELECT FROM unnest($5::text[]) AS asked (entry)
+			WHERE m.entry = asked.entry
+			   OR starts_with(m.entry, asked.entry || '/')
+			      AND ($6::int < 0 OR $6::int > 0 AND strpos(substr(m.entry, length(asked.entry) + 2), '/') = 0))
+		ORDER BY m.entry`
+
+	var found []Annotation
+	err := s.read(ctx, t, func(b *pgx.Batch) {
+		b.Queue(query, t, mailbox, account, q.MaxSize, q.Entries, q.Depth).Query(func(rows pgx.Rows) (err error) {
+			found, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Annotation])
+			return err
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read metadata: %w", err)
+	}
+	return found, nil
+}
+
+// annotated returns the mailbox of a name, 0 for the server. Who may see it
+// needs a right to its mail besides, for reading annotations and for setting them (RFC 5464 section 3.3).
+func (s *Store) annotated(ctx context.Context, u User, mailbox string) (id.Mailbox, error) {
+	const someRight = acl.Read | acl.Seen | acl.Write | acl.Insert | acl.Post
+
+	if mailbox == "" {
+		return 0, nil
+	}
+	m, err := s.Open(ctx, u, mailbox, acl.Lookup)
+	switch {
+	case err != nil:
+		return 0, err
+	case m.Rights&someRight == 0:
+		return 0, &acl.DeniedError{Missing: acl.Read}
+	}
+	return m.ID, nil
+}
+
+// SetMetadata sets annotations of a mailbox, "" for the server, all or none; a
+// value of nil removes one. ErrBadEntry, ErrMetadataSize, ErrMetadataTooMany. What the
+// server's users share is the operator's to set: *acl.DeniedError.
+func (s *Store) SetMetadata(ctx context.Context, u User, mailbox string, set []Annotation) error {
+	of, err := s.annotated(ctx, u, mailbox)
+	if err != nil {
+		return err
+	}
+	for _, a := range set {
+		if of == 0 && strings.HasPrefix(a.Entry, shared) {
+			return &acl.DeniedError{Missing: acl.Administer}
+		}
+	}
+	return s.setMetadata(ctx, u.Tenant, of, u.Account, set)
+}
+
+// TenantMetadata returns what all users of a tenant see as annotations of the server.
+func (s *Store) TenantMetadata(ctx context.Context, t id.Tenant) ([]Annotation, error) {
+	return s.metadata(ctx, t, 0, 0, MetadataQuery{Entries: []string{shared}, Depth: -1, MaxSize: s.options.MaxMetadataSize})
+}
+
+// SetTenantMetadata sets annotations of the server that all users of a tenant see.
+func (s *Store) SetTenantMetadata(ctx context.Context, t id.Tenant, set ...Annotation) error {
+	for _, a := range set {
+		if !strings.HasPrefix(a.Entry, shared) {
+			return ErrBadEntry
+		}
+	}
+	return s.setMetadata(ctx, t, 0, 0, set)
+}
+
+// annotations are those to be put and those to be removed, by column.
+type annotations struct {
+	putFor, removeFor []id.Account // 0: shared
+	put, remove       []string
+	values            [][]byte
+}
+
+// sorted sorts annotations; of one entry the last counts.
+func (s *Store) sorted(account id.Account, set []Annotation) (annotations, error) {
+	var all annotations
+	last := make(map[string]int, len(set))
+	for i, a := range set {
+		last[a.Entry] = i
+	}
+	for i, a := range set {
+		owner := account
+		if strings.HasPrefix(a.Entry, shared) {
+			owner = 0
+		}
+		switch {
+		case !canHaveValue(a.Entry):
+			return all, ErrBadEntry
+		case int64(len(a.Value)) > s.options.MaxMetadataSize:
+			return all, ErrMetadataSize
+		case last[a.Entry] != i:
+		case a.Value == nil:
+			all.removeFor, all.remove = append(all.removeFor, owner), append(all.remove, a.Entry)
+		default:
+			all.putFor, all.put, all.values = append(all.putFor, owner), append(all.put, a.Entry), append(all.values, a.Value)
+		}
+	}
+	return all, nil
+}
+
+func (s *Store) setMetadata(ctx context.Context, t id.Tenant, mailbox id.Mailbox, account id.Account, set []Annotation) error {
+	const (
+		remove = `
+			DELETE FROM metadata m
+			USING unnest($3::bigint[], $4::text[]) AS gone (account_id, entry)
+			WHERE m.tenant_id = $1 AND m.mailbox_id = $2 AND m.account_id = gone.account_id AND m.entry = gone.entry`
+
+		put = `
+			INSERT INTO metadata (tenant_id, mailbox_id, account_id, entry, value)
+			SELECT $1, $2, a.account_id, a.entry, a.value
+			FROM unnest($3::bigint[], $4::text[], $5::bytea[]) AS a (account_id, entry, value)
+			ON CONFLICT (tenant_id, mailbox_id, account_id, entry) DO UPDATE SET value = excluded.value`
+	)
+	all, err := s.sorted(account, set)
+	if err != nil {
+		return err
+	}
+	err = s.transact(ctx, t, func(tx pgx.Tx) error {
+		if err := lockAnnotated(ctx, tx, t, mailbox, account); err != nil {
+			return err
+		}
+		before, err := countMetadata(ctx, tx, t, mailbox, account)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, remove, t, mailbox, all.removeFor, all.remove); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, put, t, mailbox, all.putFor, all.put, all.values); err != nil {
+			return err
+		}
+		after, err := countMetadata(ctx, tx, t, mailbox, account)
+		if err != nil {
+			return err
+		}
+		for i, n := range after { // who has too many, since the limit was lowered, can still clear away
+			if n > s.options.MaxMetadata && n > before[i] {
+				return ErrMetadataTooMany
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("set metadata: %w", err)
+	}
+	return nil
+}
+
+// lockAnnotated puts all who set annotations of a mailbox in line, so that they
+// are counted right, and holds it where it is. Those of the server are counted by account, or tenant.
+func lockAnnotated(ctx context.Context, tx pgx.Tx, t id.Tenant, mailbox id.Mailbox, account id.Account) error {
+	const (
+		ofMailbox = `
+			SELECT FROM mailbox
+			WHERE tenant_id = $1 AND mailbox_id = $2 AND deleted_at IS NULL
+			FOR NO KEY UPDATE`
+
+		ofAccount = `
+			SELECT FROM account
+			WHERE tenant_id = $1 AND account_id = $2 AND NOT deleting
+			FOR NO KEY UPDATE`
+
+		ofTenant = `
+			SELECT FROM tenant
+			WHERE tenant_id = $1 AND NOT deleting
+			FOR NO KEY UPDATE`
+	)
+	var row pgx.Row
+	switch {
+	case mailbox != 0:
+		row = tx.QueryRow(ctx, ofMailbox, t, mailbox)
+	case account != 0:
+		row = tx.QueryRow(ctx, ofAccount, t, account)
+	default:
+		row = tx.QueryRow(ctx, ofTenant, t)
+	}
+	err := row.Scan()
+	if errors.Is(err, pgx.ErrNoRows) {
+		return ErrNotExist
+	}
+	return err
+}
+
+// countMetadata returns how many annotations of a mailbox are shared, and how many are the account's.
+func countMetadata(ctx context.Context, tx pgx.Tx, t id.Tenant, mailbox id.Mailbox, account id.Account) (n [2]int, err error) {
+	const query = `
+		SELECT count(*) FILTER (WHERE account_id = 0), count(*) FILTER (WHERE account_id <> 0)
+		FROM metadata
+		WHERE tenant_id = $1 AND mailbox_id = $2 AND account_id IN (0, $3)`
+
+	err = tx.QueryRow(ctx, query, t, mailbox, account).Scan(&n[0], &n[1])
+	return n, err
+}
+
+// copyMetadata gives a mailbox the annotations of another (RFC 5464 section 4.1: INBOX keeps its own when it is renamed).
+func copyMetadata(ctx context.Context, tx pgx.Tx, t id.Tenant, from, to id.Mailbox) error {
+	const query = `
+		INSERT INTO metadata (tenant_id, mailbox_id, account_id, entry, value)
+		SELECT tenant_id, $3, account_id, entry, value
+		FROM metadata
+		WHERE tenant_id = $1 AND mailbox_id = $2`
+
+	_, err := tx.Exec(ctx, query, t, from, to)
+	return err
+}
