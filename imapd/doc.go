@@ -10,8 +10,8 @@
 // command a connection keeps no buffers.
 //
 // A command is a row of the table in command.go. It is read to the end of its line
-// before anything of it is run. Only APPEND, whose literal streams, and the
-// commands that talk to the client by continuation requests go on reading.
+// before anything of it is run. Only APPEND and REPLACE, whose literals stream,
+// SETMETADATA, and the commands that talk to the client by continuation requests go on reading.
 //
 // A client is told what other sessions did
 //   - before the data of a FETCH or SEARCH, as part of them, so that
@@ -31,7 +31,7 @@
 // knows all (RFC 7162 section 6). In what order: FLAGS, EXPUNGE or VANISHED, EXISTS and
 // RECENT, FETCH.
 //
-// A tagged OK of a change is sent after it is durable. Nothing is written to a
-// client while a lock or a transaction is held. An error of which errors.go knows nothing
+// A tagged OK of a change is sent after it is durable. Nothing that holds a
+// lock or a transaction waits for a client: what is told while one is held is told beside it (INPROGRESS). An error of which errors.go knows nothing
 // is ours: the log gets it, once, and the client an apology.
 package imapd

@@ -149,7 +149,7 @@ func (c getMetadataCmd) tell(s *session, found []store.Annotation, largest int64
 		}
 	}
 	for _, entry := range c.entries {
-		if !slices.ContainsFunc(found, func(a store.Annotation) bool { return a.Entry == entry || strings.HasPrefix(a.Entry, entry+"/") }) {
+		if !slices.ContainsFunc(found, func(a store.Annotation) bool { return c.covers(entry, a.Entry) }) {
 			told = append(told, store.Annotation{Entry: entry})
 		}
 	}
@@ -165,6 +165,12 @@ func (c getMetadataCmd) tell(s *session, found []store.Annotation, largest int64
 	if longest > 0 {
 		s.ok("METADATA LONGENTRIES "+numeral(longest), "")
 	}
+}
+
+// covers tells whether what is asked for by one entry is another, or that is below it.
+func (c getMetadataCmd) covers(asked, entry string) bool {
+	below, ok := strings.CutPrefix(entry, asked+"/")
+	return entry == asked || ok && (c.depth < 0 || c.depth == 1 && !strings.Contains(below, "/"))
 }
 
 type setMetadataCmd struct{ mailbox string }

@@ -85,11 +85,11 @@ func TestLibraryClientMetadata(t *testing.T) {
 			t.Fatalf("SETMETADATA of %s: %v", mailbox, err)
 		}
 		got, err := c.GetMetadata(mailbox, []string{"/private", "/shared"}, &imapclient.GetMetadataOptions{Depth: imapclient.GetMetadataDepthInfinity}).Wait()
-		if err != nil || got.Mailbox != mailbox || len(got.EntryValues) != len(values) {
+		if err != nil || got.Mailbox != mailbox || len(got.Entries) != len(values) {
 			t.Fatalf("GETMETADATA of %s: %+v, %v", mailbox, got, err)
 		}
 		for entry, value := range values {
-			if v := got.EntryValues[entry]; v == nil || string(*v) != string(value) {
+			if v := got.Entries[entry]; v == nil || string(*v) != string(value) {
 				t.Errorf("%s of %s is %v", entry, mailbox, v)
 			}
 		}
@@ -99,7 +99,7 @@ func TestLibraryClientMetadata(t *testing.T) {
 	}
 	size := uint32(100)
 	got, err := c.GetMetadata("INBOX", []string{"/private/long", "/shared/lines", "/shared/comment"}, &imapclient.GetMetadataOptions{MaxSize: &size}).Wait()
-	if err != nil || len(got.EntryValues) != 2 || got.EntryValues["/shared/lines"] != nil || got.EntryValues["/shared/comment"] == nil {
+	if err != nil || len(got.Entries) != 2 || got.Entries["/shared/lines"] != nil || got.Entries["/shared/comment"] == nil {
 		t.Errorf("GETMETADATA: %+v, %v", got, err)
 	}
 }
