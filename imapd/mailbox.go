@@ -65,15 +65,24 @@ type createCmd struct {
 // use-attr = "\" atom
 func (c *createCmd) readUse(d *wire.Decoder) {
 	attr := string(d.Flag())
-	i := slices.IndexFunc(specialUses, func(use string) bool { return strings.EqualFold(use, attr) })
+	use, ok := specialUse(attr)
 	switch {
-	case i < 0 && !strings.HasPrefix(attr, `\`):
+	case !ok && !strings.HasPrefix(attr, `\`):
 		d.Fail("%.40s is no special use", attr)
-	case i < 0:
+	case !ok:
 		c.other = attr
-	case !slices.Contains(c.uses, specialUses[i]):
-		c.uses = append(c.uses, specialUses[i])
+	case !slices.Contains(c.uses, use):
+		c.uses = append(c.uses, use)
 	}
+}
+
+// specialUse returns a special use as we spell it.
+func specialUse(attr string) (use string, ok bool) {
+	i := slices.IndexFunc(specialUses, func(use string) bool { return strings.EqualFold(use, attr) })
+	if i < 0 {
+		return "", false
+	}
+	return specialUses[i], true
 }
 
 func (c createCmd) run(ctx context.Context, s *session) error {

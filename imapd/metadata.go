@@ -2,7 +2,7 @@ package imapd
 
 // GETMETADATA and SETMETADATA: annotations of mailboxes and of the server.
 //
-// RFC 5464. Of the server's annotations those that are shared are shared by the
+// RFC 5464; special uses as an entry: RFC 6154 section 4. Of the server's annotations those that are shared are shared by the
 // users of a tenant, and set by the operator (section 3.3 allows to restrict it).
 
 import (
@@ -190,7 +190,34 @@ func (c setMetadataCmd) run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	if c.mailbox != "" {
+		for i := range set {
+			if err := checkSpecialUse(&set[i]); err != nil {
+				return err
+			}
+		}
+	}
 	return s.store.SetMetadata(ctx, s.user, c.mailbox, set)
+}
+
+// checkSpecialUse checks the entry with the special uses of a mailbox, and
+// spells them as we do (RFC 6154 section 4).
+func checkSpecialUse(a *store.Annotation) error {
+	if a.Entry != store.SpecialUseEntry || a.Value == nil {
+		return nil
+	}
+	var uses []string
+	for _, attr := range strings.Fields(string(a.Value)) {
+		use, ok := specialUse(attr)
+		if !ok {
+			return no("USEATTR", "There is no such special use, or none that a mailbox can have")
+		}
+		if !slices.Contains(uses, use) {
+			uses = append(uses, use)
+		}
+	}
+	a.Value = []byte(strings.Join(uses, " "))
+	return nil
 }
 
 // entry-values = "(" entry-value *(SP entry-value) ")"

@@ -38,6 +38,10 @@ const (
 	shared  = "/shared"
 
 	maxEntry = 255 // octets
+
+	// SpecialUseEntry is the entry of a mailbox that is no annotation but its
+	// special uses, with spaces between them (RFC 6154 section 4).
+	SpecialUseEntry = private + "/specialuse"
 )
 
 // MetadataEntry returns the name of an entry as it is stored: in lower case.
@@ -82,16 +86,23 @@ func (s *Store) Metadata(ctx context.Context, u User, mailbox string, q Metadata
 	if err != nil {
 		return nil, err
 	}
-	return s.metadata(ctx, u.Tenant, of, u.Account, q)
+	return s.metadata(ctx, u.Tenant, of.ID, u.Account, q)
 }
 
 // metadata returns the annotations of a mailbox that are shared or an account's.
 func (s *Store) metadata(ctx context.Context, t id.Tenant, mailbox id.Mailbox, account id.Account, q MetadataQuery) ([]Annotation, error) {
 	const query = `
-		SELECT m.entry, CASE WHEN octet_length(m.value) <= $4 THEN m.value END, octet_length(m.value)
-		FROM metadata m
-		WHERE m.tenant_id = $1 AND m.mailbox_id = $2 AND m.account_id IN (0, $3)
-		  AND EXISTS (
+		SELECT m.entry, CASE WHEN octet_length(m.value) <= $4::bigint THEN m.value END, octet_length(m.value)
+		FROM (
+			SELECT entry, value
+			FROM metadata
+			WHERE tenant_id = $1 AND mailbox_id = $2 AND account_id IN (0, $3)
+			UNION ALL
+			SELECT '/private/specialuse', convert_to(array_to_string(special_use, ' '), 'UTF8')
+			FROM mailbox
+			WHERE tenant_id = $1 AND mailbox_id = $2 AND cardinality(special_use) > 0
+		) m
+		WHERE EXISTS (
 			SELECT FROM unnest($5::text[]) AS asked (entry)
 			WHERE m.entry = asked.entry
 			   OR starts_with(m.entry, asked.entry || '/')
@@ -111,38 +122,35 @@ func (s *Store) metadata(ctx context.Context, t id.Tenant, mailbox id.Mailbox, a
 	return found, nil
 }
 
-// annotated returns the mailbox of a name, 0 for the server. Who may see it
+// annotated returns the mailbox of a name, for the server one without a number. Who may see it
 // needs a right to its mail besides, for reading annotations and for setting them (RFC 5464 section 3.3).
-func (s *Store) annotated(ctx context.Context, u User, mailbox string) (id.Mailbox, error) {
+func (s *Store) annotated(ctx context.Context, u User, mailbox string) (*Mailbox, error) {
 	const someRight = acl.Read | acl.Seen | acl.Write | acl.Insert | acl.Post
 
 	if mailbox == "" {
-		return 0, nil
+		return &Mailbox{Tenant: u.Tenant}, nil
 	}
 	m, err := s.Open(ctx, u, mailbox, acl.Lookup)
-	switch {
-	case err != nil:
-		return 0, err
-	case m.Rights&someRight == 0:
-		return 0, &acl.DeniedError{Missing: acl.Read}
+	if err == nil && m.Rights&someRight == 0 {
+		err = &acl.DeniedError{Missing: acl.Read}
 	}
-	return m.ID, nil
+	return m, err
 }
 
 // SetMetadata sets annotations of a mailbox, "" for the server, all or none; a
-// value of nil removes one. ErrBadEntry, ErrMetadataSize, ErrMetadataTooMany. What the
-// server's users share is the operator's to set: *acl.DeniedError.
+// value of nil removes one. ErrBadEntry, ErrMetadataSize, ErrMetadataTooMany; ErrSpecialUse as
+// Create's. What the server's users share is the operator's to set: *acl.DeniedError.
 func (s *Store) SetMetadata(ctx context.Context, u User, mailbox string, set []Annotation) error {
 	of, err := s.annotated(ctx, u, mailbox)
 	if err != nil {
 		return err
 	}
 	for _, a := range set {
-		if of == 0 && strings.HasPrefix(a.Entry, shared) {
+		if of.ID == 0 && strings.HasPrefix(a.Entry, shared) {
 			return &acl.DeniedError{Missing: acl.Administer}
 		}
 	}
-	return s.setMetadata(ctx, u.Tenant, of, u.Account, set)
+	return s.setMetadata(ctx, of, u.Account, set)
 }
 
 // TenantMetadata returns what all users of a tenant see as annotations of the server.
@@ -157,7 +165,7 @@ func (s *Store) SetTenantMetadata(ctx context.Context, t id.Tenant, set ...Annot
 			return ErrBadEntry
 		}
 	}
-	return s.setMetadata(ctx, t, 0, 0, set)
+	return s.setMetadata(ctx, &Mailbox{Tenant: t}, 0, set)
 }
 
 // annotations are those to be put and those to be removed, by column.
@@ -165,10 +173,13 @@ type annotations struct {
 	putFor, removeFor []id.Account // 0: shared
 	put, remove       []string
 	values            [][]byte
+
+	uses       []string // special ones,
+	changeUses bool     // if they are to be others
 }
 
-// sorted sorts annotations; of one entry the last counts.
-func (s *Store) sorted(account id.Account, set []Annotation) (annotations, error) {
+// sorted sorts annotations of a mailbox; of one entry the last counts.
+func (s *Store) sorted(m *Mailbox, account id.Account, set []Annotation) (annotations, error) {
 	var all annotations
 	last := make(map[string]int, len(set))
 	for i, a := range set {
@@ -185,6 +196,8 @@ func (s *Store) sorted(account id.Account, set []Annotation) (annotations, error
 		case int64(len(a.Value)) > s.options.MaxMetadataSize:
 			return all, ErrMetadataSize
 		case last[a.Entry] != i:
+		case a.Entry == SpecialUseEntry && m.ID != 0:
+			all.uses, all.changeUses = append([]string{}, strings.Fields(string(a.Value))...), true
 		case a.Value == nil:
 			all.removeFor, all.remove = append(all.removeFor, owner), append(all.remove, a.Entry)
 		default:
@@ -194,7 +207,38 @@ func (s *Store) sorted(account id.Account, set []Annotation) (annotations, error
 	return all, nil
 }
 
-func (s *Store) setMetadata(ctx context.Context, t id.Tenant, mailbox id.Mailbox, account id.Account, set []Annotation) error {
+func (s *Store) setMetadata(ctx context.Context, m *Mailbox, account id.Account, set []Annotation) error {
+	all, err := s.sorted(m, account, set)
+	if err != nil {
+		return err
+	}
+	err = s.transact(ctx, m.Tenant, func(tx pgx.Tx) error {
+		if all.changeUses { // names come before mailboxes
+			if err := lockNames(ctx, tx, m.owner()); err != nil {
+				return err
+			}
+		}
+		if err := lockAnnotated(ctx, tx, m.Tenant, m.ID, account); err != nil {
+			return err
+		}
+		if all.changeUses {
+			if err := changeSpecialUse(ctx, tx, m, all.uses); err != nil {
+				return err
+			}
+		}
+		return s.changeMetadata(ctx, tx, m, account, all)
+	})
+	if err != nil {
+		return fmt.Errorf("set metadata: %w", err)
+	}
+	return nil
+}
+
+// owner is who a mailbox belongs to.
+func (m *Mailbox) owner() User { return User{Tenant: m.Tenant, Account: m.Owner} }
+
+// changeMetadata changes the annotations of a mailbox that is locked.
+func (s *Store) changeMetadata(ctx context.Context, tx pgx.Tx, m *Mailbox, account id.Account, all annotations) error {
 	const (
 		remove = `
 			DELETE FROM metadata m
@@ -207,39 +251,40 @@ func (s *Store) setMetadata(ctx context.Context, t id.Tenant, mailbox id.Mailbox
 			FROM unnest($3::bigint[], $4::text[], $5::bytea[]) AS a (account_id, entry, value)
 			ON CONFLICT (tenant_id, mailbox_id, account_id, entry) DO UPDATE SET value = excluded.value`
 	)
-	all, err := s.sorted(account, set)
+	before, err := countMetadata(ctx, tx, m.Tenant, m.ID, account)
 	if err != nil {
 		return err
 	}
-	err = s.transact(ctx, t, func(tx pgx.Tx) error {
-		if err := lockAnnotated(ctx, tx, t, mailbox, account); err != nil {
-			return err
-		}
-		before, err := countMetadata(ctx, tx, t, mailbox, account)
-		if err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, remove, t, mailbox, all.removeFor, all.remove); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, put, t, mailbox, all.putFor, all.put, all.values); err != nil {
-			return err
-		}
-		after, err := countMetadata(ctx, tx, t, mailbox, account)
-		if err != nil {
-			return err
-		}
-		for i, n := range after { // who has too many, since the limit was lowered, can still clear away
-			if n > s.options.MaxMetadata && n > before[i] {
-				return ErrMetadataTooMany
-			}
-		}
-		return nil
-	})
+	if _, err := tx.Exec(ctx, remove, m.Tenant, m.ID, all.removeFor, all.remove); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, put, m.Tenant, m.ID, all.putFor, all.put, all.values); err != nil {
+		return err
+	}
+	after, err := countMetadata(ctx, tx, m.Tenant, m.ID, account)
 	if err != nil {
-		return fmt.Errorf("set metadata: %w", err)
+		return err
+	}
+	for i, n := range after { // who has too many, since the limit was lowered, can still clear away
+		if n > s.options.MaxMetadata && n > before[i] {
+			return ErrMetadataTooMany
+		}
 	}
 	return nil
+}
+
+// changeSpecialUse gives a mailbox other special uses, which no other one has. Names and mailbox are locked.
+func changeSpecialUse(ctx context.Context, tx pgx.Tx, m *Mailbox, uses []string) error {
+	const query = `UPDATE mailbox SET special_use = $3 WHERE tenant_id = $1 AND mailbox_id = $2`
+
+	if _, err := tx.Exec(ctx, query, m.Tenant, m.ID, []string{}); err != nil {
+		return err
+	}
+	if err := specialUseFree(ctx, tx, m.owner(), uses); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, query, m.Tenant, m.ID, uses)
+	return err
 }
 
 // lockAnnotated puts all who set annotations of a mailbox in line, so that they

@@ -104,8 +104,20 @@ func TestMetadata(t *testing.T) {
 	is("INBOX", "/private/empty= /private/nul=\x00 /shared/comment=c")
 	must("INBOX", "/private/nul=1", "/private/nul", "/private/empty", "/private/empty=2") // the last counts
 	is("INBOX", "/private/empty=2 /shared/comment=c")
-	is("Sent", "")
+	is("Drafts", `/private/specialuse=\Drafts`)
 	is("", "")
+
+	// A special use is that of one mailbox.
+	must("Sent", `/private/specialuse`)
+	is("Sent", "")
+	fails(store.ErrSpecialUse, "Drafts", "/private/x=y", `/private/specialuse=\Junk`)
+	is("Drafts", `/private/specialuse=\Drafts`)
+	must("Drafts", `/private/specialuse=\Sent  \Drafts`)
+	is("Drafts", `/private/specialuse=\Sent \Drafts`)
+	if _, err := s.Create(t.Context(), u, "New", []string{`\Sent`}); !errors.Is(err, store.ErrSpecialUse) {
+		t.Errorf("a second mailbox of a special use: %v", err)
+	}
+	must("Drafts", `/private/specialuse=\Drafts`)
 
 	// With all below an entry, or what is right below it.
 	must("Sent", "/private/a=1", "/private/a/b=2", "/private/a/b/c=3", "/private/ab=4", "/shared/a/b=5")

@@ -49,7 +49,7 @@ var homes = map[string][]string{
 	"github.com/jackc/pgx/v5":             {"store", "store/storetest/...", "migrations", "deploy/local"},
 	"github.com/pressly/goose/v3":         {"migrations"},
 	"github.com/minio/minio-go/v7":        {"store/blob"},
-	"github.com/klauspost/compress":       {"store/blob", "store/view", "store/message"},
+	"github.com/klauspost/compress":       {"store/blob", "store/view", "store/message", "imapd"},
 	"github.com/blevesearch/bleve/v2":     {"index"},
 	"github.com/emersion/go-smtp":         {"lmtpd"},
 	"github.com/emersion/go-message":      {"store/message", "imapd", "index"},
