@@ -406,3 +406,32 @@ func TestCompressedConnectionAtRest(t *testing.T) {
 		}
 	}
 }
+
+// Whatever a client sends as compressed ends in text or an error, and within the bound.
+func FuzzInflate(f *testing.F) {
+	f.Add(deflation(f, []byte("a NOOP\r\n")))
+	f.Add(deflation(f, []byte(strings.Repeat("x", 100_000))))
+	f.Add([]byte("\x00\x00\x00\xff\xff\x01\x00\x00\xff\xff"))
+	f.Add([]byte("\xff\xff"))
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		z := &compression{limit: 50, allowance: 1000}
+		z.in = int64(len(sent))
+		socket := bytes.NewReader(sent)
+		p := make([]byte, 1000)
+		for {
+			z.wake(socket)
+			_, err := z.Read(p)
+			if z.out > 50*z.in+1000+window {
+				t.Fatalf("%d octets became %d", len(sent), z.out)
+			}
+			if err != nil {
+				return
+			}
+			left, _ := z.pending(nil)
+			if left != 0 {
+				t.Fatalf("%d octets are left of none", left)
+			}
+			z.rest()
+		}
+	})
+}

@@ -117,3 +117,22 @@ func TestMetadataOctets(t *testing.T) {
 	c.expect("\x00x)")
 	c.expect("a OK ...")
 }
+
+// What is read of values, of any kind, is what the next command begins behind.
+func FuzzReadAnnotations(f *testing.F) {
+	f.Add(`(/private/a "b" /SHARED/c NIL)`)
+	f.Add("(/private/a {3+}\r\nabc /private/b ~{2+}\r\n\x00\xff)")
+	f.Add("(/private/a {99+}\r\nabc")
+	f.Fuzz(func(t *testing.T, line string) {
+		d := decoderOf(line)
+		set, err := readAnnotations(d, 10)
+		if err != nil {
+			return
+		}
+		for _, a := range set {
+			if name, err := store.MetadataEntry(a.Entry); err != nil || name != a.Entry || len(a.Value) > 10 {
+				t.Errorf("%q gives %+v", line, a)
+			}
+		}
+	})
+}
