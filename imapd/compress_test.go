@@ -265,6 +265,7 @@ func TestCompressedSession(t *testing.T) {
 	c.want("SELECT INBOX", "OK ")
 	c.send("i IDLE")
 	c.expect("+ Idling")
+	c.nc.Write(nil) // a flush of nothing is no beginning of a command
 	other := connect(t)
 	enter(other, "a@compress.test")
 	other.want(appendText("INBOX", "Subject: x\r\n\r\n"), "OK ")
@@ -272,7 +273,6 @@ func TestCompressedSession(t *testing.T) {
 	c.expect("* 1 RECENT")
 	c.send("DONE")
 	c.expect("i OK IDLE completed")
-	// A flush of nothing is no beginning of a command.
 	c.nc.Write(nil)
 	c.nc.Write(nil)
 	c.want("UID FETCH 1 (BODY.PEEK[])", "OK ")

@@ -41,8 +41,10 @@ func runIdle(ctx context.Context, s *session) error {
 	if err := s.proceed("Idling"); err != nil {
 		return err
 	}
-	if err := s.idle(ctx, changes); err != nil {
-		return err
+	for done := false; !done; done = s.pending() { // it may have been a flush of nothing
+		if err := s.idle(ctx, changes); err != nil {
+			return err
+		}
 	}
 	s.buffer()
 	line := s.dec.Line()

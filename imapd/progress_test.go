@@ -96,7 +96,8 @@ func TestChangesTellThatTheyWait(t *testing.T) {
 
 // A bug in what is done patiently is one of the command.
 func TestPanicWhilePatient(t *testing.T) {
-	s := newSession(New(testOptions(t)), &conn{raw: loopback{}})
+	server := New(testOptions(t))
+	s := newSession(server, &conn{server: server, raw: loopback{}})
 	err := s.patiently(func() error { panic("a bug") })
 	if r, known := answer(err); known || r.code != "SERVERBUG" {
 		t.Errorf("%v is answered %+v", err, r)
