@@ -79,13 +79,25 @@ const (
 )
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{server: s, raw: nc, nc: nc, limits: s.o.limits(), loginBy: time.Now().Add(s.o.LoginTimeout)}
+	c := &conn{server: s, raw: nc, nc: nc}
 	c.limits.Continue = func() error { return c.proceed("Ready for the literal") }
+	c.distrust()
+	return c
+}
+
+// distrust sets the limits for strangers, between two commands.
+func (c *conn) distrust() {
+	ask := c.limits.Continue
+	c.limits = c.server.o.limits()
+	c.limits.Continue = ask
 	c.limits.MaxLine = min(c.limits.MaxLine, strangerLine)
 	c.limits.MaxLiteral = min(c.limits.MaxLiteral, strangerLiteral)
 	c.limits.MaxLiterals = 2 * c.limits.MaxLiteral
 	c.limits.MaxSkip = strangerSkip
-	return c
+	c.loginBy = time.Now().Add(c.server.o.LoginTimeout)
+	if c.buffers != nil {
+		c.dec.Limit(c.limits)
+	}
 }
 
 // trust lifts the limits for strangers, between two commands.

@@ -50,7 +50,7 @@ func (c replaceCmd) run(ctx context.Context, s *session) error {
 		return err
 	}
 	in := arriving{s: s, name: c.dest}
-	defer in.close()
+	defer in.close(ctx)
 	if err := in.receive(ctx, c.with); err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ package imapd
 
 import (
 	"context"
-	"time"
 
 	"mailstead.dev/imapd/wire"
 )
@@ -17,17 +16,17 @@ import (
 func readUnauthenticate(d *wire.Decoder) (run, error) { return runUnauthenticate, d.End() }
 
 // runUnauthenticate never fails, for clients may send the next login along (RFC 8437 section 3).
-func runUnauthenticate(_ context.Context, s *session) error {
+func runUnauthenticate(ctx context.Context, s *session) error {
 	if s.inflatedMore() { // RFC 8437 section 4.1: the client's compression ends with the command
 		return &errBye{"", "Compression ends with UNAUTHENTICATE"}
 	}
 	s.logout()
-	s.log.Info("logged out")
+	s.log.InfoContext(ctx, "logged out")
 	fresh := newSession(s.server, s.conn)
-	fresh.tag, fresh.failed = s.tag, s.failed
+	fresh.tag, fresh.failed, fresh.observation = s.tag, s.failed, s.observation
 	*s = *fresh
 	s.useUTF8(false)
-	s.loginBy = time.Now().Add(s.server.o.LoginTimeout)
+	s.distrust()
 	if s.compression == nil {
 		s.ok("CAPABILITY "+s.capabilityList(), "Logged out")
 		return nil

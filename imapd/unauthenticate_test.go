@@ -1,6 +1,8 @@
 package imapd
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,8 +30,11 @@ func TestUnauthenticate(t *testing.T) {
 	b.send("c LOGOUT")
 	b.expect("* BYE ...")
 	b.expect("c OK ...")
+	// Who has logged in may send more than a stranger.
+	a.want(`ID ("a" {5000+}`+"\r\n"+strings.Repeat("x", 5000)+")", "BAD [CLIENTBUG] ID value longer ")
 	a.send("e UNAUTHENTICATE")
 	a.expect("e OK ...")
+	a.want(`ID ("a" {5000+}`+"\r\n"+strings.Repeat("x", 5000)+")", "BAD [TOOBIG] ")
 	// Guesses count for the connection.
 	a.send("f LOGIN user wrong")
 	a.expect("f NO [AUTHENTICATIONFAILED] ...")
@@ -72,10 +77,15 @@ func TestUnauthenticateKeepsTLS(t *testing.T) {
 	c = c.startTLS(clientTLS)
 	c.send("b LOGIN user pass")
 	c.expect("b OK ...")
+	const enable = "ENABLE IMAP4rev2 UTF8=ACCEPT UIDONLY QRESYNC"
+	enabled := c.want(enable, "OK ")
 	c.send("c UNAUTHENTICATE")
 	c.expect("c OK [CAPABILITY IMAP4 IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR AUTH=PLAIN ID ...")
 	c.send("d STARTTLS")
 	c.expect("d BAD ...")
 	c.send("e LOGIN user pass")
 	c.expect("e OK ...")
+	if again := c.want(enable, "OK "); !slices.Equal(enabled, again) || len(again) != 1 {
+		t.Errorf("enabled: %q, and later %q", enabled, again)
+	}
 }

@@ -91,6 +91,8 @@ func (l *loader) check(c *Config) {
 		{"imap.read_time", c.IMAP.ReadTime > 0, "a time such as 2m"},
 		{"imap.write_time", c.IMAP.WriteTime > 0, "a time such as 2m"},
 		{"imap.search_time", c.IMAP.SearchTime > 0, "a time such as 5m"},
+		{"imap.progress_time", c.IMAP.ProgressTime > 0, "a time such as 10s"},
+		{"imap.max_inflation", c.IMAP.MaxInflation > 0, "at least 1"},
 		{"imap.max_nesting", c.IMAP.MaxNesting > 0, "at least 1"},
 		{"imap.max_wrong_commands", c.IMAP.MaxWrongCommands > 0, "at least 1"},
 		{"imap.max_login_failures", c.IMAP.MaxLoginFailures > 0, "at least 1"},

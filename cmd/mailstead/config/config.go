@@ -166,6 +166,8 @@ type IMAP struct {
 	WriteTime time.Duration `yaml:"write_time"`
 	// How long a SEARCH may take; then it is refused, and nothing of its result is told.
 	SearchTime time.Duration `yaml:"search_time"`
+	// How often a client is told that a command is under way that takes long (INPROGRESS).
+	ProgressTime time.Duration `yaml:"progress_time"`
 	// The longest command, without what it has in literals; RFC 2683 asks for 8000 bytes or more.
 	MaxLine Size `yaml:"max_line"`
 	// The largest literal that is no message. All those of a command are at most four times as large together.
@@ -175,6 +177,9 @@ type IMAP struct {
 	// Memory that the messages of one APPEND take together before no more are taken; each by itself takes less than 1 MiB,
 	// however large it is.
 	MaxAppendMemory Size `yaml:"max_append_memory"`
+	// How many bytes one byte may become that a client has compressed (COMPRESS), on the whole and beyond the size of one
+	// message. Mail becomes 2 to 10; DEFLATE could make it 1032.
+	MaxInflation int `yaml:"max_inflation"`
 	// How many commands of a connection can be wrong in a row before it is ended.
 	MaxWrongCommands int `yaml:"max_wrong_commands"`
 	// How many logins of a connection can fail before it is ended.
@@ -247,8 +252,8 @@ func Default() *Config {
 		},
 		IMAP: IMAP{
 			Listen: ":143", ListenTLS: ":993", MaxConnections: 20000, MaxConnectionsPerAccount: 1000,
-			LoginTime: time.Minute, IdleTime: 30 * time.Minute, ReadTime: 2 * time.Minute, WriteTime: 2 * time.Minute, SearchTime: 5 * time.Minute,
-			MaxLine: 64 << 10, MaxLiteral: 64 << 10, MaxNesting: 100, MaxAppendMemory: 16 << 20, MaxWrongCommands: 50, MaxLoginFailures: 5,
+			LoginTime: time.Minute, IdleTime: 30 * time.Minute, ReadTime: 2 * time.Minute, WriteTime: 2 * time.Minute, SearchTime: 5 * time.Minute, ProgressTime: 10 * time.Second,
+			MaxLine: 64 << 10, MaxLiteral: 64 << 10, MaxNesting: 100, MaxAppendMemory: 16 << 20, MaxInflation: 100, MaxWrongCommands: 50, MaxLoginFailures: 5,
 		},
 		LMTP:     LMTP{Listen: ":24", Allow: loopback(), SocketMode: 0o660, MaxConnections: 500, MaxRecipients: 1000},
 		HTTP:     HTTP{Listen: "127.0.0.1:8143"},
