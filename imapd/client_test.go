@@ -97,6 +97,7 @@ func testOptions(t testing.TB) Options {
 		Authenticator:  logins{"user": {Tenant: 1, Account: 1, Login: "user"}, "second": {Tenant: 1, Account: 2, Login: "second"}},
 		Logger:         slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 		PlaintextLogin: true,
+		Compress:       true,
 		LoginDelay:     -1,
 	}
 }

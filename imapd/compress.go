@@ -46,6 +46,8 @@ func readCompress(d *wire.Decoder) (run, error) {
 
 func (s *session) startCompression(algorithm string) error {
 	switch {
+	case !s.server.o.Compress:
+		return bad("Compression is not offered")
 	case algorithm != "DEFLATE":
 		return bad("Unknown compression %.40s", algorithm)
 	case s.compression != nil:
@@ -60,7 +62,9 @@ func (s *session) startCompression(algorithm string) error {
 	return nil
 }
 
-func mayCompress(s *session) bool { return afterLogin(s) && s.compression == nil }
+func mayCompress(s *session) bool {
+	return s.server.o.Compress && afterLogin(s) && s.compression == nil
+}
 
 // compress begins compression. What the client has sent behind the command is
 // compressed already, or else it is nothing.

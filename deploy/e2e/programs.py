@@ -164,7 +164,7 @@ remoteuser = {a.login}
 remotepass = {a.password}
 ssl = yes
 sslcacertfile = {self.ca}
-usecompression = yes
+usecompression = no
 """)
 
         def sync():
@@ -178,9 +178,7 @@ usecompression = yes
         path = files()[b"0"]
         base, _, marks = path.name.partition(":2,")
         path.rename(local / "INBOX" / "cur" / f"{base}:2,{''.join(sorted(set(marks) | {'F'}))}")
-        path = files()[b"2"]
-        base, _, marks = path.name.partition(":2,")
-        path.rename(local / "INBOX" / "cur" / f"{base}:2,{''.join(sorted(set(marks) | {'T'}))}")
+        files()[b"2"].unlink()
         sync()
         self.changed(a, move=False)
         self.look("offlineimap", a)

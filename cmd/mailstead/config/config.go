@@ -177,6 +177,9 @@ type IMAP struct {
 	// Memory that the messages of one APPEND take together before no more are taken; each by itself takes less than 1 MiB,
 	// however large it is.
 	MaxAppendMemory Size `yaml:"max_append_memory"`
+	// Whether COMPRESS=DEFLATE (RFC 4978) is offered. It does not work yet with clients that flush what they compress in
+	// part only (Z_PARTIAL_FLUSH), such as mbsync: they would wait in vain.
+	Compress bool `yaml:"compress"`
 	// How many bytes one byte may become that a client has compressed (COMPRESS), on the whole and beyond the size of one
 	// message. Mail becomes 2 to 10; DEFLATE could make it 1032.
 	MaxInflation int `yaml:"max_inflation"`
