@@ -74,7 +74,6 @@ var earlyAnswer = []change{
 func (d *delivery) append(`,
 	},
 	{file: "../../../lmtpd/delivery.go", old: "if err := c.Close(); err != nil {", new: "if err := error(nil); c == nil {"},
-	{file: "../../../lmtpd/delivery.go", old: "\t\"context\"\n", new: "\t\"context\"\n\t\"time\"\n"},
 }
 
 // buildMailstead builds the program, with changes.
