@@ -85,7 +85,7 @@ func (c *conn) line() ([]byte, error) {
 	switch {
 	case len(text) >= 4 && bytes.EqualFold(text[:4], []byte("BDAT")):
 		// Not announced; and the chunk that follows must not be taken for commands.
-		c.write([]byte("502 5.5.1 BDAT is not implemented\r\n"))
+		c.write([]byte("502 5.5.1 CHUNKING is not offered, and BDAT no command\r\n"))
 		return nil, io.EOF
 	case bytes.ContainsFunc(text, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }):
 		return badCommand, nil
