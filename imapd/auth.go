@@ -106,7 +106,7 @@ func readAuthenticate(d *wire.Decoder) (run, error) {
 	a := authenticateCmd{mechanism: d.Keyword()}
 	if d.TrySP() {
 		a.hasInitial = true
-		a.initial = d.Line()
+		a.initial = d.Atom() // as base64 and "=" are
 	}
 	return a.run, d.End()
 }

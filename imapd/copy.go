@@ -113,15 +113,11 @@ func (c copyCmd) open(ctx context.Context, s *session) (view.UIDSet, *store.Mail
 // message that is gone is a failure of all, which comes with its EXPUNGE. Of
 // two mailboxes, the one that does not exist may be the selected one.
 func (s *session) notCopied(ctx context.Context, err error) error {
-	gone := isExpunged(err)
-	if !gone && !errors.Is(err, store.ErrNotExist) {
+	if !isExpunged(err) && !errors.Is(err, store.ErrNotExist) {
 		return err
 	}
 	if err := s.sync(ctx, true); err != nil {
 		return err
-	}
-	if gone {
-		return errGone
 	}
 	return tryCreate(err)
 }

@@ -35,7 +35,7 @@ var responses = []struct {
 	{is(store.ErrKeywords), "NO", "LIMIT", "Too many keywords in this mailbox"},
 	{is(store.ErrMailboxes), "NO", "LIMIT", "Too many mailboxes in this account"},
 	{is(store.ErrFull), "NO", "LIMIT", "The mailbox has no UID left: create another"},
-	{is(store.ErrExpunged), "NO", "EXPUNGEISSUED", "Some of the messages are gone"},
+	{is(store.ErrExpunged), "NO", "EXPUNGEISSUED", "Some of the messages no longer exist"},
 	{is(store.ErrAuth), "NO", "AUTHENTICATIONFAILED", "Wrong login or password"},
 	{is(store.ErrDisabled), "NO", "CONTACTADMIN", "Account disabled"},
 	{is(store.ErrDamaged), "NO", "CORRUPTION", "A message is damaged in storage"},

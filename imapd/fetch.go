@@ -341,7 +341,7 @@ func (c fetchCmd) run(ctx context.Context, s *session) error {
 	case f.undecodable:
 		return errUnknownCTE
 	case f.gone:
-		return errGone
+		return store.ErrExpunged // RFC 2180 section 4.1.2
 	}
 	return nil
 }

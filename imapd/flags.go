@@ -117,7 +117,7 @@ flags:
 		}
 	}
 	if len(set.keywords) > view.MaxKeywords {
-		d.Fail("Too many keywords: a mailbox can have %d", view.MaxKeywords)
+		d.Refuse(store.ErrKeywords) // whatever is in the mailbox
 	}
 	return set
 }
@@ -168,7 +168,7 @@ func (c storeCmd) run(ctx context.Context, s *session) error {
 	case gone && !r.Modified.Empty():
 		return no("MODIFIED "+c.modified(s, r), "Some of the messages no longer exist, some have changed")
 	case gone:
-		return errGone
+		return store.ErrExpunged // RFC 2180 section 4.2.3
 	case !r.Modified.Empty():
 		s.ok("MODIFIED "+c.modified(s, r), "Conditional STORE failed for some messages")
 	}

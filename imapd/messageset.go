@@ -80,10 +80,6 @@ func (m messageSet) every(s *session, top id.UID) view.UIDSet {
 	return everyUID(m.uids, top)
 }
 
-// errGone answers a command by message number that met messages which are gone
-// (RFC 2180 section 4, RFC 5530 section 3).
-var errGone = no("EXPUNGEISSUED", "Some of the messages no longer exist")
-
 // everyUID returns all UIDs that a set names, whether there are such messages or not, with top for "*".
 func everyUID(set imap.UIDSet, top id.UID) view.UIDSet {
 	ranges := make([]view.Range, 0, len(set))

@@ -96,6 +96,9 @@ func (d *Decoder) Fail(format string, args ...any) {
 	d.fail(&SyntaxError{Text: fmt.Sprintf(format, args...)})
 }
 
+// Refuse makes the command fail with err, unless it is wrong already.
+func (d *Decoder) Refuse(err error) { d.fail(err) }
+
 func (d *Decoder) fail(err error) {
 	if d.err == nil {
 		d.err = err
