@@ -30,7 +30,7 @@ func TestAppendTooMuch(t *testing.T) {
 	}
 	short, large := "Subject: x\r\n\r\n", "Subject: x\r\n\r\n"+strings.Repeat("text text\r\n", 8000)
 
-	c.want(several(5, string(random)), "NO [LIMIT] ")
+	c.want(several(5, string(random)), "NO [LIMIT] Too much for one command: append fewer messages at once")
 	c.want(several(5, large), "NO [LIMIT] ")
 	if got := messages(); got != `* STATUS "INBOX" (MESSAGES 0)` {
 		t.Errorf("afterwards there is %q", got)
@@ -53,7 +53,7 @@ func TestLiteralMinus(t *testing.T) {
 	c.want("LOGIN {13+}\r\na@append.test "+storetest.Password, "OK [CAPABILITY IMAP4 IMAP4rev1 IMAP4rev2 LITERAL- ID ")
 	text := strings.Repeat("z LOGOUT\r\n", 1000)
 	for _, command := range []string{"APPEND INBOX {4097+}\r\n%.4097s", "APPEND Nowhere {4097+}\r\n%.4097s", "SUBSCRIBE {10000+}\r\n%s", "FROB {10000+}\r\n%s"} {
-		want := "BAD [TOOBIG] "
+		want := "BAD [TOOBIG] A literal of more than 4096 octets has to be waited with"
 		if strings.HasPrefix(command, "FROB") {
 			want = "BAD [CLIENTBUG] "
 		}

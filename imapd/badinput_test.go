@@ -51,34 +51,87 @@ var longArguments = map[string]string{
 	"a line without end in quotes":         ` "` + strings.Repeat("x", 100_000) + `"`,
 }
 
+// rightArguments are such that each command is right with them in a mailbox of one
+// message, and wrong with fewer.
+var rightArguments = map[string]string{
+	"CAPABILITY": "", "NOOP": "", "CHECK": "", "LOGOUT": "", "ID": " NIL", "ENABLE": " CONDSTORE",
+	"STARTTLS": "", "LOGIN": " a@bad.test pass", "AUTHENTICATE": " PLAIN", "COMPRESS": " DEFLATE", "UNAUTHENTICATE": "",
+	"CREATE": " new", "DELETE": " Junk", "RENAME": " Drafts renamed", "SUBSCRIBE": " new", "UNSUBSCRIBE": " Sent", "NAMESPACE": "",
+	"LIST": ` "" *`, "LSUB": ` "" *`, "STATUS": " INBOX (MESSAGES)", "FIND": " MAILBOXES *",
+	"SELECT": " INBOX", "EXAMINE": " INBOX", "CLOSE": "", "UNSELECT": "", "IDLE": "",
+	"APPEND": " INBOX {1+}\r\nx", "REPLACE": " 1 INBOX {1+}\r\nx", "UID REPLACE": " 1 INBOX {1+}\r\nx",
+	"FETCH": " 1 BODY[]", "UID FETCH": " 1 BODY[]", "PARTIAL": " 1 RFC822 1 1", "SEARCH": " ALL", "UID SEARCH": " ALL",
+	"STORE": " 1 +FLAGS (\\Deleted)", "UID STORE": " 1 +FLAGS (\\Deleted)", "EXPUNGE": "", "UID EXPUNGE": " 1",
+	"COPY": " 1 INBOX", "UID COPY": " 1 INBOX", "MOVE": " 1 INBOX", "UID MOVE": " 1 INBOX",
+	"GETMETADATA": " INBOX /private/comment", "SETMETADATA": " INBOX (/private/comment {1+}\r\nx)",
+}
+
+// beginnings returns the arguments of a command up to each of them, from none to all,
+// and from which on a literal would be right behind them.
+func beginnings(arguments string) (all []string, literals int) {
+	before, literal, takes := strings.Cut(arguments, " {")
+	for i, c := range before {
+		if c == ' ' {
+			all = append(all, before[:i])
+		}
+	}
+	all = append(all, before)
+	literals = len(all)
+	if takes {
+		all, literals = append(all, before+" {"+literal), len(all)-1
+	}
+	return all, literals
+}
+
+// Whatever is wrong behind the name of a command, or behind any of its arguments.
 func TestMalformedCommands(t *testing.T) {
 	s := storetest.New(t)
 	storetest.Account(t, s, "a@bad.test")
 	connect := serveStore(t, s, nil)
-	for _, state := range []string{"not logged in", "logged in", "selected"} {
-		t.Run(state, func(t *testing.T) {
+	for name, state := range map[string]state{"not logged in": notAuthenticated, "logged in": authenticated, "selected": selectedState} {
+		t.Run(name, func(t *testing.T) {
 			c := connect(t)
-			if state == "not logged in" {
+			if state == notAuthenticated {
 				c.expect("* OK ...")
 			} else {
 				enter(c, "a@bad.test")
 			}
 			shapes := maps.Clone(badArguments)
-			if state == "selected" {
+			if state == selectedState {
 				maps.Copy(shapes, longArguments)
 				c.want(appendText("INBOX", "Subject: x\r\n\r\n"), "OK ")
 				c.want("SELECT INBOX", "OK ")
 			}
-			names := slices.Sorted(maps.Keys(commands))
-			for _, name := range append(names, "FROB", "UID FROB", "UID") {
-				for shape, arguments := range shapes {
-					if got, answer := c.do(name + arguments); len(got) > 0 || !strings.HasPrefix(answer, "BAD [") {
-						t.Errorf("%s with %s is answered %.200q %q", name, shape, got, answer)
+			malformed := func(command string) {
+				if got, answer := c.do(command); len(got) > 0 || !strings.HasPrefix(answer, "BAD [") {
+					t.Errorf("%.100q is answered %.200q %q", command, got, answer)
+				}
+			}
+			for _, name := range slices.Sorted(maps.Keys(commands)) {
+				all, literals := beginnings(rightArguments[name])
+				if commands[name].states&state == 0 {
+					all = all[:1] // it is not looked at them
+				}
+				for i, arguments := range all {
+					if i+1 < len(all) {
+						malformed(name + arguments) // and no more
+					}
+					for _, shape := range shapes {
+						if i > 0 && len(shape) > 1000 || i >= literals && strings.Contains(shape, "{") {
+							continue
+						}
+						malformed(name + arguments + shape)
+					}
+					if got := c.want("NOOP", "OK "); len(got) > 0 {
+						t.Errorf("something of %s was run: %q", name, got)
 					}
 				}
-				if got := c.want("NOOP", "OK "); len(got) > 0 {
-					t.Errorf("something of %s was run: %q", name, got)
+			}
+			for _, name := range []string{"FROB", "UID FROB", "UID", "UID NOOP"} {
+				for _, shape := range shapes {
+					malformed(name + shape)
 				}
+				c.want("NOOP", "OK ")
 			}
 			for _, line := range []string{"", " ", " NOOP", "+ NOOP", "(x) NOOP", "\x00", "\"a\" NOOP", "{1+}\r\nz NOOP", "\xff\xfe\xfd", "GET / HTTP/1.1", "%"} {
 				c.send(line)
@@ -92,6 +145,61 @@ func TestMalformedCommands(t *testing.T) {
 			c.expect("* BYE Too many wrong commands")
 			c.expectClosed()
 		})
+	}
+}
+
+// Each command is right in the states that its row names, and in no other.
+func TestCommandsInEachState(t *testing.T) {
+	s := storetest.New(t)
+	storetest.Account(t, s, "a@bad.test")
+	connect := serveStore(t, s, nil)
+	stranger, guest, reader := connect(t), connect(t), connect(t)
+	stranger.expect("* OK ...")
+	enter(guest, "a@bad.test")
+	enter(reader, "a@bad.test")
+	for name, cmd := range commands {
+		arguments, ok := rightArguments[name]
+		if !ok {
+			t.Errorf("%s is not tested", name)
+		}
+		if cmd.states&notAuthenticated == 0 {
+			stranger.want(name+arguments, "BAD [CLIENTBUG] "+name+": log in first")
+			stranger.want("NOOP", "OK ")
+		}
+		if cmd.states&authenticated == 0 {
+			want := ": select a mailbox first"
+			if cmd.states == notAuthenticated {
+				want = ": you are logged in already"
+			}
+			guest.want(name+arguments, "BAD [CLIENTBUG] "+name+want)
+			guest.want("NOOP", "OK ")
+		}
+	}
+
+	// What changes messages is refused where they were opened for reading only; nothing else is, nor does it change any.
+	guest.want(appendText("INBOX", "Subject: x\r\n\r\nbody\r\n"), "OK ")
+	guest.want(`SETMETADATA Sent (/private/comment "x")`, "OK ")
+	guest.want("ENABLE CONDSTORE", "OK ")
+	guest.want("SELECT INBOX", "OK ") // takes \Recent
+	guest.want(`STORE 1 +FLAGS (\Deleted)`, "OK ")
+	guest.want("UNSELECT", "OK ")
+	before := possessions(guest)
+	for name, cmd := range commands {
+		if cmd.states&loggedIn != selectedState {
+			continue
+		}
+		reader.want("EXAMINE INBOX", "OK [READ-ONLY] ")
+		want := "OK "
+		switch strings.TrimPrefix(name, "UID ") {
+		case "STORE", "EXPUNGE", "MOVE", "REPLACE":
+			want = "NO The mailbox is open for reading only"
+		case "COPY":
+			continue // which changes another mailbox
+		}
+		reader.want(name+rightArguments[name], want)
+		if after := possessions(guest); after != before {
+			t.Errorf("%s in EXAMINE: there was\n%s\nand is\n%s", name, before, after)
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"log/slog"
 	"math/big"
 	"net"
@@ -84,6 +85,10 @@ func (l logins) Login(_ context.Context, login, password string) (store.User, er
 		return store.User{}, store.ErrUnavailable
 	case login == "disabled":
 		return store.User{}, store.ErrDisabled
+	case login == "broken":
+		return store.User{}, errors.New("broken")
+	case login == "unknown":
+		return store.User{}, store.ErrOutcomeUnknown
 	case ok && password == "pass":
 		return u, nil
 	}

@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"errors"
 	"io"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -80,19 +78,7 @@ func TestCapabilitiesAreUsed(t *testing.T) {
 		"METADATA": ` SETMETADATA INBOX `, "METADATA-SERVER": ` SETMETADATA "" `,
 		"BINARY": ` FETCH .*BINARY`, "UTF8=ACCEPT": ` UTF8 \(~\{`, "IMAP4rev2": ` ENABLE IMAP4rev2$`, "IMAP4": ` PARTIAL 1 `,
 	}
-	var sent []string
-	files, _ := filepath.Glob("testdata/*.imap") // the pattern is right
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for line := range strings.Lines(string(text)) {
-			if strings.HasPrefix(line, "C") {
-				sent = append(sent, strings.TrimSuffix(line, "\n"))
-			}
-		}
-	}
+	sent := transcriptLines(t, 'C')
 	for _, c := range capabilities {
 		use, ok := uses[c.name]
 		if !ok || use != "" && !slices.ContainsFunc(sent, regexp.MustCompile(use).MatchString) {

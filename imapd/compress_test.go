@@ -435,3 +435,17 @@ func FuzzInflate(f *testing.F) {
 		}
 	})
 }
+
+// Where it is not offered it is neither announced nor begun.
+func TestCompressionThatIsNotOffered(t *testing.T) {
+	o := testOptions(t)
+	o.Compress = false
+	_, connect := start(t, o)
+	c := connect()
+	c.expect("* OK ...")
+	if _, answer := c.do("LOGIN user pass"); !strings.HasPrefix(answer, "OK ") || strings.Contains(answer, "COMPRESS") {
+		t.Errorf("LOGIN is answered %s", answer)
+	}
+	c.want("COMPRESS DEFLATE", "BAD [CLIENTBUG] Compression is not offered")
+	c.want("NOOP", "OK ")
+}

@@ -1,13 +1,18 @@
 package imapd
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"mailstead.dev/store"
 	"mailstead.dev/store/message"
 	"mailstead.dev/store/storetest"
+	"mailstead.dev/store/view"
 )
 
 // Each limit that an operator sets is the one that counts, and is told in the
@@ -45,7 +50,7 @@ func TestLimits(t *testing.T) {
 		"SEARCH SUBJECT {2001}":                                                        "BAD [TOOBIG] ",
 		"SEARCH" + strings.Repeat(" SUBJECT {2000+}\r\n"+strings.Repeat("x", 2000), 5): "BAD [TOOBIG] ",
 		"SEARCH " + strings.Repeat("(", 6) + "SEEN" + strings.Repeat(")", 6):           "BAD [CLIENTBUG] ",
-		"CREATE four":            "NO [LIMIT] ",
+		"CREATE four":            "NO [LIMIT] Too many mailboxes in this account",
 		"RENAME three four/five": "NO [LIMIT] ",
 		"APPEND INBOX {100001}":  "NO [TOOBIG] ",
 	} {
@@ -84,7 +89,118 @@ func TestSearchTime(t *testing.T) {
 	enter(c, login)
 	c.want(appendText("INBOX", "Subject: x\r\n\r\nbody\r\n"), "OK ")
 	c.want("SELECT INBOX", "OK ")
-	if got := c.want("SEARCH BODY nowhere", "NO [UNAVAILABLE] "); len(got) > 0 {
+	if got := c.want("SEARCH BODY nowhere", "NO [UNAVAILABLE] Took too long, try again later"); len(got) > 0 {
 		t.Errorf("it tells %q", got)
 	}
+}
+
+// What would take an account over its quota is refused as a whole, by each command that adds to it.
+func TestQuotaExceeded(t *testing.T) {
+	const login = "c@limits.test"
+	s := storetest.New(t)
+	u := storetest.Account(t, s, login)
+	c := serveStore(t, s, nil)(t)
+	enter(c, login)
+	limit := func(messages, octets *int64) {
+		t.Helper()
+		if err := s.SetLimits(t.Context(), u, messages, octets); err != nil {
+			t.Fatal(err)
+		}
+	}
+	over := func(command string) {
+		t.Helper()
+		c.want(command, "NO [OVERQUOTA] Quota exceeded")
+		c.want("NOOP", "OK ")
+	}
+	c.want("APPEND INBOX {3+}\r\none {3+}\r\ntwo", "OK ")
+	c.want("SELECT INBOX", "OK ")
+	three, nine := int64(3), int64(9)
+	limit(&three, nil)
+	over("APPEND INBOX {1+}\r\na {1+}\r\nb")
+	over("COPY 1:2 Sent")
+	over("UID COPY 1:* INBOX")
+	c.want("COPY 1 Sent", "OK ")
+	over("APPEND Sent {1+}\r\na")
+	over("COPY 1 Sent")
+	// What is moved or replaced is not more than it was.
+	c.want("MOVE 1 Archive", "OK ")
+	c.want("REPLACE 1 INBOX {3+}\r\nnew", "OK ")
+	limit(nil, &nine)
+	over("APPEND INBOX {1+}\r\na")
+	over("REPLACE 1 INBOX {4+}\r\nlong")
+	over("UID COPY 1:* Sent")
+	c.want("REPLACE 1 INBOX {2+}\r\nab", "OK ")
+	c.want("APPEND Sent {1+}\r\na", "OK ")
+	for mailbox, want := range map[string]string{"INBOX": "(MESSAGES 1 SIZE 2)", "Sent": "(MESSAGES 2 SIZE 4)", "Archive": "(MESSAGES 1 SIZE 3)"} {
+		if got := c.want("STATUS "+mailbox+" (MESSAGES SIZE)", "OK "); !strings.HasSuffix(got[0], want) {
+			t.Errorf("%s, want %s", got[0], want)
+		}
+	}
+}
+
+// A mailbox has room for so many keywords, and says by \* whether there is any left.
+func TestKeywordLimit(t *testing.T) {
+	const login = "d@limits.test"
+	s := storetest.New(t)
+	storetest.Account(t, s, login)
+	c := serveStore(t, s, nil)(t)
+	enter(c, login)
+	c.want("APPEND INBOX {1+}\r\na {1+}\r\nb", "OK ")
+	c.want("APPEND Sent ($New) {1+}\r\na", "OK ")
+	c.want("SELECT INBOX", "OK ")
+	names := make([]string, view.MaxKeywords)
+	for i := range names {
+		names[i] = fmt.Sprintf("k%d", i)
+	}
+	wild := func(lines []string) bool {
+		return slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, `\*)]`) })
+	}
+	if got := c.want("STORE 1 FLAGS ("+strings.Join(names[1:], " ")+")", "OK "); !wild(got) {
+		t.Errorf("there is room for one more, and not told: %.500q", got)
+	}
+	if got := c.want("STORE 2 FLAGS ("+names[0]+")", "OK "); wild(got) {
+		t.Errorf("there is no room for more, and told: %.500q", got)
+	}
+	const full = "NO [LIMIT] Too many keywords in this mailbox"
+	c.want("STORE 1:2 FLAGS ($New)", full)
+	c.want("UID STORE 2 (UNCHANGEDSINCE 100) +FLAGS ($New)", full)
+	c.want("APPEND INBOX {1+}\r\na ($New) {1+}\r\na", full)
+	c.want("REPLACE 1 INBOX ($New) {1+}\r\na", full)
+	c.want("STORE 2 -FLAGS ($New)", "OK ") // which it does not have
+	c.want("EXAMINE Sent", "OK ")
+	c.want("COPY 1 INBOX", full)
+	c.want("SELECT Sent", "OK ")
+	c.want("MOVE 1 INBOX", full)
+	if got := c.want("STATUS INBOX (MESSAGES)", "OK "); got[0] != `* STATUS "INBOX" (MESSAGES 2)` {
+		t.Errorf("afterwards there is %q", got)
+	}
+}
+
+// The last UID is never given out; before it, all that adds messages says that there is none left.
+func TestLastUID(t *testing.T) {
+	const login = "e@limits.test"
+	config := storetest.Config(t)
+	s := storetest.Open(t, config)
+	storetest.Account(t, s, login)
+	owner, err := pgx.Connect(t.Context(), config.OwnerDSN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer owner.Close(t.Context())
+	if _, err := owner.Exec(t.Context(), `UPDATE mailbox SET uidnext = 4294967294, folded_uidnext = 4294967294 WHERE name = 'INBOX'`); err != nil {
+		t.Fatal(err)
+	}
+	c := serveStore(t, s, nil)(t)
+	enter(c, login)
+	c.want("APPEND Sent {1+}\r\na", "OK ")
+	c.want("APPEND INBOX {1+}\r\na", "OK [APPENDUID ")
+	c.want("SELECT INBOX", "OK ")
+	const full = "NO [LIMIT] The mailbox has no UID left: create another"
+	for _, command := range []string{"APPEND INBOX {1+}\r\nb", "COPY 1 INBOX", "UID MOVE 4294967294 INBOX", "REPLACE 1 INBOX {1+}\r\nb"} {
+		c.want(command, full)
+	}
+	if got := c.want("UID FETCH 4294967294:* (UID)", "OK "); !slices.Equal(got, []string{"* 1 FETCH (UID 4294967294)"}) {
+		t.Errorf("afterwards there is %q", got)
+	}
+	c.want("MOVE 1 Sent", "OK ")
 }

@@ -26,7 +26,7 @@ func TestStartTLS(t *testing.T) {
 	c := connect()
 	c.expect("* OK [CAPABILITY IMAP4 IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR STARTTLS LOGINDISABLED ID ...")
 	c.send("a LOGIN user pass")
-	c.expect("a NO [PRIVACYREQUIRED] ...")
+	c.expect("a NO [PRIVACYREQUIRED] Passwords are only taken over TLS")
 	c.send("b AUTHENTICATE PLAIN")
 	c.expect("b NO [PRIVACYREQUIRED] ...")
 	// What follows in plain text is not from a client that has seen our certificate.
@@ -76,8 +76,9 @@ func TestAuthenticate(t *testing.T) {
 		{"no base64 at once", "AUTHENTICATE PLAIN a", "", "BAD ..."},
 		{"two fields", "AUTHENTICATE PLAIN", "AGFi", "BAD ..."},
 		{"unknown mechanism", "AUTHENTICATE GSSAPI abc=", "", "NO [CANNOT] ..."},
-		{"disabled", "LOGIN disabled pass", "", "NO [CONTACTADMIN] ..."},
-		{"database away", "LOGIN away pass", "", "NO [UNAVAILABLE] ..."},
+		{"disabled", "LOGIN disabled pass", "", "NO [CONTACTADMIN] Account disabled"},
+		{"database away", "LOGIN away pass", "", "NO [UNAVAILABLE] Temporarily unavailable, try again later"},
+		{"a fault of ours", "LOGIN broken pass", "", "NO [SERVERBUG] Internal error"},
 		{"wrong login", "LOGIN nobody pass", "", "NO [AUTHENTICATIONFAILED] ..."},
 		{"quoted", `LOGIN "user" "pass"`, "", "OK ..."},
 		{"no password", "LOGIN user", "", "BAD ..."},
@@ -232,12 +233,12 @@ func TestConnectionLimits(t *testing.T) {
 	a.expect("* OK ...")
 	b.expect("* OK ...")
 	c := connect()
-	c.expect("* BYE [UNAVAILABLE] ...")
+	c.expect("* BYE [UNAVAILABLE] Too many connections, try again later")
 	c.expectClosed()
 	a.send("a LOGIN user pass")
 	a.expect("a OK ...")
 	b.send("b LOGIN user pass")
-	b.expect("b NO [LIMIT] ...")
+	b.expect("b NO [LIMIT] Too many connections of this account")
 	a.send("a LOGOUT")
 	a.expect("* BYE ...")
 	a.expect("a OK ...")
@@ -255,6 +256,16 @@ func TestPanicEndsOneConnection(t *testing.T) {
 	a.expectClosed()
 	b.send("b NOOP")
 	b.expect("b OK ...")
+}
+
+// Where nobody knows what has become of a command, neither OK nor NO would be true.
+func TestOutcomeUnknown(t *testing.T) {
+	_, connect := start(t, testOptions(t))
+	c := connect()
+	c.expect("* OK ...")
+	c.send("a LOGIN unknown pass")
+	c.expect("* BYE [UNAVAILABLE] The outcome of the command is unknown")
+	c.expectClosed()
 }
 
 // A panic in a goroutine beside the session's is an error of the command.

@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"encoding/base64"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -24,8 +25,8 @@ import (
 //	@raw says that the client gets the greeting and logs in itself
 //	@deflate says that the client compresses from then on
 //
-// $LOGIN stands for the account's login, of 23 octets, $NUL and $FF for octets, and each name of remembered for what was told last. A connection begins where it is
-// first named; at the end each that is open must have said no more than is written.
+// $LOGIN stands for the account's login, of 23 octets, $PLAIN for what SASL PLAIN makes of it,
+// $NUL, $CR and $FF for octets, and each name of remembered for what was told last. A connection begins where it is first named; at the end each that is open must have said no more than is written.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.imap")
 	if err != nil || len(files) == 0 {
@@ -73,7 +74,10 @@ func play(t *testing.T, file, login string, connect func() *client) {
 		t.Fatal(err)
 	}
 	raw := false
-	known := map[string]string{"$LOGIN": login, "$NUL": "\x00", "$FF": "\xff"}
+	known := map[string]string{
+		"$LOGIN": login, "$PLAIN": base64.StdEncoding.EncodeToString([]byte("\x00" + login + "\x00" + storetest.Password)),
+		"$NUL": "\x00", "$CR": "\r", "$FF": "\xff",
+	}
 	open := make(map[string]*client)
 	for i, line := range strings.Split(string(text), "\n") {
 		if line == "" || strings.HasPrefix(line, "#") {

@@ -31,7 +31,7 @@ func TestUnauthenticate(t *testing.T) {
 	b.expect("* BYE ...")
 	b.expect("c OK ...")
 	// Who has logged in may send more than a stranger.
-	a.want(`ID ("a" {5000+}`+"\r\n"+strings.Repeat("x", 5000)+")", "BAD [CLIENTBUG] ID value longer ")
+	a.want(`ID ("a" {5000+}`+"\r\n"+strings.Repeat("x", 5000)+")", "BAD [CLIENTBUG] ID value longer than ")
 	a.send("e UNAUTHENTICATE")
 	a.expect("e OK ...")
 	a.want(`ID ("a" {5000+}`+"\r\n"+strings.Repeat("x", 5000)+")", "BAD [TOOBIG] ")
