@@ -63,8 +63,9 @@ END
 $$;
 -- +goose StatementEnd
 
--- forget_expunged removes the oldest expunge records of a mailbox, up to the
--- last that is from before a time, at most so many. Who asks for what vanished before them is told all that is missing.
+-- forget_expunged removes the oldest expunge records of a mailbox, at most so
+-- many: those before the first that is not bare, or not from before a time, however
+-- the clock went meanwhile. Who asks for what vanished before them is told all that is missing.
 -- +goose StatementBegin
 CREATE FUNCTION forget_expunged(t bigint, box bigint, before timestamptz, most bigint) RETURNS bigint
     LANGUAGE plpgsql
@@ -76,12 +77,15 @@ BEGIN
     PERFORM FROM mailbox WHERE tenant_id = t AND mailbox_id = box FOR NO KEY UPDATE;
     SELECT max(x.modseq) INTO up_to
     FROM (
-        SELECT modseq, at FROM mailbox_expunged
-        WHERE tenant_id = t AND mailbox_id = box
-        ORDER BY modseq
-        LIMIT most
+        SELECT o.modseq, bool_and(o.bare AND o.at < before) OVER (ORDER BY o.modseq) AS forgotten
+        FROM (
+            SELECT modseq, at, bare FROM mailbox_expunged
+            WHERE tenant_id = t AND mailbox_id = box
+            ORDER BY modseq
+            LIMIT most
+        ) o
     ) x
-    WHERE x.at < before;
+    WHERE x.forgotten;
     IF up_to IS NULL THEN
         RETURN 0;
     END IF;

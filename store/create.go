@@ -99,24 +99,28 @@ func (s *Store) roomForMailboxes(ctx context.Context, tx pgx.Tx, u User, n int) 
 	return nil
 }
 
-// specialUseFree tells whether no mailbox has any of the special uses. The names are locked.
+// specialUseFree fails with ErrSpecialUse where a mailbox has any of the special uses. The names are locked.
 func specialUseFree(ctx context.Context, tx pgx.Tx, u User, specialUse []string) error {
+	taken, err := takenSpecialUse(ctx, tx, u, specialUse)
+	if err == nil && len(taken) > 0 {
+		err = ErrSpecialUse
+	}
+	return err
+}
+
+// takenSpecialUse returns those of the special uses that a mailbox has. The names are locked.
+func takenSpecialUse(ctx context.Context, tx pgx.Tx, u User, specialUse []string) (taken []string, err error) {
 	const query = `
-		SELECT EXISTS (
-			SELECT FROM mailbox
-			WHERE tenant_id = $1 AND account_id = $2 AND special_use && $3 AND deleted_at IS NULL)`
+		SELECT use
+		FROM mailbox, unnest(special_use) AS use
+		WHERE tenant_id = $1 AND account_id = $2 AND special_use && $3 AND deleted_at IS NULL AND use = ANY ($3)
+		ORDER BY use`
 
 	if len(specialUse) == 0 {
-		return nil
+		return nil, nil
 	}
-	var taken bool
-	if err := tx.QueryRow(ctx, query, u.Tenant, u.Account, specialUse).Scan(&taken); err != nil {
-		return err
-	}
-	if taken {
-		return ErrSpecialUse
-	}
-	return nil
+	rows, _ := tx.Query(ctx, query, u.Tenant, u.Account, specialUse) // CollectRows reports the error
+	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
 // named is a mailbox as far as changes of names look at it.

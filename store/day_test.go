@@ -436,7 +436,7 @@ func (u *dayUser) project() error {
 		return err
 	}
 	if u.random.IntN(3) == 0 {
-		_, err := u.UndeleteMailbox(u.t.Context(), u.user, name, "")
+		_, _, err := u.UndeleteMailbox(u.t.Context(), u.user, name, "")
 		return err
 	}
 	delete(u.boxes, name)

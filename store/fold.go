@@ -255,14 +255,19 @@ func (f *folding) read(ctx context.Context, s *Store) error {
 	return err
 }
 
-// plan decides which segments are rewritten, and keeps the expunge records.
+// plan decides which segments are rewritten, and keeps the expunge records. None
+// of them is dated before what was in the log already: it would have expired at once when a clock that was set back is right again.
 func (f *folding) plan() error {
 	var uids []id.UID
+	var at time.Time
 	for m := range f.view.ChangedSince(f.folded) {
 		uids = append(uids, m.UID)
 	}
 	for _, l := range f.log {
 		f.logBytes += int64(len(l.record))
+		if l.at.After(at) {
+			at = l.at
+		}
 		r, err := view.DecodeRecord(l.record, l.uidBase, l.emailBase)
 		if err != nil {
 			return fmt.Errorf("record %d: %w", l.modSeq, err)
@@ -278,7 +283,7 @@ func (f *folding) plan() error {
 		}
 		if len(gone) > 0 {
 			f.expungedModSeq = append(f.expungedModSeq, int64(l.modSeq))
-			f.expungedAt = append(f.expungedAt, l.at)
+			f.expungedAt = append(f.expungedAt, at)
 			f.expunged = append(f.expunged, gone.Encode(0, 0))
 		}
 	}

@@ -24,7 +24,7 @@ const (
 	FoundEmail   FindingKind = "email"   // an email that is missing or damaged
 	FoundContent FindingKind = "content" // content that is missing or damaged
 	FoundObject  FindingKind = "object"  // an object that does not count, or is about to be collected
-	FoundMissing FindingKind = "missing" // a row that every account has
+	FoundMissing FindingKind = "missing" // a row that every account has, or every mailbox
 	FoundStaged  FindingKind = "staged"  // staged rows that no content refers to, told by Repair alone: they come about by themselves
 )
 
@@ -98,9 +98,6 @@ func (f *fsck) run(ctx context.Context) (Checked, error) {
 		if err != nil {
 			return f.Checked, err
 		}
-		if a.Deleting {
-			continue // half of it is gone
-		}
 		check := f.look
 		if f.repairer {
 			check = f.repairAccount
@@ -109,10 +106,45 @@ func (f *fsck) run(ctx context.Context) (Checked, error) {
 			return f.Checked, fmt.Errorf("check account %s: %w", a.Login, err)
 		}
 	}
+	if err := f.strays(ctx); err != nil {
+		return f.Checked, fmt.Errorf("look for mailboxes without a row: %w", err)
+	}
 	if err := f.contents(ctx); err != nil {
 		return f.Checked, fmt.Errorf("check content: %w", err)
 	}
 	return f.Checked, nil
+}
+
+// strays looks for mailboxes that have lost their row. They are no account's any more.
+func (f *fsck) strays(ctx context.Context) error {
+	return f.store.snapshot(ctx, f.tenant, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, unhurried); err != nil {
+			return err
+		}
+		strays, err := strayMailboxes(ctx, tx, f.tenant)
+		for _, m := range strays {
+			f.found(FoundMissing, 0, m, "it has a log, segments or expunge records, and no row")
+		}
+		return err
+	})
+}
+
+// strayMailboxes returns what the rows of a tenant's mailboxes belong to that is not there.
+func strayMailboxes(ctx context.Context, tx pgx.Tx, t id.Tenant) ([]id.Mailbox, error) {
+	const query = `
+		SELECT r.mailbox_id
+		FROM (
+			SELECT mailbox_id FROM mailbox_log WHERE tenant_id = $1
+			UNION
+			SELECT mailbox_id FROM mailbox_segment WHERE tenant_id = $1
+			UNION
+			SELECT mailbox_id FROM mailbox_expunged WHERE tenant_id = $1
+		) r
+		WHERE NOT EXISTS (SELECT FROM mailbox m WHERE m.tenant_id = $1 AND m.mailbox_id = r.mailbox_id)
+		ORDER BY r.mailbox_id`
+
+	rows, _ := tx.Query(ctx, query, t) // CollectRows reports the error
+	return pgx.CollectRows(rows, pgx.RowTo[id.Mailbox])
 }
 
 func (f *fsck) found(kind FindingKind, account id.Account, mailbox id.Mailbox, format string, args ...any) {
@@ -128,19 +160,26 @@ func (f *fsck) look(ctx context.Context, account id.Account) error {
 }
 
 func (f *fsck) account(ctx context.Context, tx pgx.Tx, account id.Account) error {
-	const state = `
-		SELECT s.next_email, s.messages, s.bytes, n.uidvalidity
-		FROM account_state s
-		JOIN name_tree n ON n.tenant_id = s.tenant_id AND n.account_id = s.account_id
-		WHERE s.tenant_id = $1 AND s.account_id = $2`
+	const (
+		there = `SELECT FROM account WHERE tenant_id = $1 AND account_id = $2 AND NOT deleting`
 
+		state = `
+			SELECT s.next_email, s.messages, s.bytes, n.uidvalidity
+			FROM account_state s
+			JOIN name_tree n ON n.tenant_id = s.tenant_id AND n.account_id = s.account_id
+			WHERE s.tenant_id = $1 AND s.account_id = $2`
+	)
 	if _, err := tx.Exec(ctx, unhurried); err != nil {
 		return err
+	}
+	tag, err := tx.Exec(ctx, there, f.tenant, account)
+	if err != nil || tag.RowsAffected() == 0 {
+		return err // half of it is gone, or all
 	}
 	f.Accounts++
 	var nextEmail id.Email
 	var messages, octets, uidValidity int64
-	err := tx.QueryRow(ctx, state, f.tenant, account).Scan(&nextEmail, &messages, &octets, &uidValidity)
+	err = tx.QueryRow(ctx, state, f.tenant, account).Scan(&nextEmail, &messages, &octets, &uidValidity)
 	if errors.Is(err, pgx.ErrNoRows) {
 		f.found(FoundMissing, account, 0, "it has no state or no name tree")
 		return nil

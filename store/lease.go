@@ -55,14 +55,15 @@ func (s *Store) underLease(ctx context.Context, name string, f func(ctx context.
 	return true, errors.Join(err, l.release(ctx))
 }
 
-// takeLease returns nil where another holds the lease. The database's clock decides.
+// takeLease returns nil where another holds the lease. The database's clock
+// decides; a lease that ends later than any does was taken before that was set back, and whoever had it is told so by its epoch.
 func (s *Store) takeLease(ctx context.Context, name string, lasts time.Duration) (*lease, error) {
 	const query = `
 		INSERT INTO lease AS l (name, holder, epoch, expires_at)
-		VALUES ($1, $2, 1, clock_timestamp() + $3)
+		VALUES ($1, $2, 1, clock_timestamp() + $3::interval)
 		ON CONFLICT (name) DO UPDATE
 		SET holder = excluded.holder, epoch = l.epoch + 1, expires_at = excluded.expires_at
-		WHERE l.expires_at <= clock_timestamp()
+		WHERE l.expires_at <= clock_timestamp() OR l.expires_at > clock_timestamp() + 2 * $3::interval
 		RETURNING epoch`
 
 	epoch, taken, err := s.changeLease(ctx, query, name, holder(), lasts)

@@ -62,7 +62,7 @@ func (s *Store) Maintain(ctx context.Context) error {
 	for _, c := range []chore{
 		{"pack", s.options.PackInterval, s.packAll},
 		{"tidy", s.options.TidyInterval, s.tidyAll},
-		{"sweep", s.options.TidyInterval, s.sweepAll},
+		{"sweep", min(s.options.TidyInterval, s.options.SweepEvery), s.sweepAll},
 		{"bucket", s.options.TidyInterval, s.sweepOnce},
 	} {
 		working.Go(func() { s.repeat(ctx, c) })
@@ -133,8 +133,10 @@ func (s *Store) packAll(ctx context.Context) error {
 	return errors.Join(append(errs, err)...)
 }
 
-// tidyAll folds, merges and collects, tenant by tenant.
-func (s *Store) tidyAll(ctx context.Context) error {
+// eachTenant does a job for one tenant after the other, but for those that are
+// being deleted: what removes them needs their rows. One that fails keeps nobody
+// from the others, unless what it needs is away for them too.
+func (s *Store) eachTenant(ctx context.Context, job string, do func(ctx context.Context, t id.Tenant) error) error {
 	tenants, err := s.Tenants(ctx)
 	if err != nil {
 		return err
@@ -142,19 +144,24 @@ func (s *Store) tidyAll(ctx context.Context) error {
 	var errs []error
 	for _, t := range tenants {
 		if t.Deleting {
-			continue // what removes it needs its rows
+			continue
 		}
-		_, err := s.underLease(ctx, fmt.Sprintf("tidy/%d", t.ID), func(ctx context.Context, _ *lease) error {
-			return s.tidyTenant(ctx, t.ID)
-		})
-		if err != nil {
-			errs = append(errs, fmt.Errorf("tidy tenant %d: %w", t.ID, err))
-			if away(err) {
+		if err := do(ctx, t.ID); err != nil {
+			errs = append(errs, fmt.Errorf("%s tenant %d: %w", job, t.ID, err))
+			if away(err) || ctx.Err() != nil {
 				break
 			}
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// tidyAll folds, merges and collects, tenant by tenant.
+func (s *Store) tidyAll(ctx context.Context) error {
+	return s.eachTenant(ctx, "tidy", func(ctx context.Context, t id.Tenant) error {
+		_, err := s.underLease(ctx, fmt.Sprintf("tidy/%d", t), func(ctx context.Context, _ *lease) error { return s.tidyTenant(ctx, t) })
+		return err
+	})
 }
 
 func (s *Store) tidyTenant(ctx context.Context, t id.Tenant) error {

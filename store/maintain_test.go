@@ -65,6 +65,33 @@ func TestMaintain(t *testing.T) {
 	}
 }
 
+// A lease that was taken by a clock that went ahead keeps nobody waiting; one that lasts does.
+func TestLeaseOfAWrongClock(t *testing.T) {
+	s := storetest.New(t)
+	u := storetest.Account(t, s, "a@one.test")
+	free := func() bool {
+		t.Helper()
+		ran, err := s.UnderLease(t.Context(), "job", func(context.Context, func(id.Tenant) error) error { return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ran
+	}
+	free()
+	for until, want := range map[string]bool{"20 seconds": false, "1 year": true} {
+		err := s.Transact(t.Context(), u.Tenant, func(tx pgx.Tx) error {
+			_, err := tx.Exec(t.Context(), `UPDATE lease SET expires_at = clock_timestamp() + $1::text::interval WHERE name = 'job'`, until)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := free(); got != want {
+			t.Errorf("another's lease for %s is taken: %v, want %v", until, got, want)
+		}
+	}
+}
+
 // A job ends when its lease cannot be renewed: another may have it by then.
 func TestLeaseLost(t *testing.T) {
 	defer store.SetLeaseTime(200 * time.Millisecond)()

@@ -23,6 +23,7 @@ type marking struct {
 
 	next    id.Email
 	named   emailSet
+	there   emailSet // those of them that are in a mailbox now
 	emails  emailSet // that there are
 	drift   []string // what is not as it is counted: then rows may be missing
 	boxes   int64    // deleted mailboxes that count as gone,
@@ -31,6 +32,7 @@ type marking struct {
 
 // mark reads all that an account's rows name, in one snapshot. Where expired
 // is not nil, what can be brought back for longer than that counts as gone.
+// pgx.ErrNoRows where the account is gone or going.
 func (s *Store) mark(ctx context.Context, t id.Tenant, account id.Account, expired *time.Duration) (*marking, error) {
 	var m *marking
 	err := s.snapshot(ctx, t, func(tx pgx.Tx) error {
@@ -46,9 +48,10 @@ func (s *Store) mark(ctx context.Context, t id.Tenant, account id.Account, expir
 func (m *marking) read(ctx context.Context, tx pgx.Tx, expired *time.Duration) error {
 	const (
 		state = `
-			SELECT next_email, messages, bytes, now()
-			FROM account_state
-			WHERE tenant_id = $1 AND account_id = $2`
+			SELECT s.next_email, s.messages, s.bytes, now()
+			FROM account_state s
+			JOIN account a ON a.tenant_id = s.tenant_id AND a.account_id = s.account_id
+			WHERE s.tenant_id = $1 AND s.account_id = $2 AND NOT a.deleting`
 
 		mailboxes = selectMailboxRow + `
 			WHERE tenant_id = $1 AND account_id = $2 AND NOT purging
@@ -124,6 +127,9 @@ func (m *marking) mailbox(box *mailboxRows, cutoff time.Time) error {
 	for msg := range v.All() {
 		if err := m.name(msg.Email); err != nil {
 			return err
+		}
+		if box.row.DeletedAt == nil {
+			m.there.add(msg.Email)
 		}
 	}
 	for _, records := range [][]timedRow{box.log, box.expunged} {

@@ -62,11 +62,12 @@ func noName(ctx context.Context, tx pgx.Tx, u User, name string) error {
 }
 
 // deleteMailbox ends a mailbox and gives back what it counted. Its row, log and
-// segments stay for undelete. Locks: mailbox, account.
+// segments stay for undelete, for no shorter than they should where the clock was set back. Locks: mailbox, account.
 func deleteMailbox(ctx context.Context, tx pgx.Tx, u User, m id.Mailbox) error {
 	const (
 		end = `
-			UPDATE mailbox SET deleted_at = now()
+			UPDATE mailbox
+			SET deleted_at = greatest(now(), created_at, (SELECT max(at) FROM mailbox_log WHERE tenant_id = $1 AND mailbox_id = $3))
 			WHERE tenant_id = $1 AND account_id = $2 AND mailbox_id = $3 AND deleted_at IS NULL
 			RETURNING messages, bytes`
 

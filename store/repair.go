@@ -10,6 +10,7 @@ import (
 
 	"mailstead.dev/store/blob"
 	"mailstead.dev/store/id"
+	"mailstead.dev/store/view"
 )
 
 // Repair is Fsck that repairs what can be: counters that the mail itself
@@ -64,55 +65,14 @@ func (f *fsck) collect(ctx context.Context, account id.Account) (found []Finding
 // repairAccount recounts an account and its mailboxes, under their locks, and
 // keeps contents that its emails name. Locks: mailboxes, account.
 func (s *Store) repairAccount(ctx context.Context, t id.Tenant, account id.Account) error {
-	const (
-		mailboxes = selectMailboxRow + `
-			WHERE tenant_id = $1 AND account_id = $2 AND NOT purging
-			ORDER BY mailbox_id
-			FOR NO KEY UPDATE`
+	const revive = `
+		UPDATE blob b SET dying = false
+		WHERE b.tenant_id = $1 AND b.dying AND EXISTS (
+			SELECT FROM email e WHERE e.tenant_id = $1 AND e.account_id = $2 AND e.digest = b.digest)`
 
-		lock = `SELECT FROM account_state WHERE tenant_id = $1 AND account_id = $2 FOR NO KEY UPDATE`
-
-		// A statement of its own behind the lock: it sees what those have counted who had it before.
-		sum = `
-			UPDATE account_state s
-			SET messages = m.messages, bytes = m.bytes
-			FROM (
-				SELECT coalesce(sum(messages), 0) AS messages, coalesce(sum(bytes), 0) AS bytes
-				FROM mailbox
-				WHERE tenant_id = $1 AND account_id = $2 AND deleted_at IS NULL
-			) m
-			WHERE s.tenant_id = $1 AND s.account_id = $2`
-
-		revive = `
-			UPDATE blob b SET dying = false
-			WHERE b.tenant_id = $1 AND b.dying AND EXISTS (
-				SELECT FROM email e WHERE e.tenant_id = $1 AND e.account_id = $2 AND e.digest = b.digest)`
-	)
 	err := s.transact(ctx, t, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, unhurried); err != nil {
-			return err
-		}
-		rows, _ := tx.Query(ctx, mailboxes, t, account) // CollectRows reports the error
-		boxes, err := pgx.CollectRows(rows, pgx.RowToStructByName[mailboxRow])
-		if err != nil {
-			return err
-		}
-		allNamed := s.allNamed(ctx, tx, t, account)
-		for _, row := range boxes {
-			m := &mailboxRows{row: row}
-			if err := m.read(ctx, tx, t); err != nil {
-				return err
-			}
-			if err := s.repairMailbox(ctx, tx, t, m, allNamed); err != nil {
-				return err
-			}
-		}
-		for _, query := range []string{lock, sum} {
-			if _, err := tx.Exec(ctx, query, t, account); err != nil {
-				return err
-			}
-		}
-		return nil
+		r := &recounting{Store: s, tenant: t, account: account}
+		return r.run(ctx, tx)
 	})
 	if err != nil {
 		return err
@@ -123,43 +83,134 @@ func (s *Store) repairAccount(ctx context.Context, t id.Tenant, account id.Accou
 	})
 }
 
-// allNamed reports whether all emails of an account are in a mailbox, or can be
-// brought back: then no row is missing that could have named one.
-func (s *Store) allNamed(ctx context.Context, tx pgx.Tx, t id.Tenant, account id.Account) bool {
-	m := &marking{tenant: t, account: account}
-	if err := m.read(ctx, tx, nil); err != nil {
-		return false // what is wrong was found; the transaction tells if it is broken
-	}
-	dead := m.dead()
-	return dead.n == 0
+// recounting repairs the counters of an account. One that says more than there
+// is may be all that tells of rows that were lost, and keeps a sweep from what those named: it is
+// lowered only where nothing else speaks for it.
+type recounting struct {
+	*Store
+	tenant  id.Tenant
+	account id.Account
+
+	counted  view.Counts // what the account counts, of messages and octets,
+	held     view.Counts // and what its mailboxes hold
+	complete bool        // no row is known to be missing
 }
 
-// repairMailbox writes the counters of a mailbox anew if nothing else is wrong
-// with it. A mailbox that counts more messages than there are may have lost some: its counter
-// is then all that says so, and stays unless every email of the account is accounted for.
-func (s *Store) repairMailbox(ctx context.Context, tx pgx.Tx, t id.Tenant, m *mailboxRows, allNamed bool) error {
+// recount is what a mailbox holds.
+type recount struct {
+	row    mailboxRow
+	count  view.Counts
+	log    int64 // octets
+	proven bool  // nothing but counters is wrong with it
+}
+
+func (r *recounting) run(ctx context.Context, tx pgx.Tx) error {
+	const (
+		mailboxes = selectMailboxRow + `
+			WHERE tenant_id = $1 AND account_id = $2 AND NOT purging
+			ORDER BY mailbox_id
+			FOR NO KEY UPDATE`
+
+		state = `
+			SELECT messages, bytes
+			FROM account_state
+			WHERE tenant_id = $1 AND account_id = $2
+			FOR NO KEY UPDATE`
+
+		// A statement of its own behind the lock: it sees what those have counted who had it before.
+		sum = `
+			UPDATE account_state s
+			SET messages = m.messages, bytes = m.bytes
+			FROM (
+				SELECT coalesce(sum(messages), 0) AS messages, coalesce(sum(bytes), 0) AS bytes
+				FROM mailbox
+				WHERE tenant_id = $1 AND account_id = $2 AND deleted_at IS NULL
+			) m
+			WHERE s.tenant_id = $1 AND s.account_id = $2 AND (m.messages >= s.messages OR $3)`
+	)
+	if _, err := tx.Exec(ctx, unhurried); err != nil {
+		return err
+	}
+	rows, _ := tx.Query(ctx, mailboxes, r.tenant, r.account) // CollectRows reports the error
+	boxes, err := pgx.CollectRows(rows, pgx.RowToStructByName[mailboxRow])
+	if err != nil {
+		return err
+	}
+	err = tx.QueryRow(ctx, state, r.tenant, r.account).Scan(&r.counted.Messages, &r.counted.Bytes)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil // which is a finding of its own
+	}
+	if err != nil {
+		return err
+	}
+	var all []recount
+	for _, row := range boxes {
+		m := &mailboxRows{row: row}
+		if err := m.read(ctx, tx, r.tenant); err != nil {
+			return err
+		}
+		all = append(all, r.recount(m))
+	}
+	if err := r.look(ctx, tx); err != nil {
+		return err
+	}
+	for _, c := range all {
+		if err := r.repair(ctx, tx, c); err != nil {
+			return err
+		}
+	}
+	_, err = tx.Exec(ctx, sum, r.tenant, r.account, r.complete)
+	return err
+}
+
+// recount counts what a mailbox holds.
+func (r *recounting) recount(m *mailboxRows) recount {
+	c := recount{row: m.row, proven: true}
+	check := &mailboxCheck{mailboxRows: m, fsck: &fsck{store: r.Store, tenant: r.tenant, report: func(f Finding) {
+		c.proven = c.proven && f.Kind == FoundCounter
+	}}}
+	check.replay()
+	c.count = check.recount()
+	for _, l := range m.log {
+		c.log += int64(len(l.record))
+	}
+	if m.row.DeletedAt == nil {
+		r.held.Messages += c.count.Messages
+		r.held.Bytes += c.count.Bytes
+	}
+	return c
+}
+
+// look finds out whether all emails of the account are in a mailbox, or can be
+// brought back, and no mailbox of the tenant has lost its row: else rows may be missing.
+func (r *recounting) look(ctx context.Context, tx pgx.Tx) error {
+	strays, err := strayMailboxes(ctx, tx, r.tenant)
+	if err != nil || len(strays) > 0 {
+		return err
+	}
+	m := &marking{tenant: r.tenant, account: r.account}
+	if err := m.read(ctx, tx, nil); err != nil {
+		return nil // what is wrong was found; the transaction tells if it is broken
+	}
+	dead := m.dead()
+	r.complete = dead.n == 0
+	return nil
+}
+
+// repair writes the counters of a mailbox anew if nothing else is wrong with
+// it, and it has lost nothing: it counts no more than it holds, or the account, which counts for itself, does not either.
+func (r *recounting) repair(ctx context.Context, tx pgx.Tx, c recount) error {
 	const update = `
 		UPDATE mailbox
 		SET messages = $3, unseen = $4, deleted = $5, bytes = $6, deleted_bytes = $7, log_bytes = $8
 		WHERE tenant_id = $1 AND mailbox_id = $2`
 
-	proven := true
-	c := &mailboxCheck{mailboxRows: m, fsck: &fsck{store: s, tenant: t, report: func(f Finding) {
-		proven = proven && f.Kind == FoundCounter
-	}}}
-	c.replay()
-	count := c.recount()
-	if !proven || count.Messages < m.row.Messages && !allNamed {
+	lost := c.count.Messages < c.row.Messages && !(r.complete && r.counted == r.held && c.row.DeletedAt == nil)
+	if !c.proven || lost || c.count == c.row.counts() && c.log == c.row.LogBytes {
 		return nil
 	}
-	var log int64
-	for _, l := range m.log {
-		log += int64(len(l.record))
-	}
-	if count == m.row.counts() && log == m.row.LogBytes {
-		return nil
-	}
-	_, err := tx.Exec(ctx, update, t, m.row.MailboxID, count.Messages, count.Unseen, count.Deleted, count.Bytes, count.DeletedBytes, log)
+	n := c.count
+	_, err := tx.Exec(ctx, update, r.tenant, c.row.MailboxID, n.Messages, n.Unseen, n.Deleted, n.Bytes, n.DeletedBytes, c.log)
 	return err
 }
 

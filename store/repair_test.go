@@ -85,6 +85,7 @@ func TestRepairHidesNothing(t *testing.T) {
 				return tx.QueryRow(t.Context(), `
 					SELECT concat_ws(' ',
 						(SELECT string_agg(concat_ws(' ', mailbox_id, messages, unseen, deleted, bytes, log_bytes), ',' ORDER BY mailbox_id) FROM mailbox),
+						(SELECT string_agg(concat_ws(' ', account_id, messages, bytes), ',' ORDER BY account_id) FROM account_state),
 						(SELECT concat_ws(' ', count(*), sum(size)) FROM email), (SELECT count(*) FROM blob), (SELECT count(*) FROM object))`).Scan(&s)
 			})
 		})
@@ -98,6 +99,7 @@ func TestRepairHidesNothing(t *testing.T) {
 	}{
 		{"segment lost", `DELETE FROM mailbox_segment WHERE tenant_id = $1 AND mailbox_id = $2`, []any{p.mailbox.ID}, store.FoundSegment},
 		{"log lost", `DELETE FROM mailbox_log WHERE tenant_id = $1 AND mailbox_id = $2`, []any{p.mailbox.ID}, store.FoundLog},
+		{"mailbox lost", `DELETE FROM mailbox WHERE tenant_id = $1 AND name = 'Archive'`, nil, store.FoundMissing}, // whose emails are in INBOX, too
 		{"email lost", `DELETE FROM email WHERE tenant_id = $1 AND email_id = 25`, nil, store.FoundEmail},
 		{"staged row lost", `DELETE FROM staged_0 WHERE tenant_id = $1 AND digest = $2`, []any{staged[:]}, store.FoundContent},
 		{"object lost", `UPDATE blob SET object_key = object_key || 'x' WHERE tenant_id = $1 AND object_key IS NOT NULL AND digest > $2`, []any{[]byte{0}}, store.FoundContent},
@@ -122,4 +124,30 @@ func TestRepairHidesNothing(t *testing.T) {
 	if findings := p.fsck(); len(findings) > 0 {
 		t.Errorf("found where nothing is planted: %v", findings)
 	}
+}
+
+// A counter that alone tells of messages that were lost stays, and keeps their emails from being swept: also
+// where these are named still, for as long as their old place can give them back.
+func TestRepairKeepsTheLastWitness(t *testing.T) {
+	p := newPacked(t)
+	texts := p.deliver(10)
+	archive := open(t, p.Store, p.user, "Archive")
+	if _, err := p.mailbox.Move(t.Context(), between(1, 10), archive); err != nil {
+		t.Fatal(err)
+	}
+	p.do(func() error { return archive.Fold(t.Context()) })
+	db := saveTables(t, p.cluster.SuperDSN)
+	// What was expunged long ago is not known any more, so that a gap says nothing.
+	db.execute(`UPDATE mailbox SET expunged_modseq = folded_modseq WHERE tenant_id = $1 AND mailbox_id = $2`, p.user.Tenant, archive.ID)
+	db.execute(`DELETE FROM mailbox_segment WHERE tenant_id = $1 AND mailbox_id = $2`, p.user.Tenant, archive.ID)
+	p.ForgetViews()
+	repaired, left := p.repair()
+	if len(repaired) > 0 || len(left) == 0 {
+		t.Errorf("repaired %v, left %v", repaired, left)
+	}
+	p.elapse(15 * days)
+	if got, err := p.Sweep(t.Context(), p.user.Tenant); err == nil || got.Emails > 0 {
+		t.Errorf("swept %+v, %v; want it to refuse", got, err)
+	}
+	p.readable(texts, false)
 }

@@ -158,8 +158,11 @@ func (s *sweeping) bareSome(ctx context.Context, records []expungeRecord) error 
 		}
 		modSeqs, was, bared = append(modSeqs, r.ModSeq), append(was, r.Record), append(bared, record)
 	}
-	_, err := s.exec(ctx, query, s.tenant, records[0].MailboxID, modSeqs, was, bared)
-	s.sum.Records += int64(len(records))
+	var n int64
+	err := s.step(ctx, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, query, s.tenant, records[0].MailboxID, modSeqs, was, bared).Scan(&n)
+	})
+	s.sum.Records += n
 	return err
 }
 
@@ -196,10 +199,7 @@ func (s *sweeping) forgetExpunged(ctx context.Context, account id.Account) error
 	}
 	for _, m := range mailboxes {
 		for n := int64(forgetStep); n == forgetStep; {
-			err := s.transact(ctx, s.tenant, func(tx pgx.Tx) error {
-				if err := s.lease.check(ctx, tx); err != nil {
-					return err
-				}
+			err := s.step(ctx, func(tx pgx.Tx) error {
 				return tx.QueryRow(ctx, forget, s.tenant, m, s.options.ExpungeHorizon, forgetStep).Scan(&n)
 			})
 			if err != nil {

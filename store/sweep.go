@@ -65,31 +65,14 @@ func (s *Store) Sweep(ctx context.Context, t id.Tenant) (Swept, error) {
 func sweepLease(t id.Tenant) string { return fmt.Sprintf("sweep/%d", t) }
 
 // sweepAll sweeps those tenants that were not swept for SweepEvery.
-func (s *Store) sweepAll(ctx context.Context) error {
-	tenants, err := s.Tenants(ctx)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, t := range tenants {
-		if t.Deleting {
-			continue // what removes it needs its rows
-		}
-		err := s.sweepIfDue(ctx, t.ID)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("sweep tenant %d: %w", t.ID, err))
-			if away(err) {
-				break
-			}
-		}
-	}
-	return errors.Join(errs...)
-}
+func (s *Store) sweepAll(ctx context.Context) error { return s.eachTenant(ctx, "sweep", s.sweepIfDue) }
 
 func (s *Store) sweepIfDue(ctx context.Context, t id.Tenant) error {
+	// A time to come is that of a clock that was set back since: it says nothing.
 	const query = `
 		SELECT EXISTS (
-			SELECT FROM swept WHERE tenant_id = $1 AND account_id = 0 AND at > now() - $2::interval)`
+			SELECT FROM swept
+			WHERE tenant_id = $1 AND account_id = 0 AND at > now() - $2::interval AND at <= now())`
 
 	var done bool
 	err := s.read(ctx, t, func(b *pgx.Batch) {
@@ -136,7 +119,7 @@ func (s *sweeping) run(ctx context.Context, unless time.Duration) error {
 	if len(errs) > 0 {
 		return errors.Join(errs...) // the tenant's time stays, so that the others are tried again
 	}
-	return s.note(ctx, 0)
+	return s.noteTenant(ctx)
 }
 
 // due returns the accounts that were not swept for a time, the longest first.
@@ -145,7 +128,7 @@ func (s *sweeping) due(ctx context.Context, unless time.Duration) (accounts []id
 		SELECT a.account_id
 		FROM account a
 		LEFT JOIN swept w ON w.tenant_id = a.tenant_id AND w.account_id = a.account_id
-		WHERE a.tenant_id = $1 AND NOT a.deleting AND (w.at IS NULL OR w.at <= now() - $2::interval)
+		WHERE a.tenant_id = $1 AND NOT a.deleting AND (w.at IS NULL OR w.at <= now() - $2::interval OR w.at > now())
 		ORDER BY w.at NULLS FIRST, a.account_id`
 
 	err = s.read(ctx, s.tenant, func(b *pgx.Batch) {
@@ -192,26 +175,44 @@ func (s *sweeping) account(ctx context.Context, account id.Account) error {
 		}
 	}
 	s.sum.Accounts++
-	return s.note(ctx, account)
+	return s.noteAccount(ctx, account)
 }
 
-// note writes that an account is swept; 0: the tenant.
-func (s *sweeping) note(ctx context.Context, account id.Account) error {
+// noteAccount writes that an account is swept, unless it is being deleted: what does so removes the note but once.
+func (s *sweeping) noteAccount(ctx context.Context, account id.Account) error {
 	const query = `
-		INSERT INTO swept (tenant_id, account_id, stored, live)
-		VALUES ($1, $2, $3, $4)
-		ON CONFLICT (tenant_id, account_id) DO UPDATE SET at = excluded.at, stored = excluded.stored, live = excluded.live`
+		INSERT INTO swept (tenant_id, account_id)
+		SELECT tenant_id, account_id FROM account WHERE tenant_id = $1 AND account_id = $2 AND NOT deleting FOR SHARE
+		ON CONFLICT (tenant_id, account_id) DO UPDATE SET at = excluded.at`
 
-	_, err := s.exec(ctx, query, s.tenant, account, s.sum.Stored, s.sum.Live)
+	_, err := s.exec(ctx, query, s.tenant, account)
 	return err
 }
 
-// exec runs a statement under the lease, and returns how many rows it changed.
-func (s *sweeping) exec(ctx context.Context, query string, args ...any) (n int64, err error) {
-	err = s.transact(ctx, s.tenant, func(tx pgx.Tx) error {
+// noteTenant does so for the tenant.
+func (s *sweeping) noteTenant(ctx context.Context) error {
+	const query = `
+		INSERT INTO swept (tenant_id, account_id, stored, live)
+		SELECT tenant_id, 0, $2, $3 FROM tenant WHERE tenant_id = $1 AND NOT deleting FOR SHARE
+		ON CONFLICT (tenant_id, account_id) DO UPDATE SET at = excluded.at, stored = excluded.stored, live = excluded.live`
+
+	_, err := s.exec(ctx, query, s.tenant, s.sum.Stored, s.sum.Live)
+	return err
+}
+
+// step runs f in a transaction of the tenant's, under the lease.
+func (s *sweeping) step(ctx context.Context, f func(tx pgx.Tx) error) error {
+	return s.transact(ctx, s.tenant, func(tx pgx.Tx) error {
 		if err := s.lease.check(ctx, tx); err != nil {
 			return err
 		}
+		return f(tx)
+	})
+}
+
+// exec runs a statement as a step, and returns how many rows it changed.
+func (s *sweeping) exec(ctx context.Context, query string, args ...any) (n int64, err error) {
+	err = s.step(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, query, args...)
 		n = tag.RowsAffected()
 		return err
@@ -278,12 +279,7 @@ func (s *sweeping) bury(ctx context.Context, digests [][]byte) error {
 		return err
 	}
 	var n, octets int64
-	err := s.transact(ctx, s.tenant, func(tx pgx.Tx) error {
-		if err := s.lease.check(ctx, tx); err != nil {
-			return err
-		}
-		return tx.QueryRow(ctx, bury, s.tenant, digests).Scan(&n, &octets)
-	})
+	err := s.step(ctx, func(tx pgx.Tx) error { return tx.QueryRow(ctx, bury, s.tenant, digests).Scan(&n, &octets) })
 	if err != nil {
 		return err
 	}

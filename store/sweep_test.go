@@ -312,6 +312,87 @@ func TestSweepLeavesDoubt(t *testing.T) {
 	}
 }
 
+// An account whose deletion comes between is neither a finding nor noted.
+func TestSweepMeetsDeletion(t *testing.T) {
+	p := newPacked(t)
+	p.deliver(1)
+	other := storetest.Account(t, p.Store, "b@one.test")
+	add(t, open(t, p.Store, other, "INBOX"), 1, 0)
+	// What DeleteAccount does first, up to somewhere in the middle.
+	begin := sync.OnceFunc(func() {
+		p.execute(`UPDATE mailbox SET deleted_at = now() WHERE tenant_id = $1 AND account_id = $2`, other.Tenant, other.Account)
+		p.execute(`UPDATE account SET deleting = true WHERE tenant_id = $1 AND account_id = $2`, other.Tenant, other.Account)
+		p.execute(`DELETE FROM mailbox_log WHERE tenant_id = $1 AND mailbox_id IN (SELECT mailbox_id FROM mailbox WHERE account_id = $2)`, other.Tenant, other.Account)
+	})
+	p.AtStep(store.SweepSteps[0], begin)
+	if got := p.sweep(); got.Drift != 0 {
+		t.Errorf("swept %+v", got)
+	}
+	third := storetest.Account(t, p.Store, "c@one.test")
+	marked := 0
+	p.AtStep(store.SweepSteps[2], func() {
+		if marked++; marked == 1 { // who waits longest
+			p.do(func() error { return p.DeleteAccount(t.Context(), third) })
+		}
+	})
+	p.sweep()
+	p.ForgetSteps()
+	if n := p.rows("swept"); n != 2 {
+		t.Errorf("%d notes, want those of the account that is left and of the tenant", n)
+	}
+	if findings := p.fsck(); len(findings) > 0 {
+		t.Errorf("found: %v", findings)
+	}
+}
+
+// A clock that was wrong for a while ends no window before its time, and keeps no sweep from coming.
+func TestSweepAfterAWrongClock(t *testing.T) {
+	const year = 365 * days
+	p := newPacked(t)
+	texts := p.deliver(6)
+	work, err := p.Create(t.Context(), p.user, "Work", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	add(t, work, 100, 0)
+	p.expunge(set(1))
+	p.elapse(-year) // it is set back,
+	p.expunge(set(2))
+	p.do(func() error { return p.Delete(t.Context(), p.user, "Work") })
+	p.elapse(year) // and forward again
+	p.do(func() error { return p.mailbox.Fold(t.Context()) })
+	p.sweep()
+	if back := p.undelete(store.Undelete{}); len(back.To) != 2 {
+		t.Errorf("back are %v, want 1 and 2", back.From)
+	}
+	if _, _, err := p.UndeleteMailbox(t.Context(), p.user, "Work", ""); err != nil {
+		t.Errorf("the mailbox: %v", err)
+	}
+	p.readable(texts, false)
+
+	p.execute(`UPDATE swept SET at = at + interval '1 year' WHERE tenant_id = $1`, p.user.Tenant)
+	p.do(func() error { return store.SweepAll(p.Store, t.Context()) })
+	if progress, err := p.SweepProgress(t.Context()); err != nil || time.Until(progress.Oldest) > 0 {
+		t.Errorf("progress %+v, %v: no sweep has come", progress, err)
+	}
+}
+
+// A record that is older than one before it does not take that along.
+func TestForgetInOrder(t *testing.T) {
+	p := newPacked(t)
+	texts := p.deliver(3)
+	p.expunge(set(1))
+	p.expunge(set(2))
+	p.do(func() error { return p.mailbox.Fold(t.Context()) })
+	p.execute(`UPDATE mailbox_expunged SET at = at - interval '1 year' WHERE tenant_id = $1 AND modseq = (SELECT max(modseq) FROM mailbox_expunged)`, p.user.Tenant)
+	p.sweep()
+	if back := p.undelete(store.Undelete{}); len(back.From) != 1 || back.From[0] != 1 {
+		t.Errorf("back are %v, want 1", back.From)
+	}
+	p.readable(texts[:1], false)
+	checkAccount(t, p.Store, p.user)
+}
+
 // One sweep of a tenant at a time; those that are due come by themselves.
 func TestSweepsTakeTurns(t *testing.T) {
 	p := newPacked(t)

@@ -29,7 +29,8 @@ type Undelete struct {
 type Undeleted struct {
 	UIDValidity uint32
 	From, To    []id.UID
-	Elsewhere   int // messages that were left out, being in another mailbox
+	ModSeq      id.ModSeq // of the change; 0: nothing came back
+	Elsewhere   int       // messages that were left out, being in another mailbox
 }
 
 // Undelete brings messages back that were expunged before it was called, for
@@ -43,9 +44,12 @@ func (m *Mailbox) Undelete(ctx context.Context, which Undelete) (Undeleted, erro
 	}
 	u := &undeleting{mailbox: m, Undelete: which, until: v.ModSeq()}
 	if which.UIDs == nil {
-		if u.elsewhere, err = m.store.emailsOf(ctx, m.Tenant, m.Owner); err != nil {
-			return Undeleted{}, err
+		// In one snapshot, behind until: what moves on and on meanwhile is somewhere in it.
+		all, err := m.store.mark(ctx, m.Tenant, m.Owner, nil)
+		if err != nil {
+			return Undeleted{}, fmt.Errorf("undelete: %w", changeError(err))
 		}
+		u.elsewhere = &all.there
 	}
 	c := &changing{store: m.store, tenant: m.Tenant, account: m.Owner, targets: []target{{mailbox: m.ID}}}
 	done, err := c.takeTurns(ctx)
@@ -74,37 +78,11 @@ func (m *Mailbox) Undelete(ctx context.Context, which Undelete) (Undeleted, erro
 		return Undeleted{}, fmt.Errorf("undelete: %w", changeError(err))
 	}
 	c.publish()
-	return Undeleted{UIDValidity: m.UIDValidity, From: u.from, To: u.to, Elsewhere: u.left}, nil
-}
-
-// emailsOf returns the emails that are in the mailboxes of an account.
-func (s *Store) emailsOf(ctx context.Context, t id.Tenant, account id.Account) (*emailSet, error) {
-	const query = `SELECT mailbox_id FROM mailbox WHERE tenant_id = $1 AND account_id = $2 AND deleted_at IS NULL`
-
-	var mailboxes []id.Mailbox
-	err := s.read(ctx, t, func(b *pgx.Batch) {
-		b.Queue(query, t, account).Query(func(rows pgx.Rows) (err error) {
-			mailboxes, err = pgx.CollectRows(rows, pgx.RowTo[id.Mailbox])
-			return err
-		})
-	})
-	if err != nil {
-		return nil, err
+	back := Undeleted{UIDValidity: m.UIDValidity, From: u.from, To: u.to, Elsewhere: u.left}
+	if c.written {
+		back.ModSeq = c.after[0].ModSeq()
 	}
-	emails := &emailSet{}
-	for _, m := range mailboxes {
-		v, err := s.currentView(ctx, viewKey{t, m})
-		if errors.Is(err, ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		for msg := range v.All() {
-			emails.add(msg.Email)
-		}
-	}
-	return emails, nil
+	return back, nil
 }
 
 // undeleting computes the record of an undelete, and keeps what the last computation found.
@@ -276,38 +254,41 @@ func (s *Store) DeletedMailboxes(ctx context.Context, u User) ([]DeletedMailbox,
 
 // UndeleteMailbox brings a deleted mailbox back with all that it held, as as
 // (or "", the name that it had); of several that had the name, the one that was deleted last.
-// It is charged as a whole, keeps its UIDs, and takes a new UIDVALIDITY where the name has had a higher one since. A
-// special use that another mailbox has by now is lost. ErrNotExist, ErrExists, ErrBadName, ErrMailboxes, *quota.OverError.
-func (s *Store) UndeleteMailbox(ctx context.Context, u User, name, as string) (*Mailbox, error) {
+// It is charged as a whole, keeps its UIDs, and takes a new UIDVALIDITY where the name has had a higher one since. Of its
+// special uses it comes back without those that another mailbox has taken: clients file mail there by now, and must not find two.
+// ErrNotExist, ErrExists, ErrBadName, ErrMailboxes, *quota.OverError.
+func (s *Store) UndeleteMailbox(ctx context.Context, u User, name, as string) (m *Mailbox, taken []string, err error) {
 	name, as = canonicalName(name), canonicalName(strings.TrimSuffix(as, separator))
 	if as == "" {
 		as = name
 	}
 	switch {
 	case checkName(name) != nil:
-		return nil, ErrNotExist
+		return nil, nil, ErrNotExist
 	case checkName(as) != nil:
-		return nil, ErrBadName
+		return nil, nil, ErrBadName
 	case as == inbox:
-		return nil, ErrExists
+		return nil, nil, ErrExists
 	}
 	var back id.Mailbox
-	err := s.transact(ctx, u.Tenant, func(tx pgx.Tx) (err error) {
+	err = s.transact(ctx, u.Tenant, func(tx pgx.Tx) (err error) {
 		if err := lockNames(ctx, tx, u); err != nil {
 			return err
 		}
-		back, err = s.undeleteMailbox(ctx, tx, u, name, as)
+		back, taken, err = s.undeleteMailbox(ctx, tx, u, name, as)
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("undelete mailbox: %w", changeError(err))
+		return nil, nil, fmt.Errorf("undelete mailbox: %w", changeError(err))
 	}
 	s.watch.changed(viewKey{u.Tenant, back}, 0)
-	return s.Open(ctx, u, as, acl.Lookup)
+	m, err = s.Open(ctx, u, as, acl.Lookup)
+	return m, taken, err
 }
 
-// undeleteMailbox finds the mailbox and makes it one of the account again. The names are locked.
-func (s *Store) undeleteMailbox(ctx context.Context, tx pgx.Tx, u User, name, as string) (id.Mailbox, error) {
+// undeleteMailbox finds the mailbox and makes it one of the account again,
+// without the special uses that are taken. The names are locked.
+func (s *Store) undeleteMailbox(ctx context.Context, tx pgx.Tx, u User, name, as string) (back id.Mailbox, taken []string, err error) {
 	const (
 		deleted = `
 			SELECT mailbox_id, uidvalidity, messages, bytes, special_use
@@ -326,36 +307,35 @@ func (s *Store) undeleteMailbox(ctx context.Context, tx pgx.Tx, u User, name, as
 	m := &named{Name: name}
 	var messages, octets int64
 	var specialUse []string
-	err := tx.QueryRow(ctx, deleted, u.Tenant, u.Account, name).Scan(&m.Mailbox, &m.UIDValidity, &messages, &octets, &specialUse)
+	err = tx.QueryRow(ctx, deleted, u.Tenant, u.Account, name).Scan(&m.Mailbox, &m.UIDValidity, &messages, &octets, &specialUse)
 	if err != nil {
-		return 0, err // no row: ErrNotExist, by changeError
+		return 0, nil, err // no row: ErrNotExist, by changeError
 	}
 	there, err := existing(ctx, tx, u, []string{as})
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	if len(there) > 0 {
-		return 0, ErrExists
+		return 0, nil, ErrExists
 	}
 	if err := s.createMissing(ctx, tx, u, parents(as)); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	if err := s.roomForMailboxes(ctx, tx, u, 1); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
-	if err := specialUseFree(ctx, tx, u, specialUse); errors.Is(err, ErrSpecialUse) {
-		specialUse = []string{}
-	} else if err != nil {
-		return 0, err
+	if taken, err = takenSpecialUse(ctx, tx, u, specialUse); err != nil {
+		return 0, nil, err
 	}
+	specialUse = slices.DeleteFunc(specialUse, func(use string) bool { return slices.Contains(taken, use) })
 	validity, err := validityFor(ctx, tx, u, m, as)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	tag, err := tx.Exec(ctx, revive, u.Tenant, u.Account, m.Mailbox, as, validity, specialUse)
 	if err := affected(tag, err, ErrNotExist); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	_, err = tx.Exec(ctx, charge, u.Tenant, u.Account, messages, octets)
-	return m.Mailbox, err
+	return m.Mailbox, taken, err
 }

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -93,6 +94,39 @@ func TestUndelete(t *testing.T) {
 	p.clean()
 }
 
+// A message that is moved from here to there all the time is always somewhere, and does not come back besides.
+func TestUndeleteMeetsMoves(t *testing.T) {
+	p := newPacked(t)
+	p.deliver(1)
+	archive, trash := open(t, p.Store, p.user, "Archive"), open(t, p.Store, p.user, "Trash")
+	if _, err := p.mailbox.Move(t.Context(), set(1), archive); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	together(t, 2, func(i int) error {
+		if i == 1 {
+			defer close(ended)
+			for range 60 {
+				if back, err := p.mailbox.Undelete(t.Context(), store.Undelete{}); err != nil || len(back.To) > 0 {
+					return fmt.Errorf("undelete: %+v, %w", back, err)
+				}
+			}
+			return nil
+		}
+		for from, to := archive, trash; ; from, to = to, from {
+			select {
+			case <-ended:
+				return nil
+			default:
+			}
+			if _, err := from.Move(t.Context(), between(1, 1<<20), to); err != nil {
+				return err
+			}
+		}
+	})
+	checkAccount(t, p.Store, p.user)
+}
+
 // What comes back is charged, all or nothing.
 func TestUndeleteOverQuota(t *testing.T) {
 	p := newPacked(t)
@@ -161,7 +195,7 @@ func TestUndeleteMailbox(t *testing.T) {
 		return m
 	}
 	remove := func(name string) { t.Helper(); p.do(func() error { return p.Delete(t.Context(), p.user, name) }) }
-	p.mailbox = create("a/Work", `\Important`)
+	p.mailbox = create("a/Work", `\Important`, `\Flagged`)
 	texts := p.deliver(5)
 	flag(t, p.mailbox, set(2), view.Add, view.Seen, "$one")
 	p.do(func() error { return p.mailbox.Fold(t.Context()) })
@@ -173,20 +207,20 @@ func TestUndeleteMailbox(t *testing.T) {
 	if err != nil || len(list) != 2 || list[0].Name != "a" || list[1].MailboxID != old.ID || list[1].Messages != 7 {
 		t.Errorf("deleted mailboxes: %+v, %v", list, err)
 	}
-	if _, err := p.UndeleteMailbox(t.Context(), p.user, "Nowhere", ""); !errors.Is(err, store.ErrNotExist) {
+	if _, _, err := p.UndeleteMailbox(t.Context(), p.user, "Nowhere", ""); !errors.Is(err, store.ErrNotExist) {
 		t.Errorf("a name that never was: %v", err)
 	}
 	p.do(func() error { return p.SetLimits(t.Context(), p.user, ptr(int64(6)), nil) })
 	var over *quota.OverError
-	if _, err := p.UndeleteMailbox(t.Context(), p.user, "a/Work", ""); !errors.As(err, &over) {
+	if _, _, err := p.UndeleteMailbox(t.Context(), p.user, "a/Work", ""); !errors.As(err, &over) {
 		t.Errorf("over the quota: %v", err)
 	}
 	p.do(func() error { return p.SetLimits(t.Context(), p.user, nil, nil) })
-	m, err := p.UndeleteMailbox(t.Context(), p.user, "a/Work", "")
+	m, taken, err := p.UndeleteMailbox(t.Context(), p.user, "a/Work", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.ID != old.ID || m.UIDValidity != old.UIDValidity || m.ObjectID != old.ObjectID || !sameView(viewOf(t, m), before) {
+	if m.ID != old.ID || m.UIDValidity != old.UIDValidity || m.ObjectID != old.ObjectID || !sameView(viewOf(t, m), before) || len(taken) > 0 {
 		t.Errorf("it is back as %+v, want %+v", m, old)
 	}
 	open(t, p.Store, p.user, "a") // made anew
@@ -194,30 +228,33 @@ func TestUndeleteMailbox(t *testing.T) {
 	p.deliver(1)
 	checkAccount(t, p.Store, p.user)
 
-	// The name is taken, and then has had a higher UIDVALIDITY; so has its special use.
+	// The name is taken, and then has had a higher UIDVALIDITY; one of its special uses is another's.
 	remove("a/Work")
 	second := create("a/Work", `\Important`)
-	if _, err := p.UndeleteMailbox(t.Context(), p.user, "a/Work", ""); !errors.Is(err, store.ErrExists) {
+	if _, _, err := p.UndeleteMailbox(t.Context(), p.user, "a/Work", ""); !errors.Is(err, store.ErrExists) {
 		t.Errorf("a name that is taken: %v", err)
 	}
-	if _, err := p.UndeleteMailbox(t.Context(), p.user, "a/Work", "INBOX"); !errors.Is(err, store.ErrExists) {
+	if _, _, err := p.UndeleteMailbox(t.Context(), p.user, "a/Work", "INBOX"); !errors.Is(err, store.ErrExists) {
 		t.Errorf("as INBOX: %v", err)
 	}
 	p.do(func() error { return p.Rename(t.Context(), p.user, "a/Work", "b") })
-	if m, err = p.UndeleteMailbox(t.Context(), p.user, "a/Work", ""); err != nil || m.ID != old.ID || m.UIDValidity <= second.UIDValidity {
-		t.Errorf("a name that another mailbox had: %+v, %v; its UIDVALIDITY was %d", m, err, second.UIDValidity)
+	m, taken, err = p.UndeleteMailbox(t.Context(), p.user, "a/Work", "")
+	if err != nil || m.ID != old.ID || m.UIDValidity <= second.UIDValidity || !slices.Equal(taken, []string{`\Important`}) {
+		t.Errorf("a name that another mailbox had: %+v, without %v, %v; its UIDVALIDITY was %d", m, taken, err, second.UIDValidity)
 	}
 	entries, err := p.List(t.Context(), p.user)
 	if err != nil {
 		t.Fatal(err)
 	}
+	uses := make(map[string][]string)
 	for _, e := range entries {
-		if e.Name == "a/Work" && len(e.SpecialUse) > 0 {
-			t.Errorf("it has the special use %v, which another has", e.SpecialUse)
-		}
+		uses[e.Name] = e.SpecialUse
+	}
+	if !slices.Equal(uses["a/Work"], []string{`\Flagged`}) || !slices.Equal(uses["b"], []string{`\Important`}) {
+		t.Errorf("the special uses are %v", uses)
 	}
 	remove("a/Work")
-	if m, err = p.UndeleteMailbox(t.Context(), p.user, "a/Work", "c/d"); err != nil || m.Name != "c/d" || viewOf(t, m).Len() != 8 {
+	if m, _, err = p.UndeleteMailbox(t.Context(), p.user, "a/Work", "c/d"); err != nil || m.Name != "c/d" || viewOf(t, m).Len() != 8 {
 		t.Errorf("under another name: %+v, %v", m, err)
 	}
 	checkAccount(t, p.Store, p.user)
@@ -227,7 +264,7 @@ func TestUndeleteMailbox(t *testing.T) {
 	p.elapse(15 * days)
 	p.mailbox = inbox
 	p.sweep()
-	if _, err := p.UndeleteMailbox(t.Context(), p.user, "c/d", ""); !errors.Is(err, store.ErrNotExist) {
+	if _, _, err := p.UndeleteMailbox(t.Context(), p.user, "c/d", ""); !errors.Is(err, store.ErrNotExist) {
 		t.Errorf("after the window: %v", err)
 	}
 	checkAccount(t, p.Store, p.user)
@@ -240,7 +277,7 @@ func TestUndeleteMailboxTooMany(t *testing.T) {
 	if _, err := p.Create(t.Context(), p.user, "new", nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.UndeleteMailbox(t.Context(), p.user, "Archive", ""); !errors.Is(err, store.ErrMailboxes) {
+	if _, _, err := p.UndeleteMailbox(t.Context(), p.user, "Archive", ""); !errors.Is(err, store.ErrMailboxes) {
 		t.Errorf("one mailbox too many: %v, want %v", err, store.ErrMailboxes)
 	}
 }

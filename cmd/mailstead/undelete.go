@@ -31,6 +31,8 @@ type undeletedView struct {
 	From      []int64 `json:"from"` // UIDs that messages had; of a whole mailbox they stay
 	To        []int64 `json:"to"`   // and have now
 	Elsewhere int     `json:"elsewhere"`
+
+	SpecialUseTaken []string `json:"special_use_taken,omitempty"` // by other mailboxes since: it has them no more
 }
 
 func (a *app) undeleteCommand() *cobra.Command {
@@ -44,7 +46,8 @@ With --uid or --since, messages that were expunged from a mailbox: with the flag
 \Deleted, and with new UIDs. With --uid, those that had these UIDs (mailstead mailbox dump shows them); with --since
 alone, those expunged since then, but for messages that are in some mailbox of the account: they were only moved.
 
-Without both, a mailbox that was deleted (mailstead mailbox list --deleted), with all its messages and their UIDs.
+Without both, a mailbox that was deleted (mailstead mailbox list --deleted), with all its messages and their UIDs. A
+special use that another mailbox has taken since stays with that.
 
 All or nothing comes back, and counts for the account's quota again.`,
 		Example: `  mailstead mailbox undelete a@example.org INBOX --since 2h
@@ -93,7 +96,7 @@ func undeleteMailbox(j *job, as string) error {
 	if err != nil {
 		return err
 	}
-	m, err := j.store.UndeleteMailbox(j, account.User(), j.args[1], as)
+	m, taken, err := j.store.UndeleteMailbox(j, account.User(), j.args[1], as)
 	if err != nil {
 		return about("mailbox "+j.args[1], err)
 	}
@@ -101,7 +104,11 @@ func undeleteMailbox(j *job, as string) error {
 	if err != nil {
 		return about("mailbox "+m.Name, err)
 	}
-	return j.say(undeletedView{Mailbox: m.Name, Messages: v.Len(), From: []int64{}, To: []int64{}}, "%s is back, with %d messages.", m.Name, v.Len())
+	text := fmt.Sprintf("%s is back, with %d messages.", m.Name, v.Len())
+	if len(taken) > 0 {
+		text += fmt.Sprintf(" It is without %s, which another mailbox has by now.", strings.Join(taken, ", "))
+	}
+	return j.say(undeletedView{Mailbox: m.Name, Messages: v.Len(), From: []int64{}, To: []int64{}, SpecialUseTaken: taken}, "%s", text)
 }
 
 func undeleteMessages(j *job, uids, since string) error {
