@@ -25,13 +25,16 @@ const collectStep = 1000
 // The intent goes first: from then on no transaction can make the object
 // count, and only then it is removed. Where that fails the intent is not made
 // anew, for a transaction that still has the key would take it for its own;
-// sweepBucket finds the object.
+// sweepBucket finds the object. An intent of an object that counts, or in which content
+// lies, is damage, and left to fsck.
 func (s *Store) collectOrphans(ctx context.Context, t id.Tenant) error {
 	const forget = `
 		DELETE FROM object_intent
 		WHERE tenant_id = $1 AND object_key = ANY (ARRAY(
-			SELECT object_key FROM object_intent
-			WHERE tenant_id = $1 AND created_at < now() - $2::interval
+			SELECT i.object_key FROM object_intent i
+			WHERE i.tenant_id = $1 AND i.created_at < now() - $2::interval
+			  AND NOT EXISTS (SELECT FROM object o WHERE o.tenant_id = i.tenant_id AND o.object_key = i.object_key)
+			  AND NOT EXISTS (SELECT FROM blob b WHERE b.tenant_id = i.tenant_id AND b.object_key = i.object_key)
 			LIMIT $3))
 		RETURNING object_key`
 

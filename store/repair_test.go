@@ -126,6 +126,21 @@ func TestRepairHidesNothing(t *testing.T) {
 	}
 }
 
+// An object that is needed is not collected, though an intent says so.
+func TestCollectorLeavesDamage(t *testing.T) {
+	p := newPacked(t, func(o *store.Options) { o.PackSize = 500 })
+	texts := p.deliver(20)
+	p.pack(true)
+	p.execute(`INSERT INTO object_intent (tenant_id, object_key) SELECT tenant_id, object_key FROM object WHERE tenant_id = $1`, p.user.Tenant)
+	p.execute(`DELETE FROM object WHERE tenant_id = $1 AND object_key = (SELECT min(object_key) FROM object)`, p.user.Tenant)
+	p.elapse(2 * days)
+	p.collect()
+	if _, left := p.repair(); len(left) > 0 {
+		t.Errorf("left %v", left)
+	}
+	p.readable(texts, true)
+}
+
 // A counter that alone tells of messages that were lost stays, and keeps their emails from being swept: also
 // where these are named still, for as long as their old place can give them back.
 func TestRepairKeepsTheLastWitness(t *testing.T) {

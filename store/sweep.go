@@ -341,6 +341,10 @@ func (s *Store) WouldSweep(ctx context.Context, t id.Tenant) (Swept, error) {
 		if err != nil {
 			return w.sum, err
 		}
+		if len(m.drift) > 0 {
+			w.sum.Drift += int64(len(m.drift))
+			continue // it would not be swept
+		}
 		dead := m.dead()
 		for some := range slices.Chunk(slices.Collect(dead.all), sweepStep) {
 			var found [][]byte
@@ -357,7 +361,7 @@ func (s *Store) WouldSweep(ctx context.Context, t id.Tenant) (Swept, error) {
 				dying[id.Digest(digest)]++
 			}
 		}
-		w.sum = w.sum.Add(Swept{Accounts: 1, Mailboxes: m.boxes, Records: m.records, Emails: int64(dead.n), Drift: int64(len(m.drift))})
+		w.sum = w.sum.Add(Swept{Accounts: 1, Mailboxes: m.boxes, Records: m.records, Emails: int64(dead.n)})
 	}
 	if err := w.wouldBury(ctx, dying); err != nil {
 		return w.sum, err

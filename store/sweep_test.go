@@ -303,6 +303,9 @@ func TestSweepLeavesDoubt(t *testing.T) {
 	p.execute(`DELETE FROM mailbox_segment WHERE tenant_id = $1`, p.user.Tenant)
 	p.elapse(15 * days)
 	p.ForgetViews()
+	if would, err := p.WouldSweep(t.Context(), p.user.Tenant); err != nil || would.Emails+would.Contents != 0 || would.Drift == 0 {
+		t.Errorf("would sweep %+v, %v; want that it would refuse", would, err)
+	}
 	if got, err := p.Sweep(t.Context(), p.user.Tenant); err == nil || got.Emails+got.Contents != 0 || got.Drift == 0 {
 		t.Errorf("swept %+v, %v; want it to refuse", got, err)
 	}
