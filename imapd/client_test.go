@@ -102,7 +102,6 @@ func testOptions(t testing.TB) Options {
 		Authenticator:  logins{"user": {Tenant: 1, Account: 1, Login: "user"}, "second": {Tenant: 1, Account: 2, Login: "second"}},
 		Logger:         slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 		PlaintextLogin: true,
-		Compress:       true,
 		LoginDelay:     -1,
 	}
 }
@@ -161,6 +160,24 @@ func testTLS(t testing.TB) (server, client *tls.Config) {
 	pool.AddCert(cert)
 	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}},
 		&tls.Config{RootCAs: pool, ServerName: "mail.test"}
+}
+
+// startOverTLS is start where logins need TLS, which connect begins.
+func startOverTLS(t testing.TB) (connect func() *client) {
+	o := testOptions(t)
+	serverTLS, clientTLS := testTLS(t)
+	o.TLS, o.PlaintextLogin = serverTLS, false
+	_, connectPlain := start(t, o)
+	return func() *client { return connectPlain().secure(clientTLS) }
+}
+
+// secure reads the greeting and begins TLS.
+func (c *client) secure(config *tls.Config) *client {
+	c.t.Helper()
+	c.expect("* OK ...")
+	c.send("s STARTTLS")
+	c.expect("s OK ...")
+	return c.startTLS(config)
 }
 
 // startTLS begins TLS on the client's side.

@@ -4,8 +4,8 @@ package imapd
 //
 // RFC 4978. While a connection waits, all that it keeps of its compression is
 // text: the end of what each side has sent, to which what follows may refer.
-// Compressors have no state of their own, and decompressors are lent while
-// something comes in.
+// Compressors have no state of their own, and what decompressors need is lent
+// while something comes in (package inflate).
 //
 // What a client compresses is taken in by the bufferful, and bounded as
 // commands and literals always are, whatever it becomes. So that it does not become
@@ -21,15 +21,12 @@ import (
 
 	"github.com/klauspost/compress/flate"
 
+	"mailstead.dev/imapd/inflate"
 	"mailstead.dev/imapd/wire"
 )
 
-const (
-	// window is how far compressed text can refer back (RFC 1951 section 2).
-	window = 32 << 10
-	// sentWindow is how far ours does.
-	sentWindow = 4 << 10
-)
+// sentWindow is how far what we compress refers back.
+const sentWindow = 4 << 10
 
 // Errors that end a connection.
 var (
@@ -46,7 +43,7 @@ func readCompress(d *wire.Decoder) (run, error) {
 
 func (s *session) startCompression(algorithm string) error {
 	switch {
-	case !s.server.o.Compress:
+	case s.server.o.NoCompress:
 		return bad("Compression is not offered")
 	case algorithm != "DEFLATE":
 		return bad("Unknown compression %.40s", algorithm)
@@ -63,45 +60,72 @@ func (s *session) startCompression(algorithm string) error {
 }
 
 func mayCompress(s *session) bool {
-	return s.server.o.Compress && afterLogin(s) && s.compression == nil
+	return !s.server.o.NoCompress && afterLogin(s) && s.compression == nil
 }
 
 // compress begins compression. What the client has sent behind the command is
 // compressed already, or else it is nothing.
 func (c *conn) compress() {
 	z := &compression{limit: c.server.o.MaxInflation, allowance: c.server.store.MaxMessage()}
-	z.wake(nil)
-	z.source, c.br = c.br, z.source // with what was read already
-	z.reset()
+	z.source, c.br = c.br, readers.Get().(*bufio.Reader) // with what was read already
 	z.in = int64(z.source.Buffered())
 	c.unbuffer()
 	c.compression = z
 }
 
 // stopCompression ends compression with what has been written so far, and on
-// the client's side with what has been decoded: nothing more was inflated.
+// the client's side with what has been inflated.
 func (c *conn) stopCompression() error {
 	z := c.compression
 	z.last = true
 	if err := c.enc.Flush(); err != nil {
 		return err
 	}
+	source := z.source
+	z.source = nil // it is not given back
 	c.unbuffer()
+	z.client.Rest()
 	c.compression = nil
-	if z.inflater == nil {
-		return nil
-	}
-	// A client whose last block was not the end of its stream may send an empty one that is.
-	if end, _ := z.source.Peek(min(2, z.source.Buffered())); string(end) == "\x03\x00" {
-		z.source.Discard(2) // which are there
-	}
-	c.bufferFrom(z.source)
+	c.bufferFrom(source)
 	return nil
 }
 
-// inflatedMore tells whether the client has compressed more than has been decoded.
+// inflatedMore tells whether the client has compressed more than the command that was read, or not as it should.
+// What ends its compression is passed over: a flush, which may still be on its way, the end of the stream, or both.
 func (c *conn) inflatedMore() bool {
-	return c.compression != nil && (c.br.Buffered() > 0 || c.compression.next < c.compression.end)
+	if c.compression == nil {
+		return false
+	}
+	z := c.compression
+	for c.br.Buffered() == 0 && len(z.client.Text()) == 0 && !z.client.Ended() {
+		if z.source.Buffered() == 0 && z.client.Flushed() {
+			return false
+		}
+		next, err := z.source.Peek(1)
+		if err != nil {
+			return true
+		}
+		if z.client.Aligned() && next[0] != 0 && next[0] != 3 { // neither a flush nor an empty last block: no command begins so
+			return false
+		}
+		if err := z.inflate(); err != nil {
+			return true
+		}
+	}
+	return c.br.Buffered() > 0 || len(z.client.Text()) > 0
+}
+
+// inflatedPending tells whether there is text, or an error, in what was read from the socket. There is none in a flush of
+// nothing, nor in what has come in part.
+func (c *conn) inflatedPending() bool {
+	z := c.compression
+	for len(z.client.Text()) == 0 && z.err == nil && (c.nFirst > 0 || z.source != nil && z.source.Buffered() > 0) {
+		z.wake((*connReader)(c))
+		if err := z.inflate(); err != nil {
+			return true // who reads gets it too
+		}
+	}
+	return len(z.client.Text()) > 0 || z.err != nil
 }
 
 // compression is the layer between the commands and the socket, or TLS.
@@ -110,115 +134,65 @@ type compression struct {
 	allowance int64 // beyond these
 	in, out   int64 // octets received, and what they became
 
-	sent     []byte // the end of what was sent
-	received []byte // the end of what was received, inflated
-	last     bool   // the next to be sent is the last
+	sent []byte // the end of what was sent
+	last bool   // the next to be sent is the last
 
-	*inflater // nil while nothing comes in
+	source *bufio.Reader // of what the client sends; nil while nothing comes in
+	client inflate.Stream
+	err    error // that ends it, once its text is taken
 }
-
-// inflater inflates what a client sends.
-type inflater struct {
-	source *bufio.Reader // compressed
-	flate  io.ReadCloser
-
-	text      []byte // of a window, so that it takes all that flate has to give at once
-	next, end int    // of what is left in text
-	at        int    // octets in flate's window, modulo its size
-	inside    bool   // it may be that flate has not come to the end of a block
-}
-
-var inflaters = sync.Pool{New: func() any {
-	source := bufio.NewReaderSize(nil, readBuffer)
-	return &inflater{source: source, flate: flate.NewReader(source), text: make([]byte, window)}
-}}
 
 // deflated are buffers for what is about to be sent.
 var deflated = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // wake prepares to read from the socket.
 func (z *compression) wake(socket io.Reader) {
-	if z.inflater != nil {
-		return
+	if z.source == nil {
+		z.source = readers.Get().(*bufio.Reader)
+		z.source.Reset(socket)
 	}
-	z.inflater = inflaters.Get().(*inflater)
-	z.source.Reset(socket)
-	z.reset()
 }
 
-// reset lets what is read next go on from what was received.
-func (z *compression) reset() {
-	z.flate.(flate.Resetter).Reset(z.source, z.received) // which cannot fail
-	z.next, z.end, z.at, z.inside = 0, 0, len(z.received)%window, false
-}
-
-// rest gives the inflater back, unless something is left in it.
+// rest gives back what reading needs, unless something is left in it.
 func (z *compression) rest() {
-	if z.inflater == nil || z.inside || z.next < z.end || z.source.Buffered() > 0 {
+	if z.source == nil || z.source.Buffered() > 0 || len(z.client.Text()) > 0 {
 		return
 	}
 	z.source.Reset(nil)
-	inflaters.Put(z.inflater)
-	z.inflater = nil
-}
-
-// emptyBlock is what a flush of nothing looks like (RFC 1951 section 3.2.4).
-var emptyBlock = []byte("\x00\x00\x00\xff\xff")
-
-// pending tells whether there is input that was read but not taken. A flush of
-// nothing, in it or in first, is passed over: no command begins with it.
-func (z *compression) pending(first []byte) (left int, pending bool) {
-	if z.inflater != nil {
-		if z.inside || z.next < z.end {
-			return len(first), z.next < z.end || z.source.Buffered() > 0
-		}
-		for z.source.Buffered() >= len(emptyBlock) {
-			head, _ := z.source.Peek(len(emptyBlock)) // which are there
-			if !bytes.Equal(head, emptyBlock) {
-				break
-			}
-			z.source.Discard(len(emptyBlock))
-		}
-		if z.source.Buffered() > 0 {
-			return len(first), true
-		}
-	}
-	rest := first
-	for bytes.HasPrefix(rest, emptyBlock) {
-		rest = rest[len(emptyBlock):]
-	}
-	return copy(first, rest), false
+	readers.Put(z.source)
+	z.source = nil
+	z.client.Rest()
 }
 
 // Read reads what the client has sent, inflated. It asks the socket only where nothing is left.
 func (z *compression) Read(p []byte) (int, error) {
-	if z.next == z.end {
+	for len(z.client.Text()) == 0 {
 		if err := z.inflate(); err != nil {
 			return 0, err
 		}
 	}
-	n := copy(p, z.text[z.next:z.end])
-	z.next += n
-	return n, nil
+	return z.client.Take(p), nil
 }
 
-// inflate reads text up to a flush of the client, or a window of it.
+// inflate inflates what has been read from the socket, or else what comes next, up to a flush. There must be no text.
 func (z *compression) inflate() error {
-	n, err := z.flate.Read(z.text)
-	if n == 0 {
-		if err == io.EOF { // of the stream: that of the socket is in the middle of it
-			err = errStream
-		}
+	if z.err != nil {
+		return z.err
+	}
+	if _, err := z.source.Peek(1); err != nil {
 		return err
 	}
-	z.next, z.end = 0, n
-	z.received = appendEnd(z.received, z.text[:n], window)
-	// Text comes at a flush, which ends a block and an octet; but also where flate's window
-	// is full, and at the end of all.
-	z.at = (z.at + n) % window
-	z.inside = z.at == 0 || err != nil
-	if z.out += int64(n); z.out-z.allowance > z.in*z.limit {
-		return errInflated
+	in, _ := z.source.Peek(z.source.Buffered()) // which are there
+	n, err := z.client.Inflate(in)
+	z.source.Discard(n)
+	z.out += int64(len(z.client.Text()))
+	switch {
+	case err != nil:
+		z.err = err
+	case z.out-z.allowance > z.in*z.limit:
+		z.err = errInflated
+	case z.client.Ended():
+		z.err = errStream
 	}
 	return nil
 }

@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"compress/flate"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"io"
+	"math/bits"
 	"math/rand/v2"
 	"net"
+	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -29,13 +33,22 @@ func (c *client) deflate() *client {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	return c.deflateBy(w)
+}
+
+func (c *client) deflateBy(w flusher) *client {
 	return newClient(c.t, &deflatedConn{c.nc, flate.NewReader(c.r), w})
+}
+
+type flusher interface {
+	io.Writer
+	Flush() error
 }
 
 type deflatedConn struct {
 	net.Conn
 	r io.Reader
-	w *flate.Writer
+	w flusher
 }
 
 func (c *deflatedConn) Read(p []byte) (int, error) { return c.r.Read(p) }
@@ -45,6 +58,52 @@ func (c *deflatedConn) Write(p []byte) (int, error) {
 		return n, err
 	}
 	return len(p), c.w.Flush()
+}
+
+// partWriter compresses, if that is the word, with the fixed codes, and flushes as zlib's Z_PARTIAL_FLUSH
+// does: by an empty block of fixed codes, of which the last bits come with what comes next.
+type partWriter struct {
+	to   io.Writer
+	out  []byte
+	bits uint64
+	n    uint
+}
+
+// put puts a code of n bits.
+func (w *partWriter) put(code uint, n uint) {
+	w.bits |= uint64(bits.Reverse(code)>>(bits.UintSize-n)) << w.n
+	for w.n += n; w.n >= 8; w.n -= 8 {
+		w.out = append(w.out, byte(w.bits))
+		w.bits >>= 8
+	}
+}
+
+func (w *partWriter) Write(p []byte) (int, error) {
+	w.put(0b010, 3) // not the last block, fixed codes
+	for _, c := range p {
+		if c < 144 {
+			w.put(0x30+uint(c), 8)
+		} else {
+			w.put(0x190+uint(c-144), 9)
+		}
+	}
+	w.put(0, 7)
+	return len(p), nil
+}
+
+func (w *partWriter) Flush() error {
+	w.put(0b010, 3)
+	w.put(0, 7)
+	_, err := w.to.Write(w.out)
+	w.out = w.out[:0]
+	return err
+}
+
+// end returns the end of the stream.
+func (w *partWriter) end() []byte {
+	w.put(0b110, 3)
+	w.put(0, 14) // up to the end of an octet
+	return w.out
 }
 
 // compressed logs in and compresses.
@@ -57,17 +116,9 @@ func compressed(c *client, login string) *client {
 }
 
 func TestCompressOverTLS(t *testing.T) {
-	o := testOptions(t)
-	serverTLS, clientTLS := testTLS(t)
-	o.TLS, o.PlaintextLogin = serverTLS, false
-	_, connect := start(t, o)
-	c := connect()
-	c.expect("* OK ...")
+	c := startOverTLS(t)()
 	c.send("a COMPRESS DEFLATE")
 	c.expect("a BAD [CLIENTBUG] COMPRESS: log in first")
-	c.send("b STARTTLS")
-	c.expect("b OK ...")
-	c = c.startTLS(clientTLS)
 	c.send("c LOGIN user pass")
 	c.expect("c OK ...")
 	c.send("d COMPRESS LZW")
@@ -111,6 +162,58 @@ func TestCompressWithoutWaiting(t *testing.T) {
 	c = c.deflate()
 	c.expect("c OK ...")
 	c.expect("d OK ...")
+}
+
+// What zlib flushes is heard, whatever the flush, and however it arrives.
+func TestCompressFlushes(t *testing.T) {
+	var flushes struct { // testdata/flushes.py of the package
+		Commands []string
+		Ways     map[string][][]byte
+	}
+	text, err := os.ReadFile("inflate/testdata/flushes.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &flushes); err != nil {
+		t.Fatal(err)
+	}
+	s := storetest.New(t)
+	connect := serveStore(t, s, nil)
+	accounts := 0
+	for way, sent := range flushes.Ways {
+		for _, octets := range []int{1, 1 << 20} {
+			t.Run(fmt.Sprintf("%s/%d", way, octets), func(t *testing.T) {
+				accounts++
+				login := fmt.Sprintf("user%d@flush.test", accounts)
+				storetest.Account(t, s, login)
+				plain := connect(t)
+				enter(plain, login)
+				plain.want("COMPRESS DEFLATE", "OK ")
+				c := plain.deflateBy(nil)
+				for i, command := range flushes.Commands {
+					for piece := range slices.Chunk(sent[i], octets) {
+						if _, err := plain.nc.Write(piece); err != nil {
+							t.Fatal(err)
+						}
+					}
+					lines := strings.Split(strings.TrimSpace(command), "\r\n")
+					tag, name, _ := strings.Cut(lines[len(lines)-1], " ")
+					answer := tag + " OK "
+					switch {
+					case strings.HasPrefix(name, "APPEND"), name == "IDLE":
+						answer = "+ "
+					case strings.HasPrefix(command, "From: "):
+						answer = "3 OK [APPENDUID "
+					case tag == "DONE":
+						answer = "5 OK "
+					}
+					for !strings.HasPrefix(c.line(), answer) {
+					}
+				}
+				c.expectClosed()
+			})
+		}
+	}
 }
 
 func TestCompressedInputThatIsNone(t *testing.T) {
@@ -289,86 +392,60 @@ func TestCompressedSession(t *testing.T) {
 	c = plain.deflate()
 	c.want("SELECT INBOX", "OK ")
 
-	// The client may end its stream in either way, and send what follows along.
-	for _, end := range []func(w *flate.Writer) error{(*flate.Writer).Flush, (*flate.Writer).Close} {
-		plain := connect(t)
-		c := compressed(plain, "a@compress.test")
-		c.want("NOOP", "OK ")
-		var last bytes.Buffer
-		w := c.nc.(*deflatedConn).w
-		w.Reset(&last) // what was sent before is nothing to refer to
-		if _, err := w.Write([]byte("u UNAUTHENTICATE\r\n")); err != nil {
-			t.Fatal(err)
-		}
-		if err := end(w); err != nil {
-			t.Fatal(err)
-		}
-		last.WriteString("v LOGIN a@compress.test " + storetest.Password + "\r\n")
-		if _, err := plain.nc.Write(last.Bytes()); err != nil {
-			t.Fatal(err)
-		}
-		c.expect("u OK ...")
-		if _, err := c.r.ReadByte(); err != io.EOF {
-			t.Errorf("compression goes on: %v", err)
-		}
-		plain.expect("v OK ...")
-	}
-
 	// What is compressed behind it cannot be meant.
 	c.send("u UNAUTHENTICATE\r\nv NOOP")
 	c.expect("* BYE Compression ends with UNAUTHENTICATE")
 	c.expectClosed()
 }
 
-// Text of all lengths comes through, with the inflater given back wherever that is possible.
-func TestInflateInPieces(t *testing.T) {
-	rnd := rand.New(rand.NewPCG(7, 1))
-	for _, level := range []int{flate.HuffmanOnly, flate.NoCompression, flate.BestSpeed, flate.BestCompression} {
-		var sent, wire bytes.Buffer
-		w, err := flate.NewWriter(&wire, level)
-		if err != nil {
-			t.Fatal(err)
-		}
-		z := &compression{limit: 2000}
-		rested := 0
-		for range 400 {
-			piece := make([]byte, rnd.IntN(1<<rnd.IntN(18)))
-			for i := range piece {
-				piece[i] = "abcdefgh"[rnd.IntN(8)]
+// The client's stream ends with UNAUTHENTICATE, in one way or another. What follows is text.
+func TestEndOfCompression(t *testing.T) {
+	s := storetest.New(t)
+	storetest.Account(t, s, "a@end.test")
+	connect := serveStore(t, s, nil)
+	const command = "u UNAUTHENTICATE\r\n"
+	flushed := string(deflation(t, []byte(command)))
+	var closed, part strings.Builder
+	w, _ := flate.NewWriter(&closed, flate.BestCompression) // a level that there is
+	io.WriteString(w, command)
+	w.Close()
+	p := &partWriter{to: &part}
+	io.WriteString(p, command)
+	p.Flush()
+	late := len(flushed) - 3
+	login := "v LOGIN a@end.test " + storetest.Password + "\r\n"
+	tests := []struct{ name, sent, later, answered string }{
+		{"flush", flushed + login, "", ""},
+		{"flush that is late", flushed[:late], flushed[late:] + login, ""},
+		{"flush and end", flushed + "\x03\x00" + login, "", ""},
+		{"end", closed.String() + login, "", ""},
+		{"flush in part", part.String(), "", login}, // the rest never comes
+		{"flush in part, and end", part.String() + string(p.end()) + login, "", ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			plain := connect(t)
+			enter(plain, "a@end.test")
+			plain.want("COMPRESS DEFLATE", "OK ")
+			c := plain.deflateBy(nil)
+			write := func(sent string) {
+				if _, err := io.WriteString(plain.nc, sent); err != nil {
+					t.Fatal(err)
+				}
 			}
-			if len(piece) > 10 && sent.Len() > len(piece) && rnd.IntN(2) == 0 { // something from before
-				from := rnd.IntN(sent.Len() - len(piece))
-				copy(piece, sent.Bytes()[max(from, sent.Len()-40_000):])
+			write(test.sent)
+			if test.later != "" {
+				time.Sleep(50 * time.Millisecond)
+				write(test.later)
 			}
-			sent.Write(piece)
-			if _, err := w.Write(piece); err != nil {
-				t.Fatal(err)
+			c.expect("u OK ...")
+			if rest, err := io.ReadAll(c.r); len(rest) > 0 || err != nil {
+				t.Errorf("behind the end of compression: %q, %v", rest, err)
 			}
-			if err := w.Flush(); err != nil {
-				t.Fatal(err)
-			}
-			z.in += int64(wire.Len())
-			z.wake(&wire)
-			got := make([]byte, len(piece))
-			if _, err := io.ReadFull(z, got); err != nil {
-				t.Fatalf("level %d: %v", level, err)
-			}
-			if !bytes.Equal(got, piece) {
-				t.Fatalf("level %d: %d octets are not those that were sent", level, len(piece))
-			}
-			if _, pending := z.pending(nil); pending {
-				t.Fatalf("level %d: something is left", level)
-			}
-			if z.rest(); z.inflater == nil {
-				rested++
-			}
-		}
-		if rested < 300 {
-			t.Errorf("level %d: the inflater was given back only %d times of 400", level, rested)
-		}
-		if len(z.received) > window || cap(z.received) > 2*window {
-			t.Errorf("%d octets are kept, in %d", len(z.received), cap(z.received))
-		}
+			write(test.answered)
+			plain.expect("v OK ...")
+			plain.want("NOOP", "OK ")
+		})
 	}
 }
 
@@ -391,7 +468,7 @@ func TestCompressedConnectionAtRest(t *testing.T) {
 			c.mu.Lock() // waiting is set behind rest
 			if c.waiting {
 				waiting++
-				if c.compression != nil && c.compression.inflater == nil && c.buffers == nil {
+				if c.compression != nil && c.compression.source == nil && c.buffers == nil {
 					rests++
 				}
 			}
@@ -407,39 +484,10 @@ func TestCompressedConnectionAtRest(t *testing.T) {
 	}
 }
 
-// Whatever a client sends as compressed ends in text or an error, and within the bound.
-func FuzzInflate(f *testing.F) {
-	f.Add(deflation(f, []byte("a NOOP\r\n")))
-	f.Add(deflation(f, []byte(strings.Repeat("x", 100_000))))
-	f.Add([]byte("\x00\x00\x00\xff\xff\x01\x00\x00\xff\xff"))
-	f.Add([]byte("\xff\xff"))
-	f.Fuzz(func(t *testing.T, sent []byte) {
-		z := &compression{limit: 50, allowance: 1000}
-		z.in = int64(len(sent))
-		socket := bytes.NewReader(sent)
-		p := make([]byte, 1000)
-		for {
-			z.wake(socket)
-			_, err := z.Read(p)
-			if z.out > 50*z.in+1000+window {
-				t.Fatalf("%d octets became %d", len(sent), z.out)
-			}
-			if err != nil {
-				return
-			}
-			left, _ := z.pending(nil)
-			if left != 0 {
-				t.Fatalf("%d octets are left of none", left)
-			}
-			z.rest()
-		}
-	})
-}
-
 // Where it is not offered it is neither announced nor begun.
 func TestCompressionThatIsNotOffered(t *testing.T) {
 	o := testOptions(t)
-	o.Compress = false
+	o.NoCompress = true
 	_, connect := start(t, o)
 	c := connect()
 	c.expect("* OK ...")

@@ -140,14 +140,13 @@ func (c *conn) useUTF8(on bool) {
 
 // unbuffer gives the buffers back. What is in them is lost.
 func (c *conn) unbuffer() {
-	if c.buffers == nil {
-		return
+	if c.buffers != nil {
+		c.br.Reset(nil)
+		c.bw.Reset(nil)
+		readers.Put(c.br)
+		writers.Put(c.bw)
+		c.buffers = nil
 	}
-	c.br.Reset(nil)
-	c.bw.Reset(nil)
-	readers.Put(c.br)
-	writers.Put(c.bw)
-	c.buffers = nil
 	if c.compression != nil {
 		c.compression.rest()
 	}
@@ -169,11 +168,10 @@ func (c *conn) await() error {
 
 // rest sends what was written and gives the buffers back.
 func (c *conn) rest() error {
-	if c.buffers == nil {
-		return nil
-	}
-	if err := c.enc.Flush(); err != nil {
-		return fmt.Errorf("%w: %w", errLost, err)
+	if c.buffers != nil {
+		if err := c.enc.Flush(); err != nil {
+			return fmt.Errorf("%w: %w", errLost, err)
+		}
 	}
 	c.unbuffer()
 	return nil
@@ -205,13 +203,13 @@ func (c *conn) octets() error {
 
 // pending tells whether there is input that was read but not decoded.
 func (c *conn) pending() bool {
-	if c.compression != nil {
-		left, pending := c.compression.pending(c.first[:c.nFirst])
-		if c.nFirst = left; pending {
-			return true
-		}
+	if c.buffers != nil && c.br.Buffered() > 0 {
+		return true
 	}
-	return c.nFirst > 0 || c.buffers != nil && c.br.Buffered() > 0
+	if c.compression != nil {
+		return c.inflatedPending()
+	}
+	return c.nFirst > 0
 }
 
 // buffered returns the input that was read but not decoded, as far as it is in

@@ -18,10 +18,7 @@ func TestSessionsInAllForms(t *testing.T) {
 	server := New(o)
 	addr := listen(t, server, server.Serve)
 	overTLS := func(c *client, login string) *client {
-		c.expect("* OK ...")
-		c.send("s STARTTLS")
-		c.expect("s OK ...")
-		c = c.startTLS(clientTLS)
+		c = c.secure(clientTLS)
 		c.want("LOGIN "+login+" "+storetest.Password, "OK ")
 		return c
 	}
@@ -51,7 +48,12 @@ func TestSessionsInAllForms(t *testing.T) {
 			return c
 		},
 		"compressed": compressed,
-		"TLS":        overTLS,
+		"compressed, flushed in part": func(c *client, login string) *client {
+			enter(c, login)
+			c.want("COMPRESS DEFLATE", "OK ")
+			return c.deflateBy(&partWriter{to: c.nc})
+		},
+		"TLS": overTLS,
 		"TLS, compressed, UIDONLY": func(c *client, login string) *client {
 			c = overTLS(c, login)
 			c.want("ENABLE UIDONLY", "OK ")

@@ -65,9 +65,7 @@ type Options struct {
 	MaxNesting int   // parentheses, and keys of SEARCH within each other; 100 by default
 	MaxAppend  int64 // octets in memory of the messages of one APPEND, when another is taken; 16 MiB by default
 
-	// Compress announces COMPRESS=DEFLATE (RFC 4978), which needs clients that end what they
-	// send with a full flush (Z_SYNC_FLUSH): what is flushed in part only would be waited for.
-	Compress bool
+	NoCompress bool // COMPRESS=DEFLATE (RFC 4978) is not offered
 	// MaxInflation is how many octets one may become that a client has compressed (RFC 4978), on the whole and
 	// beyond the size of one message; 100 by default. Mail becomes 2 to 10, DEFLATE could make it 1032.
 	MaxInflation int64

@@ -9,8 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/klauspost/compress/flate"
-
+	"mailstead.dev/imapd/inflate"
 	"mailstead.dev/imapd/wire"
 	"mailstead.dev/store"
 	"mailstead.dev/store/id"
@@ -94,7 +93,7 @@ func (s *session) farewell(err error) {
 		bye = &errBye{"", "Command too long"}
 	case errors.Is(err, errInflated):
 		bye = &errBye{"", "Compressed input becomes too large"}
-	case errors.Is(err, errStream), as[flate.CorruptInputError](err):
+	case errors.Is(err, errStream), errors.Is(err, inflate.ErrCorrupt):
 		bye = &errBye{"", "Input is not compressed as it should be"}
 	default:
 		return

@@ -66,15 +66,7 @@ func TestUnauthenticateTimeout(t *testing.T) {
 
 // TLS is all that stays.
 func TestUnauthenticateKeepsTLS(t *testing.T) {
-	o := testOptions(t)
-	serverTLS, clientTLS := testTLS(t)
-	o.TLS, o.PlaintextLogin = serverTLS, false
-	_, connect := start(t, o)
-	c := connect()
-	c.expect("* OK ...")
-	c.send("a STARTTLS")
-	c.expect("a OK ...")
-	c = c.startTLS(clientTLS)
+	c := startOverTLS(t)()
 	c.send("b LOGIN user pass")
 	c.expect("b OK ...")
 	const enable = "ENABLE IMAP4rev2 UTF8=ACCEPT UIDONLY QRESYNC"

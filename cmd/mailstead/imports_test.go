@@ -21,8 +21,9 @@ const module = "mailstead.dev/"
 // may use testing packages besides; see inTests.
 var layers = map[string][]string{
 	"cmd/...":             {"..."},
-	"imapd":               {"imapd/wire", "imapd/imapurl", "store", "store/view", "store/message", "store/id", "index", "auth", "acl", "quota"},
+	"imapd":               {"imapd/wire", "imapd/inflate", "imapd/imapurl", "store", "store/view", "store/message", "store/id", "index", "auth", "acl", "quota"},
 	"imapd/wire":          {},
+	"imapd/inflate":       {},
 	"imapd/imapurl":       {},
 	"lmtpd":               {"store", "store/id", "quota"},
 	"auth":                {"store", "store/id"},

@@ -180,7 +180,7 @@ func (p *process) openIMAP() error {
 		LoginTimeout: c.IMAP.LoginTime, IdleTimeout: c.IMAP.IdleTime, ReadTimeout: c.IMAP.ReadTime, WriteTimeout: c.IMAP.WriteTime,
 		SearchTimeout: c.IMAP.SearchTime, MaxLine: int(c.IMAP.MaxLine), MaxLiteral: int64(c.IMAP.MaxLiteral), MaxNesting: c.IMAP.MaxNesting,
 		MaxAppend: int64(c.IMAP.MaxAppendMemory), MaxBad: c.IMAP.MaxWrongCommands, MaxLoginFailures: c.IMAP.MaxLoginFailures,
-		ProgressInterval: c.IMAP.ProgressTime, Compress: c.IMAP.Compress, MaxInflation: int64(c.IMAP.MaxInflation),
+		ProgressInterval: c.IMAP.ProgressTime, NoCompress: !c.IMAP.Compress, MaxInflation: int64(c.IMAP.MaxInflation),
 		LiteralMinus: c.IMAP.LiteralMinus, Refuse8Bit: c.IMAP.Refuse8Bit,
 		TracerProvider: p.tracing.provider(), Observe: p.measured.command,
 	})

@@ -118,6 +118,10 @@ MaxMessages 0
         last = {side: tuple(map(int, numbers)) for side, *numbers in found}
         return [last["F"], last["N"]]
 
+    def compresses(self):
+        """Whether it compresses what it says, as it does where it can."""
+        return "OK DEFLATE active" in run(["mbsync", "-Dn", "-c", str(self.config), "-a"])
+
     def files(self):
         for path in sorted(self.mail.rglob("*")):
             if path.is_file() and path.parent.name in ("cur", "new"):

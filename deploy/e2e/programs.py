@@ -139,6 +139,7 @@ class Programs:
         files[b"2"].unlink()
         m.sync()
         assert m.sync() == [(0, 0, 0), (0, 0, 0)], "a last run transfers something"
+        assert m.compresses(), "mbsync does not compress"
         self.changed(a, move=False)
         self.look("mbsync", a)
 
@@ -164,7 +165,7 @@ remoteuser = {a.login}
 remotepass = {a.password}
 ssl = yes
 sslcacertfile = {self.ca}
-usecompression = no
+usecompression = yes
 """)
 
         def sync():
