@@ -141,13 +141,13 @@ func (o *options) stalled() (measurement, error) {
 	return measurement{name: "stalled", growth: most - before, conns: 1, bound: 32 << 20}, err
 }
 
-// idle has many connections in IDLE at once, on INBOXes of a thousand messages.
-func (o *options) idle(name string, dial func() (*wire.Client, error), bound int64) (measurement, error) {
+// idle has n connections in IDLE at once, on INBOXes of a thousand messages; begin is done after the login.
+func (o *options) idle(name string, n int, dial func() (*wire.Client, error), begin func(*wire.Client) error, bound int64) (measurement, error) {
 	before, err := o.settled()
 	if err != nil {
 		return measurement{}, err
 	}
-	clients := make([]*wire.Client, o.idlers)
+	clients := make([]*wire.Client, n)
 	defer func() {
 		for _, c := range clients {
 			if c != nil {
@@ -155,12 +155,17 @@ func (o *options) idle(name string, dial func() (*wire.Client, error), bound int
 			}
 		}
 	}()
-	err = each(o.idlers, 16, func(i int) error {
+	err = each(n, 16, func(i int) error {
 		c, err := o.login(dial, i)
 		if err != nil {
 			return err
 		}
 		clients[i] = c
+		if begin != nil {
+			if err := begin(c); err != nil {
+				return err
+			}
+		}
 		have := uint32(0)
 		err = c.Exec("SELECT INBOX", func(r *wire.Response) error {
 			if r.Is("EXISTS") {
@@ -178,7 +183,20 @@ func (o *options) idle(name string, dial func() (*wire.Client, error), bound int
 	}
 	// What making the connections took is given back in time; what they hold stays.
 	after, err := o.settled()
-	return measurement{name: name, growth: after - before, conns: o.idlers, bound: bound, each: bound > 0}, err
+	return measurement{name: name, growth: after - before, conns: n, bound: bound, each: bound > 0}, err
+}
+
+// compress begins compression, and says as much as a server has to remember.
+func compress(c *wire.Client) error {
+	if err := c.Compress(); err != nil {
+		return err
+	}
+	for range 40 {
+		if err := c.Execf(nil, "ID (\"name\" %s)", wire.Quote(strings.Repeat("x", 1000))); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // each calls f for 0 to n-1, a few at a time, and returns the first error.

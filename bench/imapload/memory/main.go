@@ -60,7 +60,7 @@ func main() {
 	flag.StringVar(&o.pass, "pass", "pass", "password of all users")
 	flag.IntVar(&o.userCount, "user-count", 90, "users that exist")
 	flag.StringVar(&pids, "pids", "", "process ids of the server, with + between; children are not counted")
-	flag.StringVar(&cases, "cases", "stalled,idle,idle-tls,append,literals", "what is measured")
+	flag.StringVar(&cases, "cases", "stalled,idle,idle-tls,idle-compressed,append,literals", "what is measured")
 	flag.IntVar(&o.messages, "messages", 60_000, "messages of the mailbox that is fetched and not read")
 	flag.IntVar(&o.size, "size", 10_000, "octets of each of them")
 	flag.IntVar(&o.inbox, "inbox", 1000, "messages of each INBOX")
@@ -97,11 +97,12 @@ func (o *options) measure() ([]measurement, error) {
 		return nil, err
 	}
 	known := map[string]func() (measurement, error){
-		"stalled":  o.stalled,
-		"idle":     func() (measurement, error) { return o.idle("idle", o.dial, 40<<10) },
-		"idle-tls": func() (measurement, error) { return o.idle("idle-tls", o.dialTLS, 0) },
-		"append":   o.appendLarge,
-		"literals": o.announce,
+		"stalled":         o.stalled,
+		"idle":            func() (measurement, error) { return o.idle("idle", o.idlers, o.dial, nil, 40<<10) },
+		"idle-tls":        func() (measurement, error) { return o.idle("idle-tls", o.idlers, o.dialTLS, nil, 0) },
+		"idle-compressed": func() (measurement, error) { return o.idle("idle-compressed", o.idlers/5, o.dial, compress, 80<<10) },
+		"append":          o.appendLarge,
+		"literals":        o.announce,
 	}
 	var all []measurement
 	for _, name := range o.cases {
@@ -124,7 +125,7 @@ func (o *options) measure() ([]measurement, error) {
 
 func report(measured []measurement) (good bool) {
 	good = len(measured) > 0
-	fmt.Printf("%-10s %11s %12s %12s %10s\n", "case", "connections", "growth MiB", "each KiB", "bound")
+	fmt.Printf("%-15s %11s %12s %12s %10s\n", "case", "connections", "growth MiB", "each KiB", "bound")
 	for _, m := range measured {
 		each := m.growth / int64(m.conns)
 		bound, within := "stated", true
@@ -134,7 +135,7 @@ func report(measured []measurement) (good bool) {
 		case m.bound > 0:
 			bound, within = fmt.Sprintf("%d MiB", m.bound>>20), m.growth <= m.bound
 		}
-		fmt.Printf("%-10s %11d %12.1f %12.1f %10s", m.name, m.conns, float64(m.growth)/(1<<20), float64(each)/(1<<10), bound)
+		fmt.Printf("%-15s %11d %12.1f %12.1f %10s", m.name, m.conns, float64(m.growth)/(1<<20), float64(each)/(1<<10), bound)
 		if !within {
 			fmt.Print("  TOO MUCH")
 			good = false
