@@ -30,6 +30,7 @@ type Appended struct {
 	UIDValidity uint32
 	UIDs        view.UIDSet
 	ModSeq      id.ModSeq
+	Replaced    id.ModSeq // after a Replace: at which the other message went, in its mailbox
 }
 
 // Append adds all messages or none, in one transaction. Once it returns nil, they are durable.
@@ -329,9 +330,13 @@ func (a *appending) publish() {
 
 func (a *appending) result() Appended {
 	first := a.uidBase + 1
-	return Appended{
+	result := Appended{
 		UIDValidity: a.validity,
 		UIDs:        view.UIDSetOf(view.Range{First: first, Last: a.uidBase + id.UID(len(a.emails))}),
 		ModSeq:      a.modSeq,
 	}
+	if a.replaced != nil {
+		result.Replaced = a.replaced.after.ModSeq()
+	}
+	return result
 }

@@ -49,11 +49,11 @@ type event struct {
 	Gone []view.Range // expunge
 	All  bool         // expunge without UIDs
 
-	To             int // copy, move
+	To             int // copy, move, replace
 	FromUID, ToUID []id.UID
 
 	// Seen is the MODSEQ of the view that the operation's outcome was read
-	// from: for copy and move the source's.
+	// from: for copy, move and replace the source's.
 	Seen id.ModSeq
 
 	Digest   string // view: what the client shows, without what is withheld
@@ -90,13 +90,15 @@ func TestFrontEndProcess(t *testing.T) {
 	f := &frontEnd{history: &h, notes: json.NewEncoder(os.NewFile(3, "notes"))}
 	f.store = storetest.Open(t, h.Cluster, func(o *store.Options) {
 		o.FoldMin, o.FoldRatio = h.FoldMin, 0.01
+		o.Retention, o.ExpungeHorizon, o.OrphanGrace = h.Retention, 5*h.Retention, 5*h.Retention
+		o.PackSize, o.StoredRatio = 10_000, 1.01
 		if h.FrontEnd == 2 {
 			o.ViewCacheBytes = 30_000 // which holds few views, so that many are loaded
 		}
 	})
 	var workers []*worker
 	for i := range h.Workers {
-		w := &worker{frontEnd: f, number: i, rnd: rand.New(rand.NewPCG(h.Seed, uint64(h.FrontEnd*h.Workers+i))), scratch: map[string]*store.Mailbox{}}
+		w := &worker{frontEnd: f, number: i, rnd: rand.New(rand.NewPCG(h.Seed, uint64(h.FrontEnd*h.Workers+i))), scratch: map[string]*store.Mailbox{}, gone: map[int][]id.UID{}}
 		if err := w.open(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -112,7 +114,14 @@ func TestFrontEndProcess(t *testing.T) {
 			}
 		})
 	}
+	settled := make(chan struct{})
+	var cleaning sync.WaitGroup
+	if h.FrontEnd == 0 {
+		cleaning.Go(func() { f.clean(t.Context(), settled) })
+	}
 	group.Wait()
+	close(settled)
+	cleaning.Wait()
 	f.note(event{Kind: "settled"})
 	if _, err := io.Copy(io.Discard, bufio.NewReader(os.Stdin)); err != nil { // until all have settled
 		t.Fatal(err)
@@ -141,6 +150,32 @@ func (f *frontEnd) note(e event) {
 	}
 }
 
+// clean does what maintenance does, again and again, until all have settled: mail that
+// was expunged goes with its content, and packs are written anew.
+func (f *frontEnd) clean(ctx context.Context, settled <-chan struct{}) {
+	jobs := map[string]func() error{
+		"pack":    func() error { return store.PackTenant(f.store, ctx, f.User.Tenant, true) },
+		"collect": func() error { return store.CollectOrphans(f.store, ctx, f.User.Tenant) },
+		"sweep": func() error {
+			_, err := f.store.Sweep(ctx, f.User.Tenant)
+			return err
+		},
+	}
+	for {
+		select {
+		case <-settled:
+			return
+		case <-time.After(f.CleanEvery):
+		}
+		for _, kind := range []string{"sweep", "pack", "collect"} {
+			if err := jobs[kind](); err != nil {
+				f.note(event{Kind: kind, Err: err.Error()})
+				return
+			}
+		}
+	}
+}
+
 // worker is one client after another, with a session in several mailboxes.
 type worker struct {
 	*frontEnd
@@ -150,6 +185,7 @@ type worker struct {
 	sessions []*historySession
 	past     []snapshot
 	scratch  map[string]*store.Mailbox // those that are deleted and made again, as they were opened
+	gone     map[int][]id.UID          // the last that it has removed from each mailbox
 	tags     int64
 	failed   bool
 }
@@ -243,6 +279,10 @@ func (w *worker) step(ctx context.Context) bool {
 		w.resync(ctx, w.past[w.rnd.IntN(len(w.past))])
 	case n < 95: // another client, in another mailbox
 		*s = historySession{box: w.randomBox(), messages: newMessageSet()}
+	case n < 98:
+		w.replace(ctx, s)
+	default:
+		w.undelete(ctx, s.box)
 	}
 	if w.rnd.IntN(2) == 0 {
 		w.sync(ctx, s, w.rnd.IntN(2) == 0)
@@ -253,7 +293,7 @@ func (w *worker) step(ctx context.Context) bool {
 // historyTexts returns what a message can be: text of its own, or text that others have sent, too.
 func historyTexts(tag int64) []string {
 	var texts []string
-	for _, about := range []int64{tag, tag % 5} {
+	for _, about := range []int64{tag, tag % 100} {
 		texts = append(texts, fmt.Sprintf("Subject: message %d\r\n\r\nThis is message %d.\r\n", about, about))
 	}
 	return texts
@@ -292,29 +332,96 @@ func (w *worker) append(ctx context.Context, box int) {
 	w.do(event{Kind: "append", Box: box}, func(e *event) error {
 		var incoming []store.Incoming
 		for range 1 + max(0, w.rnd.IntN(8)-5) {
-			w.tags++
-			tag := 1_000_000_000 + int64(w.FrontEnd*w.Workers+w.number)*10_000_000 + w.tags
-			texts := historyTexts(tag)
-			text := texts[0]
-			if w.rnd.IntN(8) == 0 {
-				text = texts[1]
-			}
-			content, err := w.frontEnd.store.Receive(ctx, w.User.Tenant, strings.NewReader(text))
+			in, err := w.compose(ctx, e)
 			if err != nil {
 				return err
 			}
-			defer content.Close()
-			m := newMessage{Tag: tag, Size: int64(len(text)), Flags: w.randomFlags() &^ view.Deleted}
-			if w.rnd.IntN(4) == 0 {
-				m.Keywords = w.randomKeywords()
-			}
-			incoming = append(incoming, store.Incoming{
-				Content: content, Flags: m.Flags, Keywords: m.Keywords, InternalDate: time.Unix(tag, 0).UTC(),
-			})
-			e.Messages = append(e.Messages, m)
+			defer in.Content.Close()
+			incoming = append(incoming, in)
 		}
 		a, err := w.boxes[box].Append(ctx, incoming...)
 		e.ModSeq, e.UIDs = a.ModSeq, a.UIDs.Ranges()
+		return err
+	})
+}
+
+// compose makes a message.
+func (w *worker) compose(ctx context.Context, e *event) (store.Incoming, error) {
+	w.tags++
+	tag := 1_000_000_000 + int64(w.FrontEnd*w.Workers+w.number)*10_000_000 + w.tags
+	texts := historyTexts(tag)
+	text := texts[0]
+	if w.rnd.IntN(4) == 0 {
+		text = texts[1]
+	}
+	content, err := w.frontEnd.store.Receive(ctx, w.User.Tenant, strings.NewReader(text))
+	if err != nil {
+		return store.Incoming{}, err
+	}
+	m := newMessage{Tag: tag, Size: int64(len(text)), Flags: w.randomFlags() &^ view.Deleted}
+	if w.rnd.IntN(4) == 0 {
+		m.Keywords = w.randomKeywords()
+	}
+	e.Messages = append(e.Messages, m)
+	return store.Incoming{Content: content, Flags: m.Flags, Keywords: m.Keywords, InternalDate: time.Unix(tag, 0).UTC()}, nil
+}
+
+// replace replaces a message, in its mailbox or by one in another.
+func (w *worker) replace(ctx context.Context, s *historySession) {
+	uid := s.uids[w.rnd.IntN(len(s.uids))]
+	w.do(event{Kind: "replace", Box: s.box, To: w.randomBox(), FromUID: []id.UID{uid}}, func(e *event) error {
+		in, err := w.compose(ctx, e)
+		if err != nil {
+			return err
+		}
+		defer in.Content.Close()
+		a, err := w.boxes[s.box].Replace(ctx, uid, w.boxes[e.To], in)
+		if errors.Is(err, store.ErrExpunged) {
+			return w.expunged(ctx, s.box, uid)
+		}
+		e.ModSeq, e.Seen, e.ToUID = a.ModSeq, a.Replaced, slices.Collect(a.UIDs.All())
+		w.removed(s.box, uid)
+		return err
+	})
+}
+
+// expunged checks that a message that is said to be gone is so.
+func (w *worker) expunged(ctx context.Context, box int, uid id.UID) error {
+	v, err := w.boxes[box].View(ctx)
+	if err != nil {
+		return err
+	}
+	if _, there := v.Find(uid); there {
+		return fmt.Errorf("UID %d is said to be gone, and is there", uid)
+	}
+	return nil
+}
+
+// removed remembers what this worker has removed from a mailbox.
+func (w *worker) removed(box int, uids ...id.UID) {
+	all := append(w.gone[box], uids...)
+	w.gone[box] = all[max(0, len(all)-20):]
+}
+
+// undelete brings messages back: some that were removed, or now and then all that are nowhere any more.
+func (w *worker) undelete(ctx context.Context, box int) {
+	var which store.Undelete
+	e := event{Kind: "undelete", Box: box}
+	if w.rnd.IntN(10) > 0 {
+		uids := view.NewUIDSet()
+		for _, uid := range w.gone[box] {
+			if w.rnd.IntN(3) == 0 {
+				uids = uids.Union(view.NewUIDSet(uid))
+			}
+		}
+		if uids.Empty() {
+			return
+		}
+		which.UIDs, e.UIDs = &uids, uids.Ranges()
+	}
+	w.do(e, func(e *event) error {
+		back, err := w.boxes[box].Undelete(ctx, which)
+		e.ModSeq, e.FromUID, e.ToUID, e.All = back.ModSeq, back.From, back.To, which.UIDs == nil
 		return err
 	})
 }
@@ -359,6 +466,7 @@ func (w *worker) expunge(ctx context.Context, s *historySession) {
 		e.Seen, e.Gone = v.ModSeq(), gone.Ranges()
 		if !gone.Empty() {
 			e.ModSeq = v.ModSeq()
+			w.removed(s.box, slices.Collect(gone.All())...)
 		}
 		return nil
 	})
@@ -386,6 +494,9 @@ func (w *worker) transfer(ctx context.Context, s *historySession, move bool) {
 		}
 		e.ModSeq, e.FromUID, e.ToUID = c.ModSeq, c.From, c.To
 		e.Seen = c.SourceView.ModSeq()
+		if move {
+			w.removed(s.box, c.From...)
+		}
 		return nil
 	})
 }

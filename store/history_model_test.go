@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"mailstead.dev/acl"
 	"mailstead.dev/store"
@@ -18,18 +19,27 @@ import (
 // historyModel is the plain model: mailboxes as maps. It replays what front
 // ends noted, and collects what is not right.
 type historyModel struct {
-	boxes    []modelBox
-	problems []string
+	boxes     []modelBox
+	retention int64 // nanoseconds
+	problems  []string
 }
 
 type modelBox struct {
 	modSeq   id.ModSeq
 	uidNext  id.UID
 	messages messageSet
-	gone     map[id.UID]id.ModSeq // when each was expunged
+	gone     map[id.UID]*goneMessage
 
 	changes map[id.ModSeq]*event
 	notes   map[id.ModSeq][]*event // what was seen at a MODSEQ
+}
+
+// goneMessage is a message that was expunged.
+type goneMessage struct {
+	at   id.ModSeq
+	by   *event
+	was  shown
+	back bool // it was brought back
 }
 
 func (m *historyModel) problem(e *event, format string, args ...any) {
@@ -44,10 +54,10 @@ func (m *historyModel) problem(e *event, format string, args ...any) {
 // what is not right.
 func (h *history) check(t testing.TB, events []event) []string {
 	t.Helper()
-	m := &historyModel{boxes: make([]modelBox, len(h.Mailboxes))}
+	m := &historyModel{boxes: make([]modelBox, len(h.Mailboxes)), retention: int64(h.Retention)}
 	for i := range m.boxes {
 		m.boxes[i] = modelBox{
-			modSeq: 1, uidNext: 1, messages: newMessageSet(), gone: map[id.UID]id.ModSeq{},
+			modSeq: 1, uidNext: 1, messages: newMessageSet(), gone: map[id.UID]*goneMessage{},
 			changes: map[id.ModSeq]*event{}, notes: map[id.ModSeq][]*event{},
 		}
 	}
@@ -68,7 +78,7 @@ func (h *history) check(t testing.TB, events []event) []string {
 // isChange reports whether e changed a mailbox.
 func (e *event) isChange() bool {
 	switch e.Kind {
-	case "append", "flags", "expunge", "copy", "move":
+	case "append", "flags", "expunge", "copy", "move", "replace", "undelete":
 		return e.ModSeq > 0
 	}
 	return false
@@ -102,6 +112,15 @@ func (m *historyModel) enter(e *event) {
 		change(e.To, e.ModSeq)
 		if e.Kind == "move" && e.Box != e.To {
 			change(e.Box, e.Seen)
+		}
+	case "replace":
+		if e.ModSeq > 0 {
+			change(e.To, e.ModSeq)
+			change(e.Box, e.Seen)
+		}
+	case "undelete":
+		if e.ModSeq > 0 {
+			change(e.Box, e.ModSeq)
 		}
 	case "view":
 		note(e.ModSeq)
@@ -185,10 +204,21 @@ func (m *historyModel) change(e *event) {
 		if want := b.deleted(e); !want.Equal(ranges(e.Gone)) {
 			m.problem(e, "removed %s, want %s", ranges(e.Gone), want)
 		}
-		b.remove(e.Gone, e.ModSeq)
+		b.remove(e, e.Gone, e.ModSeq)
 	case "copy", "move":
 		m.transfer(e)
 		m.checkNotes(e.To)
+	case "replace":
+		uid := e.FromUID[0]
+		if _, ok := b.messages.by[uid]; !ok {
+			m.problem(e, "replaces UID %d, which is gone", uid)
+			return
+		}
+		b.remove(e, []view.Range{{First: uid, Last: uid}}, e.Seen)
+		m.add(e, e.To, e.ToUID, e.Messages)
+		m.checkNotes(e.To)
+	case "undelete":
+		m.undelete(e)
 	}
 	m.checkNotes(e.Box)
 }
@@ -232,8 +262,31 @@ func (m *historyModel) transfer(e *event) {
 		if e.Box == e.To {
 			at = e.ModSeq
 		}
-		from.remove(view.NewUIDSet(e.FromUID...).Ranges(), at)
+		from.remove(e, view.NewUIDSet(e.FromUID...).Ranges(), at)
 	}
+}
+
+// undelete brings messages back as they were, each once: what was asked for and
+// is gone, and of that at least what was gone when it began and had its time until it ended.
+func (m *historyModel) undelete(e *event) {
+	b := &m.boxes[e.Box]
+	asked := ranges(e.UIDs)
+	var messages []newMessage
+	for _, uid := range e.FromUID {
+		gone := b.gone[uid]
+		if gone == nil || gone.back || !e.All && !asked.Contains(uid) {
+			m.problem(e, "UID %d comes back", uid)
+			return
+		}
+		gone.back = true
+		messages = append(messages, newMessage{gone.was.Tag, gone.was.Size, gone.was.Flags &^ view.Deleted, strings.Fields(gone.was.Keywords)})
+	}
+	for uid := range asked.All() {
+		if gone := b.gone[uid]; gone != nil && !gone.back && gone.by.End < e.Start && e.End < gone.by.Start+m.retention {
+			m.problem(e, "UID %d, which has been gone for %v, does not come back", uid, time.Duration(e.End-gone.by.Start))
+		}
+	}
+	m.add(e, e.Box, e.ToUID, messages)
 }
 
 // existing returns which of set there are.
@@ -300,10 +353,10 @@ func (b *modelBox) deleted(e *event) view.UIDSet {
 	return view.NewUIDSet(uids...)
 }
 
-func (b *modelBox) remove(uids []view.Range, at id.ModSeq) {
+func (b *modelBox) remove(by *event, uids []view.Range, at id.ModSeq) {
 	for uid := range ranges(uids).All() {
+		b.gone[uid] = &goneMessage{at: at, by: by, was: b.messages.by[uid].shown}
 		b.messages.remove(uid)
-		b.gone[uid] = at
 	}
 	b.modSeq = at
 }
@@ -347,8 +400,8 @@ func (m *historyModel) checkView(e *event, b *modelBox) {
 		m.problem(e, "HIGHESTMODSEQ %d", e.Covered)
 	}
 	for uid := range ranges(e.Withheld).All() {
-		if at, ok := b.gone[uid]; !ok || at > e.ModSeq || at <= e.Covered {
-			m.problem(e, "HIGHESTMODSEQ %d, but of the EXPUNGE of UID %d at %d the client has not been told", e.Covered, uid, at)
+		if gone := b.gone[uid]; gone == nil || gone.at > e.ModSeq || gone.at <= e.Covered {
+			m.problem(e, "HIGHESTMODSEQ %d, but of the EXPUNGE of UID %d the client has not been told: %+v", e.Covered, uid, gone)
 		}
 	}
 }
@@ -369,10 +422,10 @@ func (m *historyModel) checkTimes(events []event) {
 		case e.Err != "":
 		case e.Kind == "view":
 			points = append(points, point{e, e.Box, e.ModSeq, false})
-		case e.isChange() && (e.Kind == "copy" || e.Kind == "move"):
+		case e.isChange() && (e.Kind == "copy" || e.Kind == "move" || e.Kind == "replace"):
 			points = append(points, point{e, e.To, e.ModSeq, true})
 			if e.Box != e.To {
-				points = append(points, point{e, e.Box, e.Seen, e.Kind == "move"})
+				points = append(points, point{e, e.Box, e.Seen, e.Kind != "copy"})
 			}
 		case e.isChange():
 			points = append(points, point{e, e.Box, e.ModSeq, true})
@@ -478,6 +531,9 @@ func (m *historyModel) checkEnd(t testing.TB, h *history) {
 		if err := m.checkFinal(t, s, h.User, name, b, emails); err != nil {
 			m.problem(nil, "mailbox %d at the end: %v", i, err)
 		}
+	}
+	if _, err := s.Fsck(t.Context(), h.User.Tenant, func(f store.Finding) { m.problem(nil, "fsck at the end: %s", f) }); err != nil {
+		m.problem(nil, "fsck at the end: %v", err)
 	}
 	var deadlocks int
 	h.query(t, `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`, &deadlocks)

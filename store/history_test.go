@@ -26,8 +26,9 @@ import (
 // The property test of the mailbox log. Several front-end processes change
 // twenty mailboxes at random, and note what they were told: the result of each
 // operation, what each session shows after it, what a client that comes back
-// with an old state is brought to. A plain model then replays the changes in
-// the order of their MODSEQs and must find every note right.
+// with an old state is brought to. One of them sweeps and packs meanwhile, and leaves little time
+// to what is expunged. A plain model then replays the changes in
+// the order of their MODSEQs and must find every note right, and fsck all that is left.
 //
 // The front ends are this test binary again, running TestFrontEndProcess; for
 // TestPlantedBugs one with a mistake in it.
@@ -48,6 +49,8 @@ type history struct {
 	Seed       uint64
 	FoldMin    int64
 	Patience   time.Duration // for how long an operation is waited for
+	Retention  time.Duration // how long what was expunged can be brought back
+	CleanEvery time.Duration // how long nothing is swept and packed in between
 
 	FrontEnd int // of the process that is told
 }
@@ -59,6 +62,7 @@ func newHistory(t testing.TB, operations int, seed uint64) *history {
 	h := &history{
 		Cluster: storetest.Config(t), FrontEnds: 3, Workers: 3,
 		Operations: operations, Seed: seed, FoldMin: 300, Patience: 2 * time.Minute,
+		Retention: 2 * time.Second, CleanEvery: time.Second,
 	}
 	s := storetest.Open(t, h.Cluster)
 	h.User = storetest.Account(t, s, "history@example.com")
@@ -101,8 +105,11 @@ func TestHistory(t *testing.T) {
 	folds := folds(t, h)
 	t.Logf("seed %d: %d operations in %v, %d notes and %d changes checked in %v, %d folds",
 		seed, h.Operations, ran.Round(time.Second), len(events), changes, checked.Round(time.Second), folds)
-	if folds < 100 {
-		t.Errorf("only %d folds", folds)
+	var swept, packs int
+	h.query(t, `SELECT (SELECT sum(next_email - 1) FROM account_state) - (SELECT count(*) FROM email), (SELECT count(*) FROM object)`, &swept, &packs)
+	t.Logf("%d emails were swept, there are %d packs", swept, packs)
+	if folds < 100 || swept < h.Operations/100 || packs == 0 {
+		t.Errorf("only %d folds, %d emails swept, %d packs", folds, swept, packs)
 	}
 }
 
@@ -273,7 +280,7 @@ func TestPlantedBugs(t *testing.T) {
 			}
 			for seed := range uint64(8) {
 				h := newHistory(t, 2500, seed+1)
-				h.Patience = 30 * time.Second
+				h.Patience, h.Retention, h.CleanEvery = 30*time.Second, 500*time.Millisecond, 100*time.Millisecond
 				p.plant(t, h)
 				if problems := h.check(t, h.run(t, binary)); len(problems) > 0 {
 					t.Logf("found with seed %d: %s", seed+1, strings.TrimSpace(problems[0]))
