@@ -338,6 +338,8 @@ func (c fetchCmd) run(ctx context.Context, s *session) error {
 		return err
 	}
 	switch {
+	case f.damaged != nil:
+		return f.damaged
 	case f.undecodable:
 		return errUnknownCTE
 	case f.gone:

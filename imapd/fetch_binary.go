@@ -66,19 +66,6 @@ func (f *fetcher) unknownCTE(meta *message.Meta) bool {
 	return false
 }
 
-// leaveOut passes over a message that cannot be answered for, but tells that it has become \Seen.
-func (f *fetcher) leaveOut(ctx context.Context, m *view.Message) error {
-	f.undecodable, f.done = true, m.UID
-	if f.marked.Empty() || !f.marked.Contains(m.UID) {
-		return nil
-	}
-	f.buf = f.s.appendChanged(f.buf, f.s.number(m.UID), m, f.view.Keywords())
-	if len(f.buf) >= flushAt {
-		return f.write(ctx)
-	}
-	return nil
-}
-
 // binary puts a section without its encoding into the response, as a literal8 where there is a NUL in it.
 //
 //	msg-att-static =/ "BINARY" section-binary SP (nstring / literal8) / "BINARY.SIZE" section-binary SP number

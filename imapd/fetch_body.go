@@ -5,11 +5,13 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"slices"
 	"strconv"
+	"time"
 
 	"mailstead.dev/imapd/wire"
 	"mailstead.dev/store"
@@ -31,11 +33,15 @@ type fetcher struct {
 	view  *view.View
 
 	ghosts []view.Message // gone from the view, but the client has not been told so; ascending
-	marked view.UIDSet    // took \Seen from this command: their FLAGS are told
 	done   id.UID         // up to which the responses are written
 	gone   bool           // of a message that was asked for nothing is left
 
-	undecodable bool // a message was left out, since it has a part that was asked for in an encoding that is not known
+	marked   view.UIDSet // took \Seen from this command: their FLAGS are told
+	markedAt id.ModSeq   // by that
+
+	left        []id.UID // messages that were left out:
+	undecodable bool     // for one has a part that was asked for in an encoding that is not known,
+	damaged     error    // or is not what was stored
 
 	content message.Reader // of the message at hand, where it was read ahead
 
@@ -85,7 +91,7 @@ func (f *fetcher) markSeen(ctx context.Context, uids view.UIDSet, expunges bool)
 		return uids, ofSelected(err)
 	}
 	f.s.tellStored(ctx, r, expunges)
-	f.view, f.marked = r.View, r.Changed
+	f.view, f.marked, f.markedAt = r.View, r.Changed, r.ModSeq
 	return uids.Intersect(r.View.UIDs()), nil
 }
 
@@ -124,8 +130,8 @@ func (f *fetcher) fetch(ctx context.Context, uids view.UIDSet) error {
 		err = f.fetchFromView(ctx, uids)
 	}
 	f.flush()
-	if err != nil && !fatal(err) {
-		f.tellMarked()
+	if missed := f.notGiven(err); !missed.Empty() {
+		f.unmark(ctx, missed, err == nil || !fatal(err))
 	}
 	return err
 }
@@ -143,13 +149,39 @@ func (f *fetcher) needsEmails() bool {
 // whole tells whether the section is the message as it is: where it lies is known without looking.
 func (s *section) whole() bool { return len(s.path) == 0 && s.kind == "" }
 
-// tellMarked tells of the messages that took \Seen but whose response was not
-// written, because something failed: the client is not told otherwise.
-func (f *fetcher) tellMarked() {
-	for m := range f.view.In(f.marked) {
-		if m.UID > f.done {
-			f.s.writeChanged(f.s.number(m.UID), m, f.view.Keywords())
-		}
+// notGiven returns those of the messages that took \Seen from this command whose response
+// was not written; err is what ended it.
+func (f *fetcher) notGiven(err error) view.UIDSet {
+	missed := view.NewUIDSet(f.left...)
+	if err != nil {
+		missed = missed.Union(view.UIDSetOf(view.Range{First: f.done + 1, Last: ^id.UID(0)}))
+	}
+	return f.marked.Intersect(missed)
+}
+
+// unmarkTimeout bounds how long \Seen is taken back.
+const unmarkTimeout = 10 * time.Second
+
+// unmark takes \Seen back from messages that the client has not been given, where nobody has
+// changed their flags since, and tells it what they have now, if something can be told yet.
+func (f *fetcher) unmark(ctx context.Context, uids view.UIDSet, tell bool) {
+	// Also where the client has gone away in the middle, which ends the context of its commands.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), unmarkTimeout)
+	defer cancel()
+	r, err := f.s.selected.SetFlags(ctx, store.FlagChange{UIDs: uids, Mode: view.Remove, Flags: view.Seen, UnchangedSince: f.markedAt})
+	if err != nil {
+		f.s.log.WarnContext(ctx, `taking \Seen back failed`, "err", err)
+	}
+	if !tell {
+		return
+	}
+	v := f.view // as it still is, as far as is known
+	if err == nil {
+		f.s.tellStored(ctx, r, f.s.uid)
+		v, uids = r.View, r.Changed
+	}
+	for m := range v.In(uids) {
+		f.s.writeChanged(f.s.number(m.UID), m, v.Keywords())
 	}
 }
 
@@ -226,7 +258,9 @@ func (f *fetcher) message(ctx context.Context, m *view.Message, email *store.Ema
 		meta = email.Meta
 	}
 	if f.unknownCTE(meta) {
-		return f.leaveOut(ctx, m)
+		f.undecodable = true
+		f.leaveOut(m)
+		return nil
 	}
 	start := len(f.buf)
 	f.partly = false
@@ -244,11 +278,16 @@ func (f *fetcher) message(ctx context.Context, m *view.Message, email *store.Ema
 				return fmt.Errorf("%w: FETCH response cut short: %w", errLost, err)
 			}
 			f.abandon(start)
-			if isExpunged(err) {
+			switch {
+			case isExpunged(err):
 				f.gone = true
-				return nil
+			case errors.Is(err, store.ErrDamaged): // others need not be
+				f.damaged = cmp.Or(f.damaged, err)
+				f.leaveOut(m)
+			default:
+				return err
 			}
-			return err
+			return nil
 		}
 		if len(f.buf) >= maxPending || len(f.streams) >= maxStreams {
 			f.partly = true
@@ -258,11 +297,18 @@ func (f *fetcher) message(ctx context.Context, m *view.Message, email *store.Ema
 		}
 	}
 	f.buf = append(f.buf, ")\r\n"...)
-	f.done = m.UID
 	if len(f.buf) >= flushAt || len(f.streams) > 0 {
-		return f.write(ctx)
+		if err := f.write(ctx); err != nil {
+			return err
+		}
 	}
+	f.done = m.UID
 	return nil
+}
+
+// leaveOut passes over a message that cannot be answered for.
+func (f *fetcher) leaveOut(m *view.Message) {
+	f.left, f.done = append(f.left, m.UID), m.UID
 }
 
 // write is flush with a look whether anybody takes it.
@@ -278,13 +324,10 @@ func (f *fetcher) begin(m *view.Message) {
 		return
 	}
 	extra := itemFlags
-	if f.s.condstore { // RFC 7162 section 3.2.4
+	if f.s.condstore {
 		extra |= itemModSeq
-		if !f.s.uidOnly {
-			extra |= itemUID
-		}
 	}
-	if f.s.rev2 {
+	if f.s.tellsUIDs() {
 		extra |= itemUID
 	}
 	for _, kind := range [...]itemKind{itemUID, itemFlags, itemModSeq} {

@@ -66,13 +66,17 @@ func (s *session) appendModSeqChanged(b []byte, number uint32, m *view.Message) 
 
 func (s *session) beginChanged(b []byte, number uint32, m *view.Message) []byte {
 	b = s.beginFetch(b, number, m.UID)
-	if (s.uid || s.condstore || s.rev2) && !s.uidOnly { // RFC 7162 section 3.2.4, RFC 9051 section 7.5.2
+	if s.tellsUIDs() {
 		b = append(b, "UID "...)
 		b = strconv.AppendUint(b, uint64(m.UID), 10)
 		b = append(b, ' ')
 	}
 	return b
 }
+
+// tellsUIDs tells whether the flags of a message are told together with its UID (RFC 9051 sections 6.4.9
+// and 7.5.2, RFC 7162 section 3.2.4): not where the response begins with it.
+func (s *session) tellsUIDs() bool { return (s.uid || s.condstore || s.rev2) && !s.uidOnly }
 
 // appendModSeq appends the FETCH item MODSEQ, and notes that the client has seen it.
 func (s *session) appendModSeq(b []byte, m *view.Message) []byte {

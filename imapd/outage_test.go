@@ -267,8 +267,8 @@ func TestObjectStorageGoesAway(t *testing.T) {
 	far := serveStore(t, storetest.Open(t, cluster, relayed(t, cluster, relay)), nil)(t)
 	enter(far, "a@away.test")
 	far.want("SELECT INBOX", "OK ")
-	far.send("a FETCH 1 BODY.PEEK[]")
-	far.expect(fmt.Sprintf("* 1 FETCH (BODY[] {%d}", len(large)))
+	far.send("a FETCH 1 BODY[]")
+	far.expect(fmt.Sprintf(`* 1 FETCH (FLAGS (\Seen \Recent) BODY[] {%d}`, len(large)))
 	relay.SetAway(true)
 	got, err := io.ReadAll(far.r)
 	if err != nil {
@@ -277,9 +277,14 @@ func TestObjectStorageGoesAway(t *testing.T) {
 	if len(got) >= len(large) || string(got) != large[:len(got)] {
 		t.Errorf("%d octets of %d came, or others", len(got), len(large))
 	}
+	// Nobody has read it.
+	c.want("SELECT INBOX", "OK ")
+	if got := c.want("FETCH 1 FLAGS", "OK "); !slices.Equal(got, []string{"* 1 FETCH (FLAGS ())"}) {
+		t.Errorf("afterwards there is %q", got)
+	}
 }
 
-// damaging is a bucket that gives back everything with a bit flipped.
+// damaging is a bucket that gives back everything that is large with a bit flipped.
 type damaging struct{ blob.Bucket }
 
 func (b damaging) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
@@ -289,13 +294,14 @@ func (b damaging) Get(ctx context.Context, key string, off, n int64) (io.ReadClo
 	}
 	defer r.Close()
 	content, err := io.ReadAll(r)
-	if len(content) > 0 {
+	if len(content) > 10_000 {
 		content[len(content)/2] ^= 0x10
 	}
 	return io.NopCloser(bytes.NewReader(content)), err
 }
 
-// What is damaged in storage is not given out, and said to be so (RFC 5530 section 3).
+// What is damaged in storage is not given out, and said to be so (RFC 5530 section 3). It
+// stays unseen, and other messages are given.
 func TestDamagedContent(t *testing.T) {
 	s := storetest.New(t, func(o *store.Options) {
 		o.NoStaging = true
@@ -304,14 +310,27 @@ func TestDamagedContent(t *testing.T) {
 	storetest.Account(t, s, "a@damaged.test")
 	c := serveStore(t, s, nil)(t)
 	enter(c, "a@damaged.test")
+	c.want(appendText("INBOX", "first"), "OK [APPENDUID ")
 	c.want(appendText("INBOX", noise(100_000)), "OK [APPENDUID ")
+	c.want(appendText("INBOX", "third"), "OK [APPENDUID ")
 	c.want("SELECT INBOX", "OK ")
-	for _, command := range []string{"FETCH 1 BODY.PEEK[]", "FETCH 1 BODY.PEEK[TEXT]", "SEARCH BODY zzz"} {
+	for _, command := range []string{"FETCH 2 BODY.PEEK[]", "FETCH 2 BODY.PEEK[TEXT]", "SEARCH BODY zzz"} {
 		if got := c.want(command, "NO [CORRUPTION] A message is damaged in storage"); len(got) > 0 {
 			t.Errorf("%s gives %.100q", command, got)
 		}
 	}
-	if got := c.want("FETCH 1 (FLAGS ENVELOPE)", "OK "); !strings.Contains(got[0], `FLAGS (\Recent)`) {
+	fetch := func(command, answer string, want ...string) {
+		t.Helper()
+		if got := c.want(command, answer); !slices.Equal(got, want) {
+			t.Errorf("%s gives %.200q, want %q", command, got, want)
+		}
+	}
+	fetch("FETCH 1:3 BODY[]", "NO [CORRUPTION] ", `* 1 FETCH (FLAGS (\Seen \Recent) BODY[] {5}`, "first)",
+		`* 3 FETCH (FLAGS (\Seen \Recent) BODY[] {5}`, "third)", `* 2 FETCH (FLAGS (\Recent))`)
+	fetch("FETCH 1:3 FLAGS", "OK ", `* 1 FETCH (FLAGS (\Seen \Recent))`, `* 2 FETCH (FLAGS (\Recent))`, `* 3 FETCH (FLAGS (\Seen \Recent))`)
+	fetch("FETCH 2 (MODSEQ)", "OK ", "* OK [HIGHESTMODSEQ 6] CONDSTORE is enabled", "* 2 FETCH (MODSEQ (6))")
+	fetch("UID FETCH 2:3 (BODY[TEXT])", "NO [CORRUPTION] ", `* 3 FETCH (UID 3 BODY[TEXT] "")`, `* 2 FETCH (UID 2 FLAGS (\Recent) MODSEQ (8))`)
+	if got := c.want("FETCH 2 (FLAGS ENVELOPE)", "OK "); !strings.Contains(got[0], `FLAGS (\Recent)`) {
 		t.Errorf("afterwards there is %.100q", got)
 	}
 }

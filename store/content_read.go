@@ -28,7 +28,7 @@ func (m *Mailbox) Content(ctx context.Context, email id.Email) (message.Reader, 
 	if len(found) == 0 {
 		return nil, ErrExpunged
 	}
-	return m.store.reader(key, found[email])
+	return m.store.reader(key, found[email]), nil
 }
 
 // emailKey names an email.
@@ -146,20 +146,19 @@ func (s *Store) locate(ctx context.Context, t id.Tenant, what *emailContent) (pl
 	return p, nil
 }
 
-// reader returns access to content that has just been located.
-func (s *Store) reader(key emailKey, l located) (*emailReader, error) {
+// reader returns access to content that has just been located. What is staged and
+// cannot be decoded is decoded again when it is read, and the error told then.
+func (s *Store) reader(key emailKey, l located) *emailReader {
 	s.contents.put(key, &l.emailContent)
 	r := &emailReader{store: s, key: key, what: &l.emailContent, place: &l.place}
 	if l.place.data == nil || l.layout.Size > aheadSize { // little that is staged may be much when decoded
-		return r, nil
+		return r
 	}
-	var err error
-	r.frames, err = s.cache.Decode(r.blobKey(), l.layout, l.place.data, false)
-	if err != nil {
-		return nil, fmt.Errorf("staged content %s: %w", l.digest, err)
+	frames, err := s.cache.Decode(r.blobKey(), l.layout, l.place.data, false)
+	if err == nil {
+		r.frames, r.place = frames, nil
 	}
-	r.place = nil
-	return r, nil
+	return r
 }
 
 // emailReader reads the octets of one email.

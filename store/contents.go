@@ -142,10 +142,7 @@ func (b *ahead) read(ctx context.Context, m *Mailbox) error {
 	}
 	var far []*emailReader
 	for email, l := range found {
-		r, err := s.reader(emailKey{m.Tenant, m.Owner, email}, l)
-		if err != nil {
-			return err
-		}
+		r := s.reader(emailKey{m.Tenant, m.Owner, email}, l)
 		b.readers[email] = r
 		if r.place != nil && r.place.slot == nil && l.layout.Size <= aheadSize && !r.fromCache() {
 			far = append(far, r)
