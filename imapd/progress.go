@@ -6,7 +6,10 @@ package imapd
 // under way, and how far where that is known, so that neither it nor anything between it and us takes
 // the connection for dead.
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // progress tells of one command.
 type progress struct {
@@ -19,21 +22,27 @@ func (s *session) startProgress(total int) *progress {
 	return &progress{s, total, time.Now().Add(s.server.o.ProgressInterval)}
 }
 
-// reached tells how many messages are done, if it is time.
+// reached tells how many messages are done, if it is time and there are more to do: what
+// is done is always told to be less than all.
 func (p *progress) reached(done int) {
 	now := time.Now()
-	if now.Before(p.next) {
+	if now.Before(p.next) || done >= p.total {
 		return
 	}
 	p.next = now.Add(p.s.server.o.ProgressInterval)
 	p.s.tellProgress(numeral(uint32(done)) + " " + numeral(uint32(p.total)))
 }
 
-// tellProgress says that the command is under way.
+// tellProgress says that the command is under way, and which, unless its tag would
+// end the response code.
 //
 // resp-text-code =/ "INPROGRESS" SP "(" (quoted / nil) SP (number / nil) SP (nz-number / nil) ")"
 func (s *session) tellProgress(howFar string) {
-	s.enc.Raw("* OK [INPROGRESS (").String(s.tag).SP().Raw(howFar).Raw(")] Still at it").CRLF()
+	tag := `"` + s.tag + `"`
+	if strings.Contains(tag, "]") {
+		tag = "NIL"
+	}
+	s.enc.Raw("* OK [INPROGRESS (").Raw(tag).SP().Raw(howFar).Raw(")] Still at it").CRLF()
 	s.enc.Flush() // an error of it sticks
 }
 

@@ -60,7 +60,7 @@ func (c *searchCmd) search(ctx context.Context, s *session, v *view.View) (view.
 			if ctx.Err() != nil {
 				return view.UIDSet{}, ctx.Err()
 			}
-			c.progress.reached(n - len(open))
+			c.progress.reached(n - 1 - len(open))
 		}
 		switch c.key.eval(&m, recent, nil) {
 		case isTrue:
