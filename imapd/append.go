@@ -149,7 +149,7 @@ func (in *arriving) receive(ctx context.Context, m appendMessage) error {
 	}
 	in.messages = append(in.messages, received{m, content})
 	in.size += size
-	in.weight += content.Weight()
+	in.weight += content.Weight() + m.flags.weight()
 	if m.utf8 {
 		d.Special(')')
 	}

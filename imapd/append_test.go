@@ -32,6 +32,11 @@ func TestAppendTooMuch(t *testing.T) {
 
 	c.want(several(5, string(random)), "NO [LIMIT] Too much for one command: append fewer messages at once")
 	c.want(several(5, large), "NO [LIMIT] ")
+	keywords := make([]string, 100)
+	for i := range keywords {
+		keywords[i] = fmt.Sprintf("%0200d", i)
+	}
+	c.want(strings.ReplaceAll(several(5, short), " {", " ("+strings.Join(keywords, " ")+") {"), "NO [LIMIT] Too much for one command")
 	if got := messages(); got != `* STATUS "INBOX" (MESSAGES 0)` {
 		t.Errorf("afterwards there is %q", got)
 	}

@@ -122,6 +122,14 @@ flags:
 	return set
 }
 
+// weight returns how many octets the names of keywords take in memory.
+func (f flagSet) weight() (octets int64) {
+	for _, name := range f.keywords {
+		octets += int64(len(name))
+	}
+	return octets
+}
+
 // allowed returns those flags that the rights let a user change (RFC 4314 section 4).
 func (f flagSet) allowed(r acl.Rights) flagSet {
 	var set flagSet
