@@ -10,6 +10,7 @@ import (
 
 	"mailstead.dev/acl"
 	"mailstead.dev/store/id"
+	"mailstead.dev/store/view"
 )
 
 // Annotation is an entry of metadata with its value (RFC 5464 section 3.1).
@@ -212,13 +213,17 @@ func (s *Store) setMetadata(ctx context.Context, m *Mailbox, account id.Account,
 	if err != nil {
 		return err
 	}
+	var modSeq id.ModSeq // that a mailbox has by it, 0 where nothing is changed
+	var log int64
 	err = s.transact(ctx, m.Tenant, func(tx pgx.Tx) error {
+		modSeq = 0
 		if all.changeUses { // names come before mailboxes
 			if err := lockNames(ctx, tx, m.owner()); err != nil {
 				return err
 			}
 		}
-		if err := lockAnnotated(ctx, tx, m.Tenant, m.ID, account); err != nil {
+		at, err := lockAnnotated(ctx, tx, m.Tenant, m.ID, account)
+		if err != nil {
 			return err
 		}
 		if all.changeUses {
@@ -226,19 +231,38 @@ func (s *Store) setMetadata(ctx context.Context, m *Mailbox, account id.Account,
 				return err
 			}
 		}
-		return s.changeMetadata(ctx, tx, m, account, all)
+		changed, err := s.changeMetadata(ctx, tx, m, account, all)
+		if err != nil || m.ID == 0 || !changed && !all.changeUses {
+			return err
+		}
+		modSeq = at.modSeq + 1
+		log, err = recordAnnotated(ctx, tx, m, at)
+		return err
 	})
 	if err != nil {
-		return fmt.Errorf("set metadata: %w", err)
+		return fmt.Errorf("set metadata: %w", changeError(err))
+	}
+	if modSeq > 0 {
+		s.changed(m.key(), modSeq, log)
 	}
 	return nil
+}
+
+// recordAnnotated gives a mailbox that is locked the next MODSEQ, since its annotations
+// are others now (RFC 7162 section 3.2), by a record that changes no message.
+func recordAnnotated(ctx context.Context, tx pgx.Tx, m *Mailbox, at position) (log int64, err error) {
+	const query = `SELECT write_record($1, $2, $3, $4, $5, $6, 0, 0, 0, 0, 0, 0)`
+
+	base := at.uidNext - 1
+	err = tx.QueryRow(ctx, query, m.Tenant, m.Owner, m.ID, at.modSeq, view.Record{}.Encode(base, 0), base).Scan(&log)
+	return log, err
 }
 
 // owner is who a mailbox belongs to.
 func (m *Mailbox) owner() User { return User{Tenant: m.Tenant, Account: m.Owner} }
 
-// changeMetadata changes the annotations of a mailbox that is locked.
-func (s *Store) changeMetadata(ctx context.Context, tx pgx.Tx, m *Mailbox, account id.Account, all annotations) error {
+// changeMetadata changes the annotations of a mailbox that is locked, and tells whether any is another now.
+func (s *Store) changeMetadata(ctx context.Context, tx pgx.Tx, m *Mailbox, account id.Account, all annotations) (bool, error) {
 	const (
 		remove = `
 			DELETE FROM metadata m
@@ -249,28 +273,31 @@ func (s *Store) changeMetadata(ctx context.Context, tx pgx.Tx, m *Mailbox, accou
 			INSERT INTO metadata (tenant_id, mailbox_id, account_id, entry, value)
 			SELECT $1, $2, a.account_id, a.entry, a.value
 			FROM unnest($3::bigint[], $4::text[], $5::bytea[]) AS a (account_id, entry, value)
-			ON CONFLICT (tenant_id, mailbox_id, account_id, entry) DO UPDATE SET value = excluded.value`
+			ON CONFLICT (tenant_id, mailbox_id, account_id, entry) DO UPDATE SET value = excluded.value
+			WHERE metadata.value <> excluded.value`
 	)
 	before, err := countMetadata(ctx, tx, m.Tenant, m.ID, account)
 	if err != nil {
-		return err
+		return false, err
 	}
-	if _, err := tx.Exec(ctx, remove, m.Tenant, m.ID, all.removeFor, all.remove); err != nil {
-		return err
+	removed, err := tx.Exec(ctx, remove, m.Tenant, m.ID, all.removeFor, all.remove)
+	if err != nil {
+		return false, err
 	}
-	if _, err := tx.Exec(ctx, put, m.Tenant, m.ID, all.putFor, all.put, all.values); err != nil {
-		return err
+	written, err := tx.Exec(ctx, put, m.Tenant, m.ID, all.putFor, all.put, all.values)
+	if err != nil {
+		return false, err
 	}
 	after, err := countMetadata(ctx, tx, m.Tenant, m.ID, account)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for i, n := range after { // who has too many, since the limit was lowered, can still clear away
 		if n > s.options.MaxMetadata && n > before[i] {
-			return ErrMetadataTooMany
+			return false, ErrMetadataTooMany
 		}
 	}
-	return nil
+	return removed.RowsAffected()+written.RowsAffected() > 0, nil
 }
 
 // changeSpecialUse gives a mailbox other special uses, which no other one has. Names and mailbox are locked.
@@ -288,11 +315,12 @@ func changeSpecialUse(ctx context.Context, tx pgx.Tx, m *Mailbox, uses []string)
 }
 
 // lockAnnotated puts all who set annotations of a mailbox in line, so that they
-// are counted right, and holds it where it is. Those of the server are counted by account, or tenant.
-func lockAnnotated(ctx context.Context, tx pgx.Tx, t id.Tenant, mailbox id.Mailbox, account id.Account) error {
+// are counted right, and holds it where it is: at the position that it returns. Those of the
+// server are counted by account, or tenant, which have none.
+func lockAnnotated(ctx context.Context, tx pgx.Tx, t id.Tenant, mailbox id.Mailbox, account id.Account) (at position, err error) {
 	const (
 		ofMailbox = `
-			SELECT FROM mailbox
+			SELECT uidnext, highestmodseq FROM mailbox
 			WHERE tenant_id = $1 AND mailbox_id = $2 AND deleted_at IS NULL
 			FOR NO KEY UPDATE`
 
@@ -306,20 +334,18 @@ func lockAnnotated(ctx context.Context, tx pgx.Tx, t id.Tenant, mailbox id.Mailb
 			WHERE tenant_id = $1 AND NOT deleting
 			FOR NO KEY UPDATE`
 	)
-	var row pgx.Row
 	switch {
 	case mailbox != 0:
-		row = tx.QueryRow(ctx, ofMailbox, t, mailbox)
+		err = tx.QueryRow(ctx, ofMailbox, t, mailbox).Scan(&at.uidNext, &at.modSeq)
 	case account != 0:
-		row = tx.QueryRow(ctx, ofAccount, t, account)
+		err = tx.QueryRow(ctx, ofAccount, t, account).Scan()
 	default:
-		row = tx.QueryRow(ctx, ofTenant, t)
+		err = tx.QueryRow(ctx, ofTenant, t).Scan()
 	}
-	err := row.Scan()
 	if errors.Is(err, pgx.ErrNoRows) {
-		return ErrNotExist
+		return at, ErrNotExist
 	}
-	return err
+	return at, err
 }
 
 // countMetadata returns how many annotations of a mailbox are shared, and how many are the account's.

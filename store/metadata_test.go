@@ -8,6 +8,7 @@ import (
 
 	"mailstead.dev/acl"
 	"mailstead.dev/store"
+	"mailstead.dev/store/id"
 	"mailstead.dev/store/storetest"
 )
 
@@ -107,6 +108,29 @@ func TestMetadata(t *testing.T) {
 	is("Drafts", `/private/specialuse=\Drafts`)
 	is("", "")
 
+	// Each change is one of the mailbox (RFC 7162 section 3.2); where all is as it was there is none.
+	at := func() id.ModSeq {
+		t.Helper()
+		m, err := s.Open(t.Context(), u, "INBOX", acl.Read)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := m.View(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.ModSeq()
+	}
+	before := at()
+	must("INBOX", "/shared/comment=d", "/private/none")
+	must("INBOX", "/shared/comment=d", "/private/none", "/private/empty=2")
+	fails(store.ErrBadEntry, "INBOX", "/shared/comment=e", "/private=x")
+	must("INBOX", "/shared/comment=c", "/private/other=1")
+	must("INBOX", "/private/other")
+	if after := at(); after != before+3 {
+		t.Errorf("MODSEQ %d, want %d", after, before+3)
+	}
+
 	// A special use is that of one mailbox.
 	must("Sent", `/private/specialuse`)
 	is("Sent", "")
@@ -164,9 +188,9 @@ func TestMetadata(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	before := annotated(t, s, u, "Sent")
+	had := annotated(t, s, u, "Sent")
 	rename("Sent", "Old/Sent")
-	is("Old/Sent", before)
+	is("Old/Sent", had)
 	is("Old", "")
 	rename("INBOX", "Old/INBOX")
 	is("INBOX", "/private/empty=2 /shared/comment=c")
@@ -179,6 +203,9 @@ func TestMetadata(t *testing.T) {
 		t.Fatal(err)
 	}
 	is("Old/Sent", "")
+	if _, err := s.Fsck(t.Context(), u.Tenant, func(f store.Finding) { t.Error(f) }); err != nil {
+		t.Error(err)
+	}
 }
 
 // The server's: one's own, and what the operator says to all of a tenant.
