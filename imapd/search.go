@@ -378,8 +378,11 @@ func (r *searchReader) text(k *searchKey, q index.Query) *searchKey {
 // run searches, and saves what is to be saved: nothing where the search fails, so
 // that no later command takes an older result for this one's (RFC 5182 section 2.1).
 func (c *searchCmd) run(ctx context.Context, s *session) error {
-	if c.numbers && s.uidOnly {
+	switch { // of what is BAD there is no result, and no older one lost
+	case c.numbers && s.uidOnly:
 		return errUIDRequired
+	case c.charset && s.utf8: // RFC 6855 section 3
+		return bad("With UTF8=ACCEPT enabled no charset can be named: all is in UTF-8")
 	}
 	err := c.answer(ctx, s)
 	if err != nil && c.returns&returnSave != 0 && s.selected != nil {
@@ -389,9 +392,6 @@ func (c *searchCmd) run(ctx context.Context, s *session) error {
 }
 
 func (c *searchCmd) answer(ctx context.Context, s *session) error {
-	if c.charset && s.utf8 { // RFC 6855 section 3
-		return bad("With UTF8=ACCEPT enabled no charset can be named: all is in UTF-8")
-	}
 	// An EXPUNGE would make other messages of the numbers that a UID SEARCH has (RFC 7162 section 3.2.10.2).
 	if err := s.sync(ctx, c.uid && !c.numbers); err != nil {
 		return err
