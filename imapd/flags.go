@@ -4,6 +4,10 @@ package imapd
 //
 // RFC 3501 section 6.4.6; UNCHANGEDSINCE and MODIFIED: RFC 7162 section 3.1.3;
 // of messages that are gone: RFC 2180 section 4.2.
+//
+// A condition also fails where only other flags have changed, since all of a message share one
+// MODSEQ. Section 3.1.12 avoids it by comparing with the flags that each client was told, and a session keeps
+// none; but of what failed the flags are told, so that the client can try again at once.
 
 import (
 	"context"
