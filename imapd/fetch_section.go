@@ -35,7 +35,7 @@ const maxFields = 1000
 
 // readSection reads from "[" on.
 //
-//	section      = "[" [section-spec] "]" ["<" number "." nz-number ">"]
+//	section      = "[" [section-spec] "]" ["<" number64 "." nz-number64 ">"]
 //	section-spec = section-msgtext / (section-part ["." section-text])
 //	section-part = nz-number *("." nz-number)
 //	section-text = section-msgtext / "MIME"
@@ -81,7 +81,7 @@ func (s *section) readPart(d *wire.Decoder, label []byte) (_ []byte, dot bool) {
 	return label, dot
 }
 
-// readEnd reads "]" ["<" number "." nz-number ">"].
+// readEnd reads "]" ["<" number64 "." nz-number64 ">"].
 func (s *section) readEnd(d *wire.Decoder, label []byte) *section {
 	d.Special(']')
 	label = append(label, ']')
@@ -89,7 +89,7 @@ func (s *section) readEnd(d *wire.Decoder, label []byte) *section {
 		s.partial = true
 		s.off = int64(d.Number64())
 		d.Special('.')
-		s.len = int64(d.NZNumber())
+		s.len = int64(d.NZNumber64())
 		d.Special('>')
 		label = append(label, '<')
 		label = strconv.AppendInt(label, s.off, 10)

@@ -76,7 +76,7 @@ func TestReadFetch(t *testing.T) {
 		{true, " 1:* (FLAGS) (CHANGEDSINCE 12345)", "UID, FLAGS, MODSEQ"},
 		{true, " 1:* (FLAGS MODSEQ) (CHANGEDSINCE 12345 VANISHED)", "UID, FLAGS, MODSEQ"},
 		{true, " 1:* FLAGS (vanished changedsince 0)", "UID, FLAGS, MODSEQ"},
-		{false, " 1 BODY[]<4294967296.4294967295>", "BODY[]<4294967296>"},
+		{false, " 1 BODY[]<4294967296.4294967296>", "BODY[]<4294967296>"},
 		{false, " 1 (BODY[0] BODY.PEEK[2.0] BODY[0]<0.5>)", "BODY[0], BODY[2.0] peek, BODY[0]<0>"},
 		{false, " 1 (RFC822.PEEK RFC822.TEXT.PEEK)", "RFC822 peek, RFC822.TEXT peek"},
 		{false, " 1 (RFC822.PEEK RFC822 RFC822.TEXT.PEEK RFC822.TEXT)", "RFC822, RFC822.TEXT"},
@@ -159,7 +159,8 @@ func TestSectionWithin(t *testing.T) {
 		{0, 10, 100, 0, 10},
 		{95, 10, 100, 95, 5},
 		{100, 1, 100, 100, 0},
-		{1 << 62, 1<<32 - 1, 100, 100, 0},
+		{1<<63 - 1, 1<<63 - 1, 100, 100, 0},
+		{1, 1<<63 - 1, 100, 1, 99},
 		{0, 5, 0, 0, 0},
 	}
 	for _, test := range tests {

@@ -15,17 +15,21 @@ const (
 	maxPatterns = 8000
 )
 
-// readPattern reads a list-mailbox; "" names nothing.
+// readPattern reads a list-mailbox; "" names nothing. What is not accepted is no
+// error, and finds nothing (RFC 5258 section 3, RFC 9051 section 6.3.9).
 func readPattern(d *wire.Decoder, reference string) pattern {
-	name := d.ListMailbox()
-	if len(reference)+len(name) > maxPattern {
-		d.Fail("Mailbox pattern longer than %d octets", maxPattern)
-	}
-	if name == "" {
+	name, ok := d.ListMailbox()
+	switch {
+	case !ok || len(reference)+len(name) > maxPattern:
+		return unlike
+	case name == "":
 		return ""
 	}
 	return newPattern(reference + name)
 }
+
+// unlike is a pattern that is like no name: none has a NUL.
+const unlike pattern = "\x00"
 
 // pattern is a mailbox name with wildcards: "*" is anything, "%" is anything
 // but the delimiter. INBOX is matched in any case.

@@ -89,9 +89,9 @@ func readFind(d *wire.Decoder) (run, error) {
 		d.Fail("Unknown kind of name %.40s", what)
 	}
 	d.SP()
-	pattern := d.ListMailbox()
-	if len(pattern) > maxPattern {
-		d.Fail("Mailbox pattern longer than %d octets", maxPattern)
+	pattern, ok := d.ListMailbox()
+	if !ok || len(pattern) > maxPattern {
+		pattern = string(unlike)
 	}
 	c.pattern = []rune(pattern)
 	return c.run, d.End()

@@ -85,9 +85,7 @@ func readResync(d *wire.Decoder) *resync {
 	d.Special('(')
 	r.uidValidity = d.NZNumber()
 	d.SP()
-	if r.modSeq = id.ModSeq(d.Number64()); r.modSeq == 0 {
-		d.Fail("A MODSEQ must not be 0")
-	}
+	r.modSeq = id.ModSeq(d.NZNumber64())
 	more := d.TrySP()
 	if more && d.Peek() != '(' {
 		known := readKnown(d, imap.NumSet(d.UIDSet()))

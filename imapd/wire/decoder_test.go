@@ -58,8 +58,12 @@ func TestTokens(t *testing.T) {
 		{"Entw&APw-rfe\r\n", func(d *Decoder) any { return d.Mailbox() }, "Entwürfe"},
 		{"Entw&APw\r\n", func(d *Decoder) any { return d.Mailbox() }, nil},
 		{"&AAA-\r\n", func(d *Decoder) any { return d.Mailbox() }, nil},
-		{"%/*\r\n", func(d *Decoder) any { return d.ListMailbox() }, "%/*"},
-		{`""` + "\r\n", func(d *Decoder) any { return d.ListMailbox() }, ""},
+		{"%/*\r\n", func(d *Decoder) any { p, ok := d.ListMailbox(); return fmt.Sprintf("%s %t", p, ok) }, "%/* true"},
+		{`""` + "\r\n", func(d *Decoder) any { p, ok := d.ListMailbox(); return fmt.Sprintf("%s %t", p, ok) }, " true"},
+		{"&AAA-\r\n", func(d *Decoder) any { _, ok := d.ListMailbox(); return ok }, false},
+		{"18446744073709551616\r\n", func(d *Decoder) any { return d.NZNumber64() }, nil},
+		{"0\r\n", func(d *Decoder) any { return d.NZNumber64() }, nil},
+		{"9223372036854775807\r\n", func(d *Decoder) any { return d.NZNumber64() }, uint64(1<<63 - 1)},
 		{"a lazy dog\r\n", func(d *Decoder) any { d.Atom(); return d.Ahead(" LAZY") && d.Line() == " lazy dog" }, true},
 		{"a\r\n", func(d *Decoder) any { d.Atom(); return d.Ahead(" LAZY") }, false},
 		{"a la\r\n", func(d *Decoder) any { d.Atom(); return d.Ahead(" LAZY") || d.Line() != " la" }, false},
@@ -457,14 +461,14 @@ func TestUTF7(t *testing.T) {
 func TestEncoder(t *testing.T) {
 	var out strings.Builder
 	e := NewEncoder(bufio.NewWriterSize(&out, 16))
-	e.Raw("* ").Atom("X").SP().Number(7).SP().String(`a"\b`).SP().NString("").SP().String("ä").SP().Mailbox("ä&").SP().Literal(3, strings.NewReader("abcd")).CRLF()
+	e.Raw("* X ").Number(7).SP().String(`a"\b`).SP().String("ä").SP().Mailbox("ä&").SP().Copy(3, strings.NewReader("abcd")).CRLF()
 	if err := e.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	if want := "* X 7 \"a\\\"\\\\b\" NIL {2}\r\nä \"&AOQ-&-\" {3}\r\nabc\r\n"; out.String() != want {
+	if want := "* X 7 \"a\\\"\\\\b\" {2}\r\nä \"&AOQ-&-\" abc\r\n"; out.String() != want {
 		t.Errorf("got  %q\nwant %q", out.String(), want)
 	}
-	if err := e.Literal(5, strings.NewReader("abc")).Flush(); !errors.Is(err, io.EOF) {
+	if err := e.Copy(5, strings.NewReader("abc")).Flush(); !errors.Is(err, io.EOF) {
 		t.Errorf("a literal cut short: %v", err)
 	}
 	if err := e.Raw("x").Flush(); err == nil {

@@ -48,9 +48,6 @@ func (e *Encoder) SP() *Encoder { return e.Raw(" ") }
 // CRLF ends a response.
 func (e *Encoder) CRLF() *Encoder { return e.Raw("\r\n") }
 
-// Atom writes s, which must be an atom or a flag.
-func (e *Encoder) Atom(s string) *Encoder { return e.Raw(s) }
-
 // Number writes n.
 func (e *Encoder) Number(n uint64) *Encoder {
 	return e.Bytes(strconv.AppendUint(e.scratch[:0], n, 10))
@@ -94,14 +91,6 @@ func quotableUTF8(s string) bool {
 	return len(s) <= maxQuoted && utf8.ValidString(s) && !strings.ContainsAny(s, "\x00\r\n")
 }
 
-// NString writes s as String does, or NIL for "".
-func (e *Encoder) NString(s string) *Encoder {
-	if s == "" {
-		return e.Raw("NIL")
-	}
-	return e.String(s)
-}
-
 // Mailbox writes the name of a mailbox in quotes: in UTF-8 or, where that may not be, in modified UTF-7.
 func (e *Encoder) Mailbox(name string) *Encoder {
 	if e.UTF8 {
@@ -116,12 +105,6 @@ func (e *Encoder) MailboxText(name string) *Encoder {
 		return e.Raw(name)
 	}
 	return e.Raw(EncodeUTF7(name))
-}
-
-// Literal writes {size} CRLF and exactly size octets of r, as they come. When r
-// has fewer, the stream cannot be continued: the error sticks.
-func (e *Encoder) Literal(size int64, r io.Reader) *Encoder {
-	return e.Raw("{").Number(uint64(size)).Raw("}\r\n").Copy(size, r)
 }
 
 // Copy writes exactly size octets of r: what follows the head of a literal.

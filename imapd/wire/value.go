@@ -2,6 +2,8 @@ package wire
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -15,16 +17,20 @@ import (
 func (d *Decoder) Number() uint32 { return uint32(d.number(1<<32 - 1)) }
 
 // NZNumber reads a number of 32 bits that is not 0.
-func (d *Decoder) NZNumber() uint32 {
-	n := d.Number()
+func (d *Decoder) NZNumber() uint32 { return uint32(d.notZero(uint64(d.Number()))) }
+
+// Number64 reads a number of at most 63 bits.
+func (d *Decoder) Number64() uint64 { return d.number(maxInt64) }
+
+// NZNumber64 reads a number of at most 63 bits that is not 0.
+func (d *Decoder) NZNumber64() uint64 { return d.notZero(d.Number64()) }
+
+func (d *Decoder) notZero(n uint64) uint64 {
 	if d.err == nil && n == 0 {
 		d.Fail("The number must not be 0")
 	}
 	return n
 }
-
-// Number64 reads a number of at most 63 bits.
-func (d *Decoder) Number64() uint64 { return d.number(maxInt64) }
 
 func (d *Decoder) number(limit uint64) uint64 {
 	if c := d.Peek(); c < '0' || c > '9' {
@@ -68,8 +74,13 @@ func (d *Decoder) Mailbox() string {
 
 // MailboxAs is Mailbox that also returns the name as the client spells it.
 func (d *Decoder) MailboxAs() (name, as string) {
-	name = d.decodeName(d.AString())
+	s := d.AString()
 	if d.err != nil {
+		return "", ""
+	}
+	name, err := d.decodeName(s)
+	if err != nil {
+		d.Fail("Mailbox name %v", err)
 		return "", ""
 	}
 	if first, rest, _ := strings.Cut(name, "/"); strings.EqualFold(first, "INBOX") {
@@ -78,31 +89,42 @@ func (d *Decoder) MailboxAs() (name, as string) {
 	return name, name
 }
 
-// ListMailbox reads a mailbox pattern of LIST.
-func (d *Decoder) ListMailbox() string {
+// ListMailbox reads a mailbox pattern of LIST; ok is false for what cannot be one of names.
+func (d *Decoder) ListMailbox() (pattern string, ok bool) {
+	var s string
 	if c := d.Peek(); c == '"' || c == '{' {
-		return d.decodeName(d.String())
+		s = d.String()
+	} else {
+		s = d.word(listChars, "a mailbox pattern")
 	}
-	return d.decodeName(d.word(listChars, "a mailbox pattern"))
+	if d.err != nil {
+		return "", false
+	}
+	pattern, err := d.decodeName(s)
+	return pattern, err == nil
 }
 
+// Errors of decodeName, behind "Mailbox name".
+var (
+	errNotUTF8 = errors.New("is not in UTF-8")
+	errControl = errors.New("has control characters")
+)
+
 // decodeName returns a name that stands for itself in UTF-8, or is in modified UTF-7.
-func (d *Decoder) decodeName(s string) string {
+func (d *Decoder) decodeName(s string) (string, error) {
 	switch {
-	case d.err != nil:
-		return ""
 	case !d.o.UTF8:
 		name, err := decodeMixed(s)
 		if err != nil {
-			d.Fail("Mailbox name is not in modified UTF-7: %v", err)
+			return "", fmt.Errorf("is not in modified UTF-7: %w", err)
 		}
-		return name
+		return name, nil
 	case !utf8.ValidString(s):
-		d.Fail("Mailbox name is not in UTF-8")
+		return "", errNotUTF8
 	case strings.ContainsFunc(s, unicode.IsControl):
-		d.Fail("Control characters are not allowed in a mailbox name")
+		return "", errControl
 	}
-	return s
+	return s, nil
 }
 
 // SequenceSet reads a set of message numbers, in which 0 stands for "*".
