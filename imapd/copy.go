@@ -47,25 +47,11 @@ func readMove(d *wire.Decoder) (run, error)    { return readCopyCmd(d, false).mo
 func readUIDMove(d *wire.Decoder) (run, error) { return readCopyCmd(d, true).move, d.End() }
 
 func (c copyCmd) copy(ctx context.Context, s *session) error {
-	uids, dest, err := c.open(ctx, s)
-	if err != nil || uids.Empty() {
+	copied, dest, err := c.do(ctx, s, s.selected.Copy, s.selected.CopyAll)
+	if err != nil || len(copied.From) == 0 {
 		return err
 	}
-	do := s.selected.CopyAll
-	if c.set.uid {
-		do = s.selected.Copy
-	}
-	var copied store.Copied
-	err = s.patiently(func() (err error) {
-		copied, err = do(ctx, uids, dest)
-		return err
-	})
-	if err != nil {
-		return s.notCopied(ctx, err)
-	}
-	if len(copied.From) > 0 {
-		s.ok(copyUID(copied), "Copied")
-	}
+	s.ok(copyUID(copied), "Copied")
 	return s.arrived(ctx, dest)
 }
 
@@ -73,24 +59,9 @@ func (c copyCmd) move(ctx context.Context, s *session) error {
 	if s.selected.readOnly {
 		return errReadOnly
 	}
-	uids, dest, err := c.open(ctx, s)
-	if err != nil || uids.Empty() {
+	copied, _, err := c.do(ctx, s, s.selected.Move, s.selected.MoveAll)
+	if err != nil || len(copied.From) == 0 { // another was quicker, who has the COPYUID
 		return err
-	}
-	do := s.selected.MoveAll
-	if c.set.uid {
-		do = s.selected.Move
-	}
-	var copied store.Copied
-	err = s.patiently(func() (err error) {
-		copied, err = do(ctx, uids, dest)
-		return err
-	})
-	if err != nil {
-		return s.notCopied(ctx, err)
-	}
-	if len(copied.From) == 0 { // another was quicker, who has the COPYUID
-		return nil
 	}
 	// Before the EXPUNGE responses (RFC 6851 section 4.3).
 	s.enc.Raw("* OK ").Raw(coded(copyUID(copied))).Raw("Moved").CRLF()
@@ -99,14 +70,31 @@ func (c copyCmd) move(ctx context.Context, s *session) error {
 	return nil
 }
 
-// open returns the messages and where they go.
-func (c copyCmd) open(ctx context.Context, s *session) (view.UIDSet, *store.Mailbox, error) {
+// transfer is a method of copier.
+type transfer func(context.Context, view.UIDSet, *store.Mailbox) (store.Copied, error)
+
+// do copies or moves the messages: by UID some, those that are there, by number all or none.
+func (c copyCmd) do(ctx context.Context, s *session, some, all transfer) (copied store.Copied, dest *store.Mailbox, err error) {
 	uids, err := c.set.in(s)
 	if err != nil {
-		return uids, nil, err
+		return copied, nil, err
 	}
-	dest, err := s.store.Open(ctx, s.user, c.dest, acl.Insert)
-	return uids, dest, tryCreate(err)
+	dest, err = s.store.Open(ctx, s.user, c.dest, acl.Insert)
+	if err != nil || uids.Empty() {
+		return copied, dest, tryCreate(err)
+	}
+	do := all
+	if c.set.uid {
+		do = some
+	}
+	err = s.patiently(func() (err error) {
+		copied, err = do(ctx, uids, dest)
+		return err
+	})
+	if err != nil {
+		return copied, dest, s.notCopied(ctx, err)
+	}
+	return copied, dest, nil
 }
 
 // notCopied returns what to answer where nothing was copied. By number, a
