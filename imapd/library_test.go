@@ -275,12 +275,13 @@ func TestLibraryClientTLS(t *testing.T) {
 	storetest.Account(t, s, login)
 	serverTLS, clientTLS := testTLS(t)
 	connect := serveStore(t, s, func(o *Options) { o.TLS = serverTLS })
-	var expunged, flagged []uint32
+	var expunged []uint32
+	flagged := make(chan uint32, 1) // handlers of FETCH have goroutines of their own
 	c, err := imapclient.NewStartTLS(connect(t).nc, &imapclient.Options{TLSConfig: clientTLS, UnilateralDataHandler: &imapclient.UnilateralDataHandler{
 		Expunge: func(n uint32) { expunged = append(expunged, n) },
 		Fetch: func(data *imapclient.FetchMessageData) {
 			if m, err := data.Collect(); err == nil && slices.Contains(m.Flags, imap.FlagFlagged) {
-				flagged = append(flagged, m.SeqNum)
+				flagged <- m.SeqNum
 			}
 		},
 	}})
@@ -309,7 +310,7 @@ func TestLibraryClientTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-c.Closed()
-	if !slices.Equal(expunged, []uint32{1}) || !slices.Equal(flagged, []uint32{2}) {
-		t.Errorf("told of expunged %d and flagged %d", expunged, flagged)
+	if got := <-flagged; !slices.Equal(expunged, []uint32{1}) || got != 2 {
+		t.Errorf("told of expunged %d and flagged %d", expunged, got)
 	}
 }

@@ -178,7 +178,7 @@ type IMAP struct {
 	// however large it is.
 	MaxAppendMemory Size `yaml:"max_append_memory"`
 	// Whether clients can compress (COMPRESS=DEFLATE, RFC 4978) once they have logged in. A connection that does so and waits
-	// takes up to 36 KiB more.
+	// takes up to 38 KiB more.
 	Compress bool `yaml:"compress"`
 	// How many bytes one byte may become that a client has compressed (COMPRESS), on the whole and beyond the size of one
 	// message. Mail becomes 2 to 10; DEFLATE could make it 1032.
