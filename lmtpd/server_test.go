@@ -588,6 +588,46 @@ func TestTimeouts(t *testing.T) {
 	holds(t, s, user, "INBOX")
 }
 
+// While too many messages are on their way, the next are to be tried again, after a wait; nothing is left of those that break off.
+func TestTransitFull(t *testing.T) {
+	const wait = time.Second
+	s := storetest.New(t, func(o *store.Options) { o.TransitBytes, o.TransitWait = 1, wait }) // room for four of one tenant
+	_, address := serve(t, s)
+	user := storetest.Account(t, s, "a@one.test")
+	storetest.Account(t, s, "b@two.test")
+	var want []string
+	for _, end := range []func(c *client){
+		func(c *client) { c.Conn.Close() },
+		func(c *client) {
+			c.say(".")
+			c.want("250 ")
+			want = append(want, added("a@one.test")+greeting)
+		},
+		func(c *client) { c.Conn.Close() }, // where four are on their way once more nothing was left
+	} {
+		var held []*client
+		for range 4 {
+			c := hello(t, address)
+			c.say("MAIL FROM:<sender@client.test>", "RCPT TO:<a@one.test>", "DATA")
+			c.want("250 ", "250 ", "354 ")
+			io.WriteString(c, greeting)
+			held = append(held, c)
+		}
+		c, began := hello(t, address), time.Now()
+		if answers := c.deliver(greeting, "a@one.test"); !strings.HasPrefix(answers[0], "451 4.3.0 ") {
+			t.Errorf("one too many is answered %q", answers)
+		}
+		if took := time.Since(began); took < wait || took > 20*wait {
+			t.Errorf("refused after %v", took)
+		}
+		c.accepted(c.deliver(greeting, "b@two.test"))
+		for _, c := range held {
+			end(c)
+		}
+	}
+	holds(t, s, user, "INBOX", want...)
+}
+
 func TestWhoMayConnect(t *testing.T) {
 	s := newStore(t)
 	_, address := serve(t, s, func(o *Options) { o.Networks = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} })

@@ -192,7 +192,7 @@ func (a *appending) locked(ctx context.Context) error {
 		return m.store.failed(ctx, conn, err)
 	}
 	v := c.before[0]
-	define, table, err := defineKeywords(v.Keywords(), a.setKeywords(v.Keywords()))
+	define, table, err := defineKeywords(v.Keywords(), a.setKeywords(v.Keywords()), m.store.options.MaxKeywords)
 	if err != nil {
 		return errors.Join(err, m.store.giveUp(ctx, conn))
 	}

@@ -46,7 +46,7 @@ func (c *Content) Weight() int64 {
 func (c *Content) Close() error {
 	c.staged = nil
 	if c.weight > 0 {
-		c.transit.must.Release(c.weight)
+		c.transit.give(c.tenant, c.weight)
 		c.weight = 0
 	}
 	return nil
@@ -60,17 +60,18 @@ func (c *Content) Close() error {
 // that appends it; a full staging refuses it here. What is larger is put in
 // object storage before Receive returns.
 func (s *Store) Receive(ctx context.Context, t id.Tenant, r io.Reader) (*Content, error) {
-	if err := s.transit.take(ctx, transitIn); err != nil {
+	if err := s.transit.take(ctx, t, transitIn); err != nil {
 		return nil, err
 	}
+	give := int64(transitIn)
+	defer func() { s.transit.give(t, give) }() // also after a panic
 	c, err := s.receiveInto(ctx, t, r)
 	if err != nil {
-		s.transit.must.Release(transitIn)
 		return nil, err
 	}
 	// It keeps what it weighs, which is less but where a header is absurd.
 	c.transit, c.weight = s.transit, min(c.Weight(), transitIn)
-	s.transit.must.Release(transitIn - c.weight)
+	give -= c.weight
 	return c, nil
 }
 

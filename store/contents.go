@@ -33,10 +33,10 @@ const (
 // read: what is staged in one query, what lies in objects in long ranges.
 func (m *Mailbox) Contents(ctx context.Context, ids []id.Email, yield func(id.Email, message.Reader) error) error {
 	transit := m.store.transit
-	if err := transit.take(ctx, transitOut); err != nil {
+	if err := transit.take(ctx, m.Tenant, transitOut); err != nil {
 		return err
 	}
-	defer transit.must.Release(transitOut)
+	defer transit.give(m.Tenant, transitOut)
 	most := 1 // of a batch
 	if transit.ahead.TryAcquire(transitAhead) {
 		defer transit.ahead.Release(transitAhead)

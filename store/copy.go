@@ -45,7 +45,7 @@ func (m *Mailbox) transfer(ctx context.Context, t transfer, to *Mailbox) (Copied
 	if m.Tenant != to.Tenant || m.Owner != to.Owner {
 		return Copied{}, errOtherAccount
 	}
-	t.saved = time.Now().UTC().Truncate(time.Second)
+	t.saved, t.keywords = time.Now().UTC().Truncate(time.Second), m.store.options.MaxKeywords
 	targets := []target{{mailbox: m.ID, hold: !t.move}, {mailbox: to.ID}}
 	compute := t.between
 	if m.ID == to.ID {
@@ -68,6 +68,8 @@ type transfer struct {
 	all   bool // of them must exist
 	move  bool
 	saved time.Time // SAVEDATE is that of the copy (RFC 8514 section 3)
+
+	keywords int // the most that a mailbox can have
 
 	from, to []id.UID
 }
@@ -101,7 +103,7 @@ func (t *transfer) records(source, dest *view.View) (arrive, leave view.Record, 
 	case len(messages) == 0:
 		return nil, nil, nil
 	}
-	define, translate, err := translation(source.Keywords(), dest.Keywords(), used)
+	define, translate, err := translation(source.Keywords(), dest.Keywords(), used, t.keywords)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -128,8 +130,8 @@ func (t *transfer) records(source, dest *view.View) (arrive, leave view.Record, 
 const maxUIDNext = 1<<32 - 1
 
 // translation maps keywords of one table to those of another, in which those
-// that are used and missing are to be defined first.
-func translation(from, to []string, used view.Keywords) (view.Record, func(view.Keywords) view.Keywords, error) {
+// that are used and missing are to be defined first, if there are no more than most then.
+func translation(from, to []string, used view.Keywords, most int) (view.Record, func(view.Keywords) view.Keywords, error) {
 	var names []string
 	for i, name := range from {
 		if used.Has(i) {
@@ -137,7 +139,7 @@ func translation(from, to []string, used view.Keywords) (view.Record, func(view.
 		}
 	}
 	_, missing := keywordSet(to, names)
-	define, table, err := defineKeywords(to, missing)
+	define, table, err := defineKeywords(to, missing, most)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -18,7 +18,7 @@ import (
 // a client would not know which to take; ErrMailboxes where there would be too many.
 func (s *Store) Create(ctx context.Context, u User, name string, specialUse []string) (*Mailbox, error) {
 	name = canonicalName(strings.TrimSuffix(name, separator))
-	if err := checkName(name); err != nil {
+	if err := s.checkNewName(name); err != nil {
 		return nil, err
 	}
 	if name == inbox {

@@ -31,6 +31,7 @@ var (
 	ErrTooBig         = errors.New("message too big")
 	ErrKeywords       = errors.New("too many keywords")
 	ErrMailboxes      = errors.New("too many mailboxes")
+	ErrSubscriptions  = errors.New("too many subscriptions")
 	ErrDamaged        = blob.ErrDamaged // what was kept is not what was written
 	ErrAuth           = errors.New("wrong login or password")
 	ErrDisabled       = errors.New("account disabled")

@@ -32,3 +32,13 @@ func (s *Store) ForgetViews() { s.views = newViewCache(s.options.ViewCacheBytes)
 
 // AwaitPacks waits until no pack is being read ahead.
 func (s *Store) AwaitPacks() { s.packs.work.Wait() }
+
+// InTransit returns how many octets of messages are on their way, or wait for room.
+func (s *Store) InTransit() (octets int64) {
+	s.transit.mu.Lock()
+	defer s.transit.mu.Unlock()
+	for _, of := range s.transit.tenants {
+		octets += of.octets
+	}
+	return octets
+}

@@ -35,7 +35,7 @@ func (m *Mailbox) SetFlags(ctx context.Context, c FlagChange) (FlagResult, error
 	var result FlagResult
 	done, err := m.store.change(ctx, m.Tenant, m.Owner, []target{{mailbox: m.ID}}, func(views []*view.View) ([]view.Record, error) {
 		result = FlagResult{}
-		r, err := c.record(views[0], &result)
+		r, err := c.record(views[0], m.store.options.MaxKeywords, &result)
 		return []view.Record{r}, err
 	})
 	if err != nil {
@@ -48,11 +48,12 @@ func (m *Mailbox) SetFlags(ctx context.Context, c FlagChange) (FlagResult, error
 	return result, nil
 }
 
-func (c *FlagChange) record(v *view.View, result *FlagResult) (view.Record, error) {
+// record computes the record of the change; a mailbox can have most keywords.
+func (c *FlagChange) record(v *view.View, most int, result *FlagResult) (view.Record, error) {
 	keywords, missing := keywordSet(v.Keywords(), c.Keywords)
 	var r view.Record
 	if len(missing) > 0 && c.Mode != view.Remove {
-		define, table, err := defineKeywords(v.Keywords(), missing)
+		define, table, err := defineKeywords(v.Keywords(), missing, most)
 		if err != nil {
 			return nil, err
 		}

@@ -30,9 +30,9 @@ func keywordSet(table []string, names []string) (set view.Keywords, missing []st
 }
 
 // defineKeywords returns the operations that add names to a table, and the
-// table with them. ErrKeywords where it has no room for all.
-func defineKeywords(table []string, names []string) (view.Record, []string, error) {
-	if len(table)+len(names) > view.MaxKeywords {
+// table with them. ErrKeywords where it would have more than most.
+func defineKeywords(table []string, names []string, most int) (view.Record, []string, error) {
+	if len(names) > 0 && len(table)+len(names) > most {
 		return nil, nil, ErrKeywords
 	}
 	var r view.Record

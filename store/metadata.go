@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -261,7 +263,8 @@ func recordAnnotated(ctx context.Context, tx pgx.Tx, m *Mailbox, at position) (l
 // owner is who a mailbox belongs to.
 func (m *Mailbox) owner() User { return User{Tenant: m.Tenant, Account: m.Owner} }
 
-// changeMetadata changes the annotations of a mailbox that is locked, and tells whether any is another now.
+// changeMetadata changes the annotations of a mailbox that is locked, and tells whether any is another now. Whoever has too
+// many, since a limit was lowered, can still clear away.
 func (s *Store) changeMetadata(ctx context.Context, tx pgx.Tx, m *Mailbox, account id.Account, all annotations) (bool, error) {
 	const (
 		remove = `
@@ -280,6 +283,10 @@ func (s *Store) changeMetadata(ctx context.Context, tx pgx.Tx, m *Mailbox, accou
 	if err != nil {
 		return false, err
 	}
+	weights, err := weighMetadata(ctx, tx, m.Tenant, m.Owner, account)
+	if err != nil {
+		return false, err
+	}
 	removed, err := tx.Exec(ctx, remove, m.Tenant, m.ID, all.removeFor, all.remove)
 	if err != nil {
 		return false, err
@@ -292,12 +299,62 @@ func (s *Store) changeMetadata(ctx context.Context, tx pgx.Tx, m *Mailbox, accou
 	if err != nil {
 		return false, err
 	}
-	for i, n := range after { // who has too many, since the limit was lowered, can still clear away
+	for i, n := range after {
 		if n > s.options.MaxMetadata && n > before[i] {
 			return false, ErrMetadataTooMany
 		}
 	}
-	return removed.RowsAffected()+written.RowsAffected() > 0, nil
+	return removed.RowsAffected()+written.RowsAffected() > 0, s.metadataFits(ctx, tx, m.Tenant, weights)
+}
+
+// weighMetadata locks accounts, 0 being none, and returns how many octets the annotations of each take:
+// those that are theirs, and those that are shared of their mailboxes.
+func weighMetadata(ctx context.Context, tx pgx.Tx, t id.Tenant, accounts ...id.Account) (map[id.Account]int64, error) {
+	const (
+		lock = `
+			SELECT FROM account_state
+			WHERE tenant_id = $1 AND account_id = ANY ($2)
+			ORDER BY account_id
+			FOR NO KEY UPDATE`
+
+		weigh = `
+			SELECT a.account_id,
+				(SELECT coalesce(sum(octet_length(d.entry) + octet_length(d.value)), 0)
+				FROM metadata d
+				WHERE d.tenant_id = $1 AND d.account_id = a.account_id)
+				+ (SELECT coalesce(sum(octet_length(d.entry) + octet_length(d.value)), 0)
+				FROM metadata d
+				JOIN mailbox m ON m.tenant_id = d.tenant_id AND m.mailbox_id = d.mailbox
+				WHERE d.tenant_id = $1 AND d.account_id = 0 AND m.account_id = a.account_id AND m.deleted_at IS NULL)
+			FROM unnest($2::bigint[]) AS a (account_id)
+			WHERE a.account_id <> 0`
+	)
+	if _, err := tx.Exec(ctx, lock, t, accounts); err != nil {
+		return nil, err
+	}
+	rows, _ := tx.Query(ctx, weigh, t, accounts) // ForEachRow reports the error
+	weights := make(map[id.Account]int64)
+	var account id.Account
+	var octets int64
+	_, err := pgx.ForEachRow(rows, []any{&account, &octets}, func() error {
+		weights[account] = octets
+		return nil
+	})
+	return weights, err
+}
+
+// metadataFits tells whether the annotations of accounts that are locked take no more than they may, or than they did before.
+func (s *Store) metadataFits(ctx context.Context, tx pgx.Tx, t id.Tenant, before map[id.Account]int64) error {
+	after, err := weighMetadata(ctx, tx, t, slices.Collect(maps.Keys(before))...)
+	if err != nil {
+		return err
+	}
+	for account, octets := range after {
+		if octets > s.options.MaxAccountMetadata && octets > before[account] {
+			return ErrMetadataTooMany
+		}
+	}
+	return nil
 }
 
 // changeSpecialUse gives a mailbox other special uses, which no other one has. Names and mailbox are locked.

@@ -285,3 +285,72 @@ func TestConcurrentMetadata(t *testing.T) {
 		t.Errorf("%d annotations of at most 10, %d refused of 20", n, sum)
 	}
 }
+
+// All annotations of an account together are bounded, with their names: those that are the user's, and those that are shared of the
+// user's mailboxes. Who has too many can clear away, and a copy of INBOX's is not for nothing.
+func TestAccountMetadata(t *testing.T) {
+	c := storetest.Config(t)
+	s := storetest.Open(t, c, func(o *store.Options) { o.MaxAccountMetadata = 10_000 })
+	u, other := storetest.Account(t, s, "a@one.test"), storetest.Account(t, s, "b@one.test")
+	of := func(octets int) string { return "=" + strings.Repeat("x", octets-len("/private/a")) }
+	set := func(s *store.Store, want error, mailbox string, all ...string) {
+		t.Helper()
+		if err := annotate(s, t, u, mailbox, all...); !errors.Is(err, want) {
+			t.Errorf("%s: %.30q: %v, want %v", mailbox, all, err, want)
+		}
+	}
+	set(s, nil, "INBOX", "/private/a"+of(3000), "/shared/ab"+of(2000))
+	set(s, nil, "Sent", "/shared/ab"+of(3000))
+	set(s, nil, "", "/private/a"+of(2000))
+	set(s, store.ErrMetadataTooMany, "Drafts", "/private/b=")
+	set(s, store.ErrMetadataTooMany, "", "/private/b=")
+	set(s, store.ErrMetadataTooMany, "Sent", "/shared/ab"+of(3001))
+	set(s, nil, "Sent", "/shared/ab"+of(2999))
+	set(s, nil, "Sent", "/shared/ab"+of(3000), "/private/b=x", "/private/b")
+	if err := annotate(s, t, other, "INBOX", "/private/a"+of(5000)); err != nil {
+		t.Errorf("of another account: %v", err)
+	}
+	if err := s.SetTenantMetadata(t.Context(), u.Tenant, store.Annotation{Entry: "/shared/admin", Value: make([]byte, 12_000)}); err != nil {
+		t.Errorf("of the tenant: %v", err)
+	}
+	if err := s.Rename(t.Context(), u, "INBOX", "Old"); !errors.Is(err, store.ErrMetadataTooMany) {
+		t.Errorf("a copy of INBOX's: %v", err)
+	}
+
+	less := storetest.Open(t, c, func(o *store.Options) { o.MaxAccountMetadata = 5000 })
+	set(less, store.ErrMetadataTooMany, "INBOX", "/private/b=")
+	set(less, nil, "INBOX", "/private/a"+of(2000))
+	set(less, nil, "INBOX", "/private/a")
+	if err := less.Delete(t.Context(), u, "Sent"); err != nil {
+		t.Fatal(err)
+	}
+	if err := less.Rename(t.Context(), u, "INBOX", "Old"); !errors.Is(err, store.ErrMetadataTooMany) {
+		t.Errorf("a copy of INBOX's: %v", err)
+	}
+	set(less, nil, "INBOX", "/private/b=")
+}
+
+// Of those who set annotations of different mailboxes at once each finds the bound of the account.
+func TestConcurrentAccountMetadata(t *testing.T) {
+	stores, u := frontEnds(t, 2, func(o *store.Options) { o.MaxAccountMetadata = 1000 })
+	refused := make([]int, 4)
+	mailboxes := []string{"INBOX", "Sent", "Drafts", ""}
+	together(t, len(refused), func(i int) error {
+		for n := range 5 {
+			err := annotate(stores[i%2], t, u, mailboxes[i], fmt.Sprintf("/private/%d=%s", n, strings.Repeat("x", 90)))
+			if errors.Is(err, store.ErrMetadataTooMany) {
+				refused[i]++
+			} else if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	sum := 0
+	for _, n := range refused {
+		sum += n
+	}
+	if n := count(t, stores[0], u.Tenant, "metadata"); n != 10 || sum != 10 {
+		t.Errorf("%d annotations of at most 10, %d refused of 20", n, sum)
+	}
+}

@@ -11,7 +11,6 @@ const (
 	separator = "/"
 
 	maxNameBytes = 1000 // room for five copies in one response line, and in an index row
-	maxNameDepth = 64
 )
 
 // canonicalName returns name as it is stored: INBOX, whatever its case, also as the first component (RFC 9051 section 5.1).
@@ -26,8 +25,8 @@ func canonicalName(name string) string {
 	return inbox
 }
 
-// checkName says whether a mailbox can have the name: UTF-8 without control
-// characters, of components that are not empty, of bounded length and depth.
+// checkName says whether there can be a mailbox of the name: UTF-8 without control
+// characters, of components that are not empty, and of bounded length.
 func checkName(name string) error {
 	if name == "" || len(name) > maxNameBytes || !utf8.ValidString(name) {
 		return ErrBadName
@@ -35,16 +34,20 @@ func checkName(name string) error {
 	if strings.ContainsFunc(name, forbidden) {
 		return ErrBadName
 	}
-	components := strings.Split(name, separator)
-	if len(components) > maxNameDepth {
-		return ErrBadName
-	}
-	for _, c := range components {
+	for c := range strings.SplitSeq(name, separator) {
 		if c == "" {
 			return ErrBadName
 		}
 	}
 	return nil
+}
+
+// checkNewName is checkName for a name that is about to be given, which the options bound further.
+func (s *Store) checkNewName(name string) error {
+	if len(name) > s.options.MaxNameBytes || strings.Count(name, separator) >= s.options.MaxNameLevels {
+		return ErrBadName
+	}
+	return checkName(name)
 }
 
 // forbidden are control characters and line and paragraph separators (RFC 9051 section 5.1, RFC 5198 section 2).

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"mailstead.dev/store/id"
 	"mailstead.dev/store/view"
 )
 
@@ -22,7 +23,7 @@ func (s *Store) Rename(ctx context.Context, u User, from, to string) error {
 	switch {
 	case checkName(from) != nil:
 		return ErrNotExist
-	case checkName(to) != nil:
+	case s.checkNewName(to) != nil:
 		return ErrBadName
 	case to == inbox || from == to:
 		return ErrExists
@@ -64,7 +65,7 @@ func (s *Store) renameTree(ctx context.Context, tx pgx.Tx, u User, from, to stri
 	var names []string
 	for _, m := range tree {
 		name := to + m.Name[len(from):]
-		if err := checkName(name); err != nil {
+		if err := s.checkNewName(name); err != nil {
 			return nil, err
 		}
 		names = append(names, name)
@@ -193,12 +194,15 @@ func (s *Store) renameInbox(ctx context.Context, u User, to string) error {
 		if err := copyMetadata(ctx, tx, u.Tenant, source.Mailbox, dest.ID); err != nil {
 			return err
 		}
-		t := transfer{uids: afterUID(0), move: true, saved: time.Now().UTC().Truncate(time.Second)}
+		t := transfer{uids: afterUID(0), move: true, keywords: s.options.MaxKeywords, saved: time.Now().UTC().Truncate(time.Second)}
 		c = &changing{
 			store: s, tenant: u.Tenant, account: u.Account, compute: t.between,
 			targets: []target{{mailbox: source.Mailbox}, {mailbox: dest.ID}},
 		}
-		return c.within(ctx, tx)
+		if err := c.within(ctx, tx); err != nil {
+			return err
+		}
+		return s.metadataFits(ctx, tx, u.Tenant, map[id.Account]int64{u.Account: 0})
 	})
 	if err != nil {
 		return changeError(err)

@@ -14,6 +14,7 @@ import (
 	"mailstead.dev/store/blob"
 	"mailstead.dev/store/id"
 	"mailstead.dev/store/message"
+	"mailstead.dev/store/view"
 )
 
 // maxAppenders is how many appends of this process to one mailbox are under way at once.
@@ -37,6 +38,9 @@ type Options struct {
 	// mailbox, and of the server: that many which are shared, and as many of each user; default 100.
 	MaxMetadataSize int64
 	MaxMetadata     int
+	// MaxAccountMetadata bounds all annotations of one user together, their names and values, in octets: those that are theirs, and
+	// those that are shared of their mailboxes; default 1 MiB.
+	MaxAccountMetadata int64
 	// NoStaging writes all content to the bucket at once.
 	NoStaging bool
 	// StagedMax bounds the compressed content of one message in staging, in octets; what is larger becomes an object at once; default 128 KiB.
@@ -80,6 +84,8 @@ type Options struct {
 	BlobCacheBytes int64
 	// TransitBytes bounds the memory of content on its way in and out, of all sessions together; default 512 MiB.
 	TransitBytes int64
+	// TransitWait is how long is waited for room among them before ErrUnavailable; default 30 seconds.
+	TransitWait time.Duration
 	// BlobCacheDir is a folder for the content cache on disk; default none, BlobCacheDirBytes bounds it; default 1 GiB.
 	BlobCacheDir      string
 	BlobCacheDirBytes int64
@@ -88,6 +94,11 @@ type Options struct {
 
 	// MaxMailboxes bounds the mailboxes of an account; default 10,000.
 	MaxMailboxes int
+	// MaxNameBytes bounds the name of a mailbox, in octets, and can be no more than its default, 1,000, for names stand in
+	// rows of an index and five at a time in a line. MaxNameLevels bounds its levels; default 64.
+	MaxNameBytes, MaxNameLevels int
+	// MaxKeywords bounds the keywords of a mailbox, and can be no more than its default, view.MaxKeywords, for each is a bit of a message.
+	MaxKeywords int
 	// Describe bounds what is described of a message; default message's.
 	Describe message.Limits
 
@@ -102,6 +113,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.MaxMessage, 64<<20)
 	setDefault(&o.MaxMetadataSize, 16<<10)
 	setDefault(&o.MaxMetadata, 100)
+	setDefault(&o.MaxAccountMetadata, 1<<20)
 	setDefault(&o.StagedMax, 128<<10)
 	setDefault(&o.StagingBound, 1<<30)
 	setDefault(&o.PackSize, 4<<20)
@@ -121,7 +133,13 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.BlobCacheBytes, 64<<20)
 	setDefault(&o.BlobCacheDirBytes, 1<<30)
 	setDefault(&o.TransitBytes, 512<<20)
+	setDefault(&o.TransitWait, 30*time.Second)
 	setDefault(&o.MaxMailboxes, 10_000)
+	setDefault(&o.MaxNameBytes, maxNameBytes)
+	o.MaxNameBytes = min(o.MaxNameBytes, maxNameBytes)
+	setDefault(&o.MaxNameLevels, 64)
+	setDefault(&o.MaxKeywords, view.MaxKeywords)
+	o.MaxKeywords = min(o.MaxKeywords, view.MaxKeywords)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -178,7 +196,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		views:     newViewCache(o.ViewCacheBytes),
 		changers:  newTurns(1),
 		appenders: newTurns(maxAppenders),
-		transit:   newTransit(o.TransitBytes),
+		transit:   newTransit(o.TransitBytes, o.TransitWait),
 		puts:      make(chan struct{}, putsAtOnce),
 	}
 	if o.TracerProvider != nil {
@@ -206,6 +224,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	return s, nil
 }
+
+// MaxKeywords returns how many keywords a mailbox can have.
+func (s *Store) MaxKeywords() int { return s.options.MaxKeywords }
 
 // MaxMessage returns how large a message can be, in octets.
 func (s *Store) MaxMessage() int64 { return s.options.MaxMessage }

@@ -265,7 +265,7 @@ func (s *Store) UndeleteMailbox(ctx context.Context, u User, name, as string) (m
 	switch {
 	case checkName(name) != nil:
 		return nil, nil, ErrNotExist
-	case checkName(as) != nil:
+	case s.checkNewName(as) != nil:
 		return nil, nil, ErrBadName
 	case as == inbox:
 		return nil, nil, ErrExists
