@@ -96,7 +96,7 @@ func findAnswers(t *testing.T, file string, answers map[string]token.Position) {
 		switch n := n.(type) {
 		case *ast.CallExpr:
 			switch args := n.Args; nameOf(n.Fun) {
-			case "bad", "Fail":
+			case "bad", "Fail", "Exceed":
 				add(args[0], "*")
 			case "no":
 				add(args[1], "*")

@@ -66,7 +66,7 @@ func (s *session) login(ctx context.Context, login, password string) error {
 	if err != nil {
 		return s.refused(ctx, err)
 	}
-	if !s.server.admit(user.Account) {
+	if !s.server.admit(s.conn, user.Account) {
 		return no("LIMIT", "Too many connections of this account")
 	}
 	s.user, s.state = user, authenticated

@@ -282,6 +282,29 @@ func TestNULInNames(t *testing.T) {
 	}
 }
 
+// What is a wildcard in a pattern is a character like others in a name.
+func TestWildcardsInNames(t *testing.T) {
+	s := storetest.New(t)
+	storetest.Account(t, s, "a@bad.test")
+	c := serveStore(t, s, nil)(t)
+	enter(c, "a@bad.test")
+	for _, name := range []string{`"a*b%c"`, "a-b-c", `"a%"`, "a/b", "..", "../..", "a/../b"} {
+		c.want("CREATE "+name, "OK ")
+	}
+	if got := c.want(`LIST "" "a*b%c"`, "OK "); len(got) != 2 {
+		t.Errorf("of the pattern are %q", got)
+	}
+	c.want(`SELECT "a*b%c"`, "OK ")
+	c.want(`SELECT "a*"`, "NO [NONEXISTENT] ")
+	c.want(`RENAME "a%" "a*"`, "OK ")
+	c.want(`DELETE "a*"`, "OK ")
+	c.want(`DELETE "a*b%c"`, "OK ")
+	c.want("DELETE ..", "OK ")
+	for _, name := range []string{"a-b-c", "a/b", "../..", "a/../b"} {
+		c.want("STATUS "+name+" (MESSAGES)", "OK ")
+	}
+}
+
 // A literal that is too big is not asked for; where it comes anyway it is
 // passed over or ends the connection, and what is in it is never run.
 func TestOversizedLiterals(t *testing.T) {

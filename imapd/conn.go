@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
 
 	"mailstead.dev/imapd/wire"
+	"mailstead.dev/store/id"
 )
 
 // Errors that end a connection while it waits for a command.
@@ -29,6 +31,7 @@ type conn struct {
 	raw    net.Conn // as accepted
 	nc     net.Conn // raw, or TLS over it
 	tls    bool
+	from   netip.Prefix       // as it counts, see origin
 	cancel context.CancelFunc // of the context of this connection's commands
 
 	*buffers                     // nil while the connection waits for a command
@@ -37,6 +40,10 @@ type conn struct {
 	nFirst   int                 // as far as it has not been read from here
 
 	compression *compression // nil: none
+	patience    patience     // with a client that sends a command
+
+	account  id.Account // logged in to, 0 before
+	reserved reserved   // by the command that is read or run
 
 	// loginBy is when a client that has not logged in is sent away, zero once it has.
 	loginBy time.Time
@@ -79,34 +86,37 @@ const (
 )
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{server: s, raw: nc, nc: nc}
+	c := &conn{server: s, raw: nc, nc: nc, from: origin(nc.RemoteAddr())}
 	c.limits.Continue = func() error { return c.proceed("Ready for the literal") }
+	c.limits.Reserve = c.reserve
 	c.distrust()
 	return c
 }
 
+// limit sets what commands may take, between two of them.
+func (c *conn) limit(l wire.DecoderOptions) {
+	l.Continue, l.Reserve = c.limits.Continue, c.limits.Reserve
+	c.limits = l
+	if c.buffers != nil {
+		c.dec.Limit(l)
+	}
+}
+
 // distrust sets the limits for strangers, between two commands.
 func (c *conn) distrust() {
-	ask := c.limits.Continue
-	c.limits = c.server.o.limits()
-	c.limits.Continue = ask
-	c.limits.MaxLine = min(c.limits.MaxLine, strangerLine)
-	c.limits.MaxLiteral = min(c.limits.MaxLiteral, strangerLiteral)
-	c.limits.MaxLiterals = 2 * c.limits.MaxLiteral
-	c.limits.MaxSkip = strangerSkip
+	limits := c.server.o.limits()
+	limits.MaxLine = min(limits.MaxLine, strangerLine)
+	limits.MaxLiteral = min(limits.MaxLiteral, strangerLiteral)
+	limits.MaxLiterals = 2 * limits.MaxLiteral
+	limits.MaxSkip = strangerSkip
+	c.limit(limits)
 	c.loginBy = time.Now().Add(c.server.o.LoginTimeout)
-	if c.buffers != nil {
-		c.dec.Limit(c.limits)
-	}
 }
 
 // trust lifts the limits for strangers, between two commands.
 func (c *conn) trust() {
-	ask := c.limits.Continue
-	c.limits = c.server.o.limits()
-	c.limits.Continue = ask
+	c.limit(c.server.o.limits())
 	c.loginBy = time.Time{}
-	c.dec.Limit(c.limits)
 }
 
 // buffer makes sure that there are buffers.
@@ -155,6 +165,7 @@ func (c *conn) unbuffer() {
 // await waits until the client sends something, without buffers if it has to
 // wait. All that was written is sent before.
 func (c *conn) await() error {
+	c.patience = patience{}
 	for !c.pending() {
 		if err := c.rest(); err != nil {
 			return err
@@ -277,12 +288,32 @@ func (r *connReader) Read(p []byte) (int, error) {
 	if err := r.enc.Flush(); err != nil {
 		return 0, err
 	}
-	if err := r.nc.SetReadDeadline((*conn)(r).deadline(r.server.o.ReadTimeout)); err != nil {
+	began := time.Now()
+	if err := r.nc.SetReadDeadline((*conn)(r).deadline(r.server.o.ReadTimeout - r.patience.waited)); err != nil {
 		return 0, err
 	}
 	n, err := r.nc.Read(p)
+	r.patience.spend(n, time.Since(began))
 	r.countReceived(n)
 	return n, err
+}
+
+// patience is how long a client has been waited for in the middle of a command, since it has
+// sent paceOctets the last time. What we take for what it sent does not count.
+type patience struct {
+	octets int
+	waited time.Duration
+}
+
+// paceOctets is how much a client has to send within Options.ReadTimeout, and to take within Options.WriteTimeout.
+const paceOctets = writeBuffer
+
+func (p *patience) spend(octets int, waited time.Duration) {
+	p.octets += octets
+	p.waited += waited
+	if p.octets >= paceOctets {
+		*p = patience{}
+	}
 }
 
 func (r *connReader) countReceived(n int) {
@@ -311,7 +342,7 @@ func (w *socketWriter) Write(p []byte) (int, error) {
 		if err := w.nc.SetWriteDeadline(time.Now().Add(w.server.o.WriteTimeout)); err != nil {
 			return written, err
 		}
-		n, err := w.nc.Write(p[:min(len(p), writeBuffer)])
+		n, err := w.nc.Write(p[:min(len(p), paceOctets)])
 		written += n
 		if err != nil {
 			return written, err

@@ -34,6 +34,7 @@ var responses = []struct {
 	{is(store.ErrMetadataTooMany), "NO", "METADATA TOOMANY", "Too many annotations"},
 	{is(store.ErrKeywords), "NO", "LIMIT", "Too many keywords in this mailbox"},
 	{is(store.ErrMailboxes), "NO", "LIMIT", "Too many mailboxes in this account"},
+	{is(store.ErrSubscriptions), "NO", "LIMIT", "Too many subscriptions of this account"},
 	{is(store.ErrFull), "NO", "LIMIT", "The mailbox has no UID left: create another"},
 	{is(store.ErrExpunged), "NO", "EXPUNGEISSUED", "Some of the messages no longer exist"},
 	{is(store.ErrAuth), "NO", "AUTHENTICATIONFAILED", "Wrong login or password"},

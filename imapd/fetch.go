@@ -229,7 +229,7 @@ func (c *fetchCmd) wantSection(d *wire.Decoder, s *section) {
 		}
 	}
 	if n >= maxSections {
-		d.Fail("Too many sections: at most %d are allowed", maxSections)
+		d.Exceed("Too many sections: at most %d are allowed", maxSections)
 		return
 	}
 	c.items = append(c.items, fetchItem{kind: itemSection, section: s})

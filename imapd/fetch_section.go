@@ -27,9 +27,6 @@ type section struct {
 	off, len int64 // of <off.len>
 }
 
-// maxPath is how deep a part number can point; no message is described deeper.
-const maxPath = 100
-
 // maxFields is how many header fields one section can name.
 const maxFields = 1000
 
@@ -54,7 +51,7 @@ func readSection(d *wire.Decoder, peek bool) *section {
 // readPart reads section-part, if there is one, and the dot behind it. It tells whether there was one.
 func (s *section) readPart(d *wire.Decoder, label []byte) (_ []byte, dot bool) {
 	for c := d.Peek(); c >= '0' && c <= '9'; c = d.Peek() {
-		n := d.Number()
+		n := d.PartNumber(len(s.path) + 1)
 		if n == 0 && !s.binary {
 			s.kind = "HEADER"
 			return append(label, '0'), false
@@ -62,13 +59,10 @@ func (s *section) readPart(d *wire.Decoder, label []byte) (_ []byte, dot bool) {
 		if n == 0 {
 			d.Fail("A part number must not be 0")
 		}
-		if len(s.path) == maxPath {
-			d.Fail("Part number too deep: at most %d levels are allowed", maxPath)
-		}
 		if d.Err() != nil {
 			return label, false
 		}
-		s.path = append(s.path, int(n))
+		s.path = append(s.path, n)
 		label = strconv.AppendUint(label, uint64(n), 10)
 		if dot = d.TrySpecial('.'); !dot {
 			break
@@ -136,7 +130,7 @@ func (s *section) readFields(d *wire.Decoder, label []byte) []byte {
 	label = append(label, '(')
 	d.List(func() {
 		if len(s.fields) == maxFields {
-			d.Fail("Too many header fields: at most %d are allowed", maxFields)
+			d.Exceed("Too many header fields: at most %d are allowed", maxFields)
 			return
 		}
 		name := d.AString()

@@ -114,7 +114,7 @@ flags:
 		case name[0] == '\\':
 			d.Fail("There is no flag %.40s", name)
 		case len(name) > maxKeyword:
-			d.Fail("Keyword longer than %d octets", maxKeyword)
+			d.Exceed("Keyword longer than %d octets", maxKeyword)
 		case !known[strings.ToLower(name)]:
 			known[strings.ToLower(name)] = true
 			set.keywords = append(set.keywords, name)

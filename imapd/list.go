@@ -117,7 +117,7 @@ func (c *listCmd) readPatterns(d *wire.Decoder) {
 		p := readPattern(d, reference)
 		read++
 		if octets += len(p); octets > maxPatterns {
-			d.Fail("Mailbox patterns longer than %d octets together", maxPatterns)
+			d.Exceed("Mailbox patterns longer than %d octets together", maxPatterns)
 		}
 		if p != "" {
 			c.patterns = append(c.patterns, p)
@@ -141,7 +141,7 @@ func (c listCmd) run(ctx context.Context, s *session) error {
 		}
 		return nil
 	}
-	entries, err := s.store.List(ctx, s.user)
+	entries, err := s.mailboxes(ctx)
 	if err != nil {
 		return err
 	}
@@ -157,6 +157,21 @@ func (c listCmd) run(ctx context.Context, s *session) error {
 		c.tell(s, n, status)
 	}
 	return nil
+}
+
+// mailboxes returns all names of the user, which are in memory until the client has taken what is told of them.
+func (s *session) mailboxes(ctx context.Context) ([]store.Entry, error) {
+	const weight = 300 // of an entry and its node, without the name
+
+	entries, err := s.store.List(ctx, s.user)
+	if err != nil {
+		return nil, err
+	}
+	octets := int64(0)
+	for _, e := range entries {
+		octets += weight + 2*int64(len(e.Name))
+	}
+	return entries, s.hold(octets)
 }
 
 // choose returns the names to be told: those that match and are selected, and
@@ -327,7 +342,7 @@ func readLsub(d *wire.Decoder) (run, error) {
 			s.writeListed("LSUB", `\Noselect`, "")
 			return nil
 		}
-		entries, err := s.store.List(ctx, s.user)
+		entries, err := s.mailboxes(ctx)
 		if err != nil {
 			return err
 		}

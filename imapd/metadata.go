@@ -104,7 +104,7 @@ func (c *getMetadataCmd) readEntry(d *wire.Decoder) {
 		c.entries = append(c.entries, entry)
 	}
 	if len(c.entries) > maxEntries {
-		d.Fail("Too many annotations: at most %d can be asked for at once", maxEntries)
+		d.Exceed("Too many annotations: at most %d can be asked for at once", maxEntries)
 	}
 }
 
@@ -128,6 +128,13 @@ func (c getMetadataCmd) run(ctx context.Context, s *session) error {
 	}
 	found, err := s.store.Metadata(ctx, s.user, c.mailbox, store.MetadataQuery{Entries: c.entries, Depth: c.depth, MaxSize: largest})
 	if err != nil {
+		return err
+	}
+	octets := int64(0)
+	for _, a := range found {
+		octets += int64(len(a.Entry) + len(a.Value))
+	}
+	if err := s.hold(octets); err != nil {
 		return err
 	}
 	c.tell(s, found, largest)
@@ -243,7 +250,7 @@ func readAnnotations(d *wire.Decoder, largest int64) ([]store.Annotation, error)
 			refused = tooBig
 		}
 		if set = append(set, store.Annotation{Entry: entry, Value: value}); len(set) > maxEntries {
-			d.Fail("Too many annotations: at most %d can be set at once", maxEntries)
+			d.Exceed("Too many annotations: at most %d can be set at once", maxEntries)
 		}
 	})
 	if d.Err() == nil && len(set) == 0 {

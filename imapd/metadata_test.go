@@ -46,13 +46,13 @@ func TestMetadataLimits(t *testing.T) {
 	for i := range many {
 		many[i] = "NIL"
 	}
-	c.want(set(many...), "BAD [CLIENTBUG] Too many annotations: at most 200 can be set at once")
+	c.want(set(many...), "BAD [LIMIT] Too many annotations: at most 200 can be set at once")
 	c.want("GETMETADATA INBOX ("+strings.TrimPrefix(strings.Repeat(" /private/x", 3000), " ")+")", "OK ") // which is one
 	var names strings.Builder
 	for i := range 201 {
 		fmt.Fprintf(&names, " /private/x%d", i)
 	}
-	c.want("GETMETADATA INBOX"+names.String(), "BAD [CLIENTBUG] Too many annotations: at most 200 can be asked for at once")
+	c.want("GETMETADATA INBOX"+names.String(), "BAD [LIMIT] Too many annotations: at most 200 can be asked for at once")
 	c.want("SETMETADATA INBOX (/private/x {3+}\r\na\x00b)", "BAD [CLIENTBUG] NUL is not allowed in a literal")
 	c.want("NOOP", "OK ")
 }

@@ -105,7 +105,7 @@ type findCmd struct {
 }
 
 func (c findCmd) run(ctx context.Context, s *session) error {
-	entries, err := s.store.List(ctx, s.user)
+	entries, err := s.mailboxes(ctx)
 	if err != nil {
 		return err
 	}

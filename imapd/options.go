@@ -47,7 +47,7 @@ type Options struct {
 
 	LoginTimeout time.Duration // from the greeting to a login; 1 minute by default
 	IdleTimeout  time.Duration // without a command, or in IDLE; 30 minutes by default, which is the least (RFC 9051 section 5.4)
-	ReadTimeout  time.Duration // without an octet in the middle of a command; 2 minutes by default
+	ReadTimeout  time.Duration // for a client to send 16 KiB of a command, or what is left of it; 2 minutes by default
 	WriteTimeout time.Duration // for a client to take up to 16 KiB; 2 minutes by default
 
 	SearchTimeout time.Duration // for one SEARCH; 5 minutes by default
@@ -55,6 +55,7 @@ type Options struct {
 	ProgressInterval time.Duration
 
 	MaxConnections   int           // 20,000 by default
+	MaxPerAddress    int           // connections of one address, of IPv6 one /64, that have not logged in; 2,000 by default
 	MaxPerAccount    int           // connections logged in to one account; 1,000 by default
 	MaxBad           int           // wrong commands in a row until the connection is ended; 50 by default
 	MaxLoginFailures int           // of a connection until it is ended; 5 by default
@@ -63,7 +64,14 @@ type Options struct {
 	MaxLine    int   // octets of a command without its literals; 64 KiB by default
 	MaxLiteral int64 // octets of a literal that is not a message; 64 KiB by default
 	MaxNesting int   // parentheses, and keys of SEARCH within each other; 100 by default
+	MaxRanges  int   // numbers and ranges of a set in a command, and of one that a search saves; 20,000 by default
+	MaxLevels  int   // part numbers of a section; 100 by default
 	MaxAppend  int64 // octets in memory of the messages of one APPEND, when another is taken; 16 MiB by default
+
+	// MaxCommands is how much memory all commands together may take while they are read and run, beyond the 16 KiB that
+	// each may have anyway, in octets about; 256 MiB by default. One account has at most a quarter of it, and so have all
+	// who have not logged in together.
+	MaxCommands int64
 
 	NoCompress bool // COMPRESS=DEFLATE (RFC 4978) is not offered
 	// MaxInflation is how many octets one may become that a client has compressed (RFC 4978), on the whole and
@@ -83,6 +91,7 @@ func (o Options) withDefaults() Options {
 	o.SearchTimeout = cmp.Or(o.SearchTimeout, 5*time.Minute)
 	o.ProgressInterval = cmp.Or(o.ProgressInterval, 10*time.Second)
 	o.MaxConnections = cmp.Or(o.MaxConnections, 20_000)
+	o.MaxPerAddress = cmp.Or(o.MaxPerAddress, 2000)
 	o.MaxPerAccount = cmp.Or(o.MaxPerAccount, 1000)
 	o.MaxBad = cmp.Or(o.MaxBad, 50)
 	o.MaxLoginFailures = cmp.Or(o.MaxLoginFailures, 5)
@@ -90,6 +99,9 @@ func (o Options) withDefaults() Options {
 	o.MaxLine = cmp.Or(o.MaxLine, 64<<10)
 	o.MaxLiteral = cmp.Or(o.MaxLiteral, 64<<10)
 	o.MaxNesting = cmp.Or(o.MaxNesting, 100)
+	o.MaxRanges = cmp.Or(o.MaxRanges, 20_000)
+	o.MaxLevels = cmp.Or(o.MaxLevels, 100)
+	o.MaxCommands = cmp.Or(o.MaxCommands, 256<<20)
 	o.MaxAppend = cmp.Or(o.MaxAppend, 16<<20)
 	o.MaxInflation = cmp.Or(o.MaxInflation, 100)
 	return o
@@ -97,7 +109,10 @@ func (o Options) withDefaults() Options {
 
 // limits are what one command of a client may take.
 func (o Options) limits() wire.DecoderOptions {
-	limits := wire.DecoderOptions{MaxLine: o.MaxLine, MaxLiteral: o.MaxLiteral, MaxLiterals: 4 * o.MaxLiteral, MaxNesting: o.MaxNesting}
+	limits := wire.DecoderOptions{
+		MaxLine: o.MaxLine, MaxLiteral: o.MaxLiteral, MaxLiterals: 4 * o.MaxLiteral,
+		MaxNesting: o.MaxNesting, MaxRanges: o.MaxRanges, MaxLevels: o.MaxLevels,
+	}
 	if o.LiteralMinus {
 		limits.MaxUnasked = 4096
 	}

@@ -246,7 +246,7 @@ func (r *searchReader) key() *searchKey {
 
 func (r *searchReader) count(k *searchKey) *searchKey {
 	if r.keys++; r.keys > maxSearchKeys {
-		r.d.Fail("Too many search keys: at most %d are allowed", maxSearchKeys)
+		r.d.Exceed("Too many search keys: at most %d are allowed", maxSearchKeys)
 	}
 	return k
 }
@@ -363,7 +363,7 @@ func (r *searchReader) text(k *searchKey, q index.Query) *searchKey {
 	s := r.d.AString()
 	k.op, k.query = opText, len(r.cmd.queries)
 	if k.query == maxSearchTexts {
-		r.d.Fail("Too many strings to search for: at most %d are allowed", maxSearchTexts)
+		r.d.Exceed("Too many strings to search for: at most %d are allowed", maxSearchTexts)
 	}
 	if r.charset != nil {
 		var ok bool
@@ -415,13 +415,12 @@ func (c *searchCmd) answer(ctx context.Context, s *session) error {
 	}
 	switch {
 	case c.extended:
-		c.tellExtended(s, v, found)
+		return c.tellExtended(s, v, found)
 	case s.rev2: // as with an empty list of options (RFC 9051 section 6.4.4)
 		c.returns = returnAll
-		c.tellExtended(s, v, found)
-	default:
-		c.tell(s, v, found)
+		return c.tellExtended(s, v, found)
 	}
+	c.tell(s, v, found)
 	return nil
 }
 
@@ -461,10 +460,11 @@ func (s *session) reportHighest(v *view.View, uids view.UIDSet) id.ModSeq {
 
 // tellExtended tells what the return options ask for, and saves. Where they ask
 // for the ends or a part alone, those are what is saved (RFC 5182 section 2.4, RFC 9394
-// section 3.2), and what the MODSEQ is of (RFC 7162 section 3.1.10).
+// section 3.2), and what the MODSEQ is of (RFC 7162 section 3.1.10). What would be
+// too much to be kept is not saved, and nothing is told (RFC 5182 section 2.5).
 //
 // esearch-response = "ESEARCH" SP "(TAG" SP tag-string ")" [SP "UID"] *(SP search-return-data)
-func (c *searchCmd) tellExtended(s *session, v *view.View, found view.UIDSet) {
+func (c *searchCmd) tellExtended(s *session, v *view.View, found view.UIDSet) error {
 	returned, part := found, view.UIDSet{}
 	if c.partial != nil {
 		part = c.partial.of(found)
@@ -480,10 +480,13 @@ func (c *searchCmd) tellExtended(s *session, v *view.View, found view.UIDSet) {
 		returned = view.NewUIDSet(ends...).Union(part)
 	}
 	if c.returns&returnSave != 0 {
+		if len(returned.Ranges()) > s.server.o.MaxRanges {
+			return no("NOTSAVED", "The result has too many ranges to be saved")
+		}
 		s.selected.saved = returned
 	}
 	if c.returns == returnSave {
-		return // nothing is asked for (RFC 5182 section 2.2)
+		return nil // nothing is asked for (RFC 5182 section 2.2)
 	}
 	s.enc.Raw("* ESEARCH (TAG ").String(s.tag).Raw(")")
 	number := s.number
@@ -521,4 +524,5 @@ func (c *searchCmd) tellExtended(s *session, v *view.View, found view.UIDSet) {
 		s.enc.Raw(" MODSEQ ").Number(uint64(s.reportHighest(v, returned)))
 	}
 	s.enc.CRLF()
+	return nil
 }

@@ -187,7 +187,7 @@ func (s *session) deselect() {
 func (s *session) writeSelected(v *view.View) {
 	sel := s.selected
 	s.enc.Raw("* FLAGS ").Raw(flagNames(v.Keywords())).CRLF()
-	s.enc.Raw("* OK [PERMANENTFLAGS ").Raw(sel.permanentFlags(v.Keywords())).Raw("] Flags that are kept").CRLF()
+	s.enc.Raw("* OK [PERMANENTFLAGS ").Raw(sel.permanentFlags(v.Keywords(), s.store.MaxKeywords())).Raw("] Flags that are kept").CRLF()
 	s.enc.Raw("* ").Number(uint64(v.Len())).Raw(" EXISTS").CRLF()
 	if !s.rev2 {
 		s.enc.Raw("* ").Number(sel.recentCount()).Raw(" RECENT").CRLF()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -33,9 +34,18 @@ type Server struct {
 	closing   bool
 	listeners map[net.Listener]struct{}
 	conns     map[*conn]struct{}
-	accounts  map[id.Account]int // connections logged in
-	// Limits that Change may change; those of o are of the start.
-	maxConnections, maxPerAccount int
+	accounts  map[id.Account]int   // connections logged in
+	strangers map[netip.Prefix]int // and those that are not, by where they come from
+	changing                       // those of o are of the start
+
+	budget *budget
+}
+
+// changing are the limits that Change may change.
+type changing struct{ maxConnections, maxPerAddress, maxPerAccount int }
+
+func (o Options) changing() changing {
+	return changing{o.MaxConnections, o.MaxPerAddress, o.MaxPerAccount}
 }
 
 // New returns a server that does not listen yet.
@@ -52,9 +62,9 @@ func New(o Options) *Server {
 		listeners: make(map[net.Listener]struct{}),
 		conns:     make(map[*conn]struct{}),
 		accounts:  make(map[id.Account]int),
-
-		maxConnections: o.MaxConnections,
-		maxPerAccount:  o.MaxPerAccount,
+		strangers: make(map[netip.Prefix]int),
+		changing:  o.changing(),
+		budget:    newBudget(o.MaxCommands),
 	}
 	if o.TracerProvider != nil {
 		s.tracer = o.TracerProvider.Tracer("mailstead.dev/imapd")
@@ -72,13 +82,13 @@ func (s *Server) Connections() (all, loggedIn int) {
 	return len(s.conns), loggedIn
 }
 
-// Change takes MaxConnections and MaxPerAccount of o, while the server runs. Connections
+// Change takes MaxConnections, MaxPerAddress and MaxPerAccount of o, while the server runs. Connections
 // that are there stay, also when there are more of them than from now on.
 func (s *Server) Change(o Options) {
 	o = o.withDefaults()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.maxConnections, s.maxPerAccount = o.MaxConnections, o.MaxPerAccount
+	s.changing = o.changing()
 }
 
 // Serve accepts connections on l, with STARTTLS when there is Options.TLS,
@@ -155,23 +165,65 @@ func (s *Server) start(nc net.Conn, implicitTLS bool) {
 		nc.Close()
 		return
 	}
-	if len(s.conns) >= s.maxConnections {
-		s.log.Warn("too many connections", "limit", s.maxConnections)
-		s.wg.Go(func() { refuse(nc, implicitTLS) })
+	if refusal := s.refusal(c); refusal != "" {
+		s.wg.Go(func() { refuse(nc, implicitTLS, refusal) })
 		return
 	}
 	s.conns[c] = struct{}{}
+	s.estrange(c)
 	s.wg.Go(func() { s.run(c, implicitTLS) })
 }
 
+// refusal says why there is no room for a connection, "" where there is. It is called with mu locked.
+func (s *Server) refusal(c *conn) string {
+	switch {
+	case len(s.conns) >= s.maxConnections:
+		s.log.Warn("too many connections", "limit", s.maxConnections)
+		return "Too many connections, try again later"
+	case s.strangers[c.from] >= s.maxPerAddress && c.from.IsValid():
+		s.log.Warn("too many connections of an address that have not logged in", "remote", c.raw.RemoteAddr(), "limit", s.maxPerAddress)
+		return "Too many connections of your address that have not logged in, try again later"
+	}
+	return ""
+}
+
+// estrange counts a connection as one that has not logged in. It is called with mu locked.
+func (s *Server) estrange(c *conn) {
+	c.account = 0
+	s.strangers[c.from]++
+}
+
+// acquaint takes back estrange. It is called with mu locked.
+func (s *Server) acquaint(c *conn) {
+	if s.strangers[c.from]--; s.strangers[c.from] == 0 {
+		delete(s.strangers, c.from)
+	}
+}
+
+// origin is where a connection comes from, as it counts: an address, of IPv6 a network, which is what one client has.
+// It is not valid where there is none.
+func origin(remote net.Addr) netip.Prefix {
+	tcp, ok := remote.(*net.TCPAddr)
+	if !ok {
+		return netip.Prefix{}
+	}
+	addr := tcp.AddrPort().Addr().Unmap().WithZone("")
+	bits := addr.BitLen()
+	if addr.Is6() {
+		bits = 64
+	}
+	from, _ := addr.Prefix(bits) // which an address has
+	return from
+}
+
 // refuse tells a client that there is no room, where it can be told in time.
-func refuse(nc net.Conn, implicitTLS bool) {
+func refuse(nc net.Conn, implicitTLS bool, why string) {
 	defer nc.Close()
 	if implicitTLS {
 		return // a handshake costs more than a retry
 	}
 	if nc.SetWriteDeadline(time.Now().Add(time.Second)) == nil {
-		nc.Write([]byte("* BYE [UNAVAILABLE] Too many connections, try again later\r\n")) // best effort
+		nc.Write([]byte("* BYE [UNAVAILABLE] " + why + "\r\n")) // best effort
 	}
 }
 
@@ -185,6 +237,7 @@ func (s *Server) run(c *conn, implicitTLS bool) {
 		c.nc.Close() // with TLS it says so; a connection that is broken already has nobody to tell
 		s.mu.Lock()
 		delete(s.conns, c)
+		s.acquaint(c)
 		s.mu.Unlock()
 	}()
 	c.cancel = cancel
@@ -201,20 +254,24 @@ func (s *Server) run(c *conn, implicitTLS bool) {
 }
 
 // admit counts a login, if the account has not too many connections.
-func (s *Server) admit(a id.Account) bool {
+func (s *Server) admit(c *conn, a id.Account) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.accounts[a] >= s.maxPerAccount {
 		return false
 	}
 	s.accounts[a]++
+	s.acquaint(c)
+	c.account = a
 	return true
 }
 
 // dismiss takes back admit.
-func (s *Server) dismiss(a id.Account) {
+func (s *Server) dismiss(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	a := c.account
+	s.estrange(c)
 	if s.accounts[a]--; s.accounts[a] == 0 {
 		delete(s.accounts, a)
 	}

@@ -8,8 +8,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
+	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -139,7 +142,7 @@ func TestWrongCommands(t *testing.T) {
 		{"a SELECT INBOX", "a BAD [CLIENTBUG] SELECT: log in first"},
 		{"a NO\x00OP", "a BAD [CLIENTBUG] NUL is not allowed in a command"},
 		{"a LOGIN user \"pa\x00ss\"", "a BAD ..."},
-		{"a " + strings.Repeat("x", 70000), "a BAD [CLIENTBUG] Command line too long..."},
+		{"a " + strings.Repeat("x", 70000), "a BAD [LIMIT] Command line too long..."},
 	} {
 		c.send(test[0])
 		c.expect(test[1])
@@ -446,4 +449,130 @@ func TestClientThatDoesNotRead(t *testing.T) {
 		}
 		s.Close()
 	})
+}
+
+// A client that sends a command little by little has as long for 16 KiB as one that sends nothing,
+// and one that we let wait has all of its time.
+func TestSlowSender(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(testOptions(t))
+		c := pipe(t, s)
+		c.expect("* OK ...")
+		c.send("a LOGIN user pass")
+		c.expect("a OK ...")
+		c.nc.Write([]byte("b CREATE {70000+}\r\n"))
+		for left := 70_000; left > 0; left -= paceOctets {
+			time.Sleep(110 * time.Second)
+			c.nc.Write(bytes.Repeat([]byte("x"), min(left, paceOctets)))
+		}
+		c.send("")
+		c.expect("b BAD [TOOBIG] ...")
+
+		begin := time.Now()
+		c.nc.Write([]byte("c CREATE {70000+}\r\n"))
+		go func() {
+			for err := error(nil); err == nil; _, err = c.nc.Write([]byte("x")) {
+				time.Sleep(10 * time.Second)
+			}
+		}()
+		c.expect("* BYE Idle for too long")
+		c.expectClosed()
+		if took := time.Since(begin); took < 2*time.Minute || took > 2*time.Minute+time.Second {
+			t.Errorf("ended after %v", took)
+		}
+		s.Close()
+	})
+}
+
+// Those who have not logged in are bounded by address, also when they come again by UNAUTHENTICATE.
+func TestConnectionsOfAnAddress(t *testing.T) {
+	o := testOptions(t)
+	o.MaxPerAddress = 2
+	s, connect := start(t, o)
+	login := func(c *client) {
+		c.send("a LOGIN user pass")
+		c.expect("a OK ...")
+	}
+	refused := func() {
+		t.Helper()
+		c := connect()
+		c.expect("* BYE [UNAVAILABLE] Too many connections of your address ...")
+		c.expectClosed()
+	}
+	a, b := connect(), connect()
+	a.expect("* OK ...")
+	b.expect("* OK ...")
+	refused()
+	login(a)
+	c := connect()
+	c.expect("* OK ...")
+	refused()
+	login(b)
+	login(c)
+	b.send("a UNAUTHENTICATE")
+	b.expect("a OK ...")
+	c.send("a UNAUTHENTICATE")
+	c.expect("a OK ...")
+	refused()
+	b.nc.Close()
+	await(t, func() bool { all, _ := s.Connections(); return all == 2 })
+	d := connect()
+	d.expect("* OK ...")
+	refused()
+}
+
+func TestOrigin(t *testing.T) {
+	for _, test := range []struct{ address, want string }{
+		{"192.0.2.1", "192.0.2.1/32"}, {"::ffff:192.0.2.1", "192.0.2.1/32"},
+		{"2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"}, {"fe80::1%eth0", "fe80::/64"},
+	} {
+		addr := net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(test.address), 1))
+		if got := origin(addr); got.String() != test.want {
+			t.Errorf("%s is of %s, want %s", test.address, got, test.want)
+		}
+	}
+}
+
+// However connections come and go, no more are served than may be, and in the end none is counted.
+func TestConnectionCounts(t *testing.T) {
+	o := testOptions(t)
+	o.MaxConnections, o.MaxPerAddress, o.MaxPerAccount = 12, 8, 4
+	s, connect := start(t, o)
+	var mu sync.Mutex
+	there, most := 0, 0
+	count := func(n int) {
+		mu.Lock()
+		defer mu.Unlock()
+		there += n
+		most = max(most, there)
+	}
+	var clients sync.WaitGroup
+	for range 20 {
+		clients.Go(func() {
+			for range 20 {
+				c := connect()
+				if !strings.HasPrefix(c.line(), "* OK ") {
+					continue
+				}
+				for range rand.IntN(3) {
+					c.send("a LOGIN user pass")
+					if !strings.HasPrefix(c.line(), "a OK ") {
+						break
+					}
+					count(1)
+					count(-1) // before it says so, since others may be let in at once
+					c.send("a UNAUTHENTICATE")
+					c.expect("a OK ...")
+				}
+				c.nc.Close()
+			}
+		})
+	}
+	clients.Wait()
+	await(t, func() bool { all, _ := s.Connections(); return all == 0 })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if most > o.MaxPerAccount || len(s.accounts) > 0 || len(s.strangers) > 0 {
+		t.Errorf("%d of an account at once; left are %v and %v", most, s.accounts, s.strangers)
+	}
 }

@@ -112,6 +112,7 @@ var errLogout = errors.New("logged out")
 //
 // command = tag SP (command-any / command-auth / command-nonauth / command-select) CRLF
 func (s *session) command(ctx context.Context) error {
+	defer s.release()
 	defer s.unpin()
 	d := s.dec
 	s.begin(d.Tag())
@@ -296,7 +297,7 @@ func (s *session) ok(code, text string) { s.reply = reply{code, text} }
 func (s *session) logout() {
 	s.selected = nil
 	if s.state != notAuthenticated {
-		s.server.dismiss(s.user.Account)
+		s.server.dismiss(s.conn)
 	}
 }
 

@@ -61,7 +61,9 @@ func readStatusItems(d *wire.Decoder) (items []string) {
 		if statusItems[item] == nil {
 			d.Fail("Unknown STATUS item %.40s", item)
 		}
-		items = append(items, item)
+		if !slices.Contains(items, item) { // which LIST would tell of each mailbox
+			items = append(items, item)
+		}
 	})
 	if len(items) == 0 {
 		d.Fail("STATUS needs an item")
@@ -122,7 +124,8 @@ func statusNames(input []byte, limits wire.DecoderOptions) (names []string) {
 	if len(input) == 0 {
 		return nil
 	}
-	limits.Continue = nil // what a client waits to send is not there
+	limits.Continue = nil                                   // what a client waits to send is not there,
+	limits.Reserve = func(int64) error { return errBudget } // and what may be refused not run
 	d := wire.NewDecoder(bufio.NewReaderSize(bytes.NewReader(input), len(input)), limits)
 	for {
 		d.Tag()

@@ -97,7 +97,7 @@ func (s *session) tellStored(ctx context.Context, r store.FlagResult, expunges b
 
 func (s *session) writeFlagsDefined(keywords []string) {
 	s.enc.Raw("* FLAGS ").Raw(flagNames(keywords)).CRLF()
-	s.enc.Raw("* OK [PERMANENTFLAGS ").Raw(s.selected.permanentFlags(keywords)).Raw("] Flags that are kept").CRLF()
+	s.enc.Raw("* OK [PERMANENTFLAGS ").Raw(s.selected.permanentFlags(keywords, s.store.MaxKeywords())).Raw("] Flags that are kept").CRLF()
 }
 
 func (s *session) writeExpunged(u view.Expunged) {
@@ -192,12 +192,13 @@ func flagNames(keywords []string) string {
 	return flagList(acl.All, keywords, false)
 }
 
-// permanentFlags lists the flags that this client may change for good, with \* where it may define keywords.
-func (m *selected) permanentFlags(keywords []string) string {
+// permanentFlags lists the flags that this client may change for good, with \* where it may define keywords, of
+// which there can be most.
+func (m *selected) permanentFlags(keywords []string, most int) string {
 	if m.readOnly {
 		return "()"
 	}
-	return flagList(m.Rights, keywords, len(keywords) < view.MaxKeywords)
+	return flagList(m.Rights, keywords, len(keywords) < most)
 }
 
 func flagList(rights acl.Rights, keywords []string, more bool) string {

@@ -32,10 +32,15 @@ type DecoderOptions struct {
 	MaxLiterals int64 // octets of all literals of a command that are kept in memory; default 256 KiB
 	MaxUnasked  int64 // octets of a literal that the client does not wait to send; default as with those it waits for
 	MaxNesting  int   // parentheses; default 100
+	MaxRanges   int   // numbers and ranges of one set; default 20,000
+	MaxLevels   int   // part numbers of one section; default 100
 	MaxSkip     int64 // octets of a wrong command that are passed over before ErrFlood; default 64 MiB
 	// UTF8: mailbox names are in UTF-8, and quoted strings must be (RFC 6855 section 3, RFC
 	// 9051 section 5.1); default is that names are in modified UTF-7.
 	UTF8 bool
+	// Reserve is asked before a command takes more memory than most do, in octets about; what it returns
+	// makes the command wrong. What was reserved is held until whoever runs the command is done with it.
+	Reserve func(octets int64) error
 	// Continue is called before a synchronizing literal is read: it sends "+ ..." and flushes.
 	Continue func() error
 }
@@ -54,7 +59,8 @@ type Decoder struct {
 	dead     error  // the connection's error: nothing can be read any more
 	began    bool   // something of the command was read
 	ended    bool   // the line's end was read
-	line     int    // octets of this command without its literals
+	line     int    // octets of this command without its literals,
+	room     int    // and how many of them can be read before more has to be asked for
 	literals int64  // octets of literals kept in memory
 	skipped  int64  // octets passed over
 	nesting  int    // open parentheses
@@ -65,11 +71,26 @@ type Decoder struct {
 
 // NewDecoder returns a decoder that stands at the beginning of a command.
 func NewDecoder(r *bufio.Reader, o DecoderOptions) *Decoder {
-	return &Decoder{r: r, o: o.withDefaults()}
+	d := &Decoder{r: r}
+	d.Limit(o)
+	return d
 }
 
 // Limit changes what commands may take from the next on.
-func (d *Decoder) Limit(o DecoderOptions) { d.o = o.withDefaults() }
+func (d *Decoder) Limit(o DecoderOptions) {
+	d.o = o.withDefaults()
+	d.room = d.o.firstRoom()
+}
+
+// What a command takes before Reserve is asked, in octets of its line, in what steps it is
+// asked from then on, and what an octet can become at most, about: a set, a tree of keys, a list of names.
+const (
+	unreserved = 1 << 10
+	lineStep   = 4 << 10
+	lineWeight = 16
+)
+
+func (o DecoderOptions) firstRoom() int { return min(unreserved, o.MaxLine) }
 
 func (o DecoderOptions) withDefaults() DecoderOptions {
 	o.MaxLine = cmp.Or(o.MaxLine, 64<<10)
@@ -77,6 +98,8 @@ func (o DecoderOptions) withDefaults() DecoderOptions {
 	o.MaxLiterals = cmp.Or(o.MaxLiterals, 256<<10)
 	o.MaxUnasked = cmp.Or(o.MaxUnasked, maxInt64)
 	o.MaxNesting = cmp.Or(o.MaxNesting, 100)
+	o.MaxRanges = cmp.Or(o.MaxRanges, 20_000)
+	o.MaxLevels = cmp.Or(o.MaxLevels, 100)
 	o.MaxSkip = cmp.Or(o.MaxSkip, 64<<20)
 	return o
 }
@@ -98,6 +121,11 @@ func (d *Decoder) Fail(format string, args ...any) {
 
 // Refuse makes the command fail with err, unless it is wrong already.
 func (d *Decoder) Refuse(err error) { d.fail(err) }
+
+// Exceed is Fail for a command that is too large or has too much of something, not wrong in itself.
+func (d *Decoder) Exceed(format string, args ...any) {
+	d.fail(&SyntaxError{Code: "LIMIT", Text: fmt.Sprintf(format, args...)})
+}
 
 func (d *Decoder) fail(err error) {
 	if d.err == nil {
@@ -145,9 +173,31 @@ func (d *Decoder) advance() {
 	d.began = true
 	d.line++
 	d.tail = d.tail.next(c)
-	if d.line > d.o.MaxLine {
-		d.Fail("Command line too long: at most %d octets are allowed", d.o.MaxLine)
+	if d.line > d.room {
+		d.widen()
 	}
+}
+
+// widen makes room for more of a line.
+func (d *Decoder) widen() {
+	if d.room == d.o.MaxLine {
+		d.Exceed("Command line too long: at most %d octets are allowed", d.o.MaxLine)
+		return
+	}
+	more := min(lineStep, d.o.MaxLine-d.room)
+	d.room += more
+	d.reserve(int64(more) * lineWeight)
+}
+
+// reserve asks for memory. It tells whether it may be taken.
+func (d *Decoder) reserve(octets int64) bool {
+	if d.o.Reserve == nil || d.err != nil {
+		return d.err == nil
+	}
+	if err := d.o.Reserve(octets); err != nil {
+		d.fail(err)
+	}
+	return d.err == nil
 }
 
 // Ahead tells whether the line goes on with text, which is in upper case, in any case. It reads nothing.
@@ -226,7 +276,7 @@ func (d *Decoder) List(item func()) {
 	d.nesting++
 	defer func() { d.nesting-- }()
 	if d.nesting > d.o.MaxNesting {
-		d.Fail("Parentheses are nested too deeply: at most %d levels are allowed", d.o.MaxNesting)
+		d.Exceed("Parentheses are nested too deeply: at most %d levels are allowed", d.o.MaxNesting)
 	}
 	if d.err != nil || d.TrySpecial(')') {
 		return
@@ -246,7 +296,7 @@ func (d *Decoder) Nest(read func()) {
 	d.nesting++
 	defer func() { d.nesting-- }()
 	if d.nesting > d.o.MaxNesting {
-		d.Fail("Nested too deeply: at most %d levels are allowed", d.o.MaxNesting)
+		d.Exceed("Nested too deeply: at most %d levels are allowed", d.o.MaxNesting)
 	}
 	if d.err == nil {
 		read()
@@ -288,7 +338,7 @@ func (d *Decoder) Skip() error {
 		d.skipOctet()
 	}
 	err := d.err
-	*d = Decoder{r: d.r, o: d.o, dead: d.dead, err: d.dead}
+	*d = Decoder{r: d.r, o: d.o, room: d.o.firstRoom(), dead: d.dead, err: d.dead}
 	return err
 }
 

@@ -226,6 +226,72 @@ func TestFlood(t *testing.T) {
 	}
 }
 
+// What a command takes beyond a little is asked for before it is taken, and what is refused is passed over.
+func TestReserve(t *testing.T) {
+	line := func(octets int) string { return "a " + strings.Repeat("x", octets-2) }
+	for _, test := range []struct {
+		input string
+		asked int64
+	}{
+		{line(1024), 0},
+		{line(1025), 4096 * 16},
+		{line(10_000), 3 * 4096 * 16},
+		{"a {1000}\r\n" + strings.Repeat("x", 1000), 2000},
+		{"a {1000+}\r\n" + strings.Repeat("x", 1000), 2000},
+		{"a \"" + strings.Repeat("x", 2000) + "\"", 4096 * 16},
+	} {
+		for _, room := range []int64{test.asked, test.asked - 1} {
+			asked, sent := int64(0), 0
+			refused := errors.New("no room")
+			d := NewDecoder(bufio.NewReader(strings.NewReader(test.input+"\r\nnext\r\n")), DecoderOptions{
+				Continue: func() error { sent++; return nil },
+				Reserve: func(octets int64) error {
+					if asked += octets; asked > room {
+						return refused
+					}
+					return nil
+				},
+			})
+			d.Atom()
+			d.SP()
+			d.AString()
+			err := d.End()
+			if room >= 0 && room < test.asked {
+				if err != refused || sent > 0 {
+					t.Errorf("%.20q with room for %d of %d: %v, asked for %d literals", test.input, room, test.asked, err, sent)
+				}
+			} else if err != nil || asked != test.asked {
+				t.Errorf("%.20q: asked for %d, %v, want %d", test.input, asked, err, test.asked)
+			}
+			if strings.Contains(test.input, "}") && !strings.Contains(test.input, "+") && err != nil {
+				continue // the client does not send it
+			}
+			if got, err := d.Atom(), d.End(); got != "next" || err != nil {
+				t.Errorf("%.20q: then %q, %v", test.input, got, err)
+			}
+		}
+	}
+}
+
+func TestSizesOfSetsAndSections(t *testing.T) {
+	for input, read := range map[string]func(d *Decoder){
+		"1,2,3:4,5": func(d *Decoder) { d.UIDSet() },
+		"1,1,1,1":   func(d *Decoder) { d.SequenceSet() },
+		"4":         func(d *Decoder) { d.PartNumber(4) },
+	} {
+		d := NewDecoder(bufio.NewReader(strings.NewReader(input+"\r\n")), DecoderOptions{MaxRanges: 3, MaxLevels: 3})
+		read(d)
+		if syntax, ok := errors.AsType[*SyntaxError](d.End()); !ok || syntax.Code != "LIMIT" {
+			t.Errorf("%s: %v", input, syntax)
+		}
+		d = NewDecoder(bufio.NewReader(strings.NewReader(input+"\r\n")), DecoderOptions{MaxRanges: 4, MaxLevels: 4})
+		read(d)
+		if err := d.End(); err != nil {
+			t.Errorf("%s: %v", input, err)
+		}
+	}
+}
+
 // FuzzDecoder reads any input as commands that are mostly wrong: none may
 // take forever, and each octet belongs to one command.
 func FuzzDecoder(f *testing.F) {

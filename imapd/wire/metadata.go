@@ -23,7 +23,15 @@ func (d *Decoder) Value(accept func(size int64, waits bool) error) (value []byte
 		}
 		return []byte(s), true
 	}
-	r, size := d.Literal(accept)
+	r, size := d.Literal(func(size int64, waits bool) error {
+		if err := accept(size, waits); err != nil {
+			return err
+		}
+		if d.o.Reserve == nil {
+			return nil
+		}
+		return d.o.Reserve(size)
+	})
 	if d.err != nil {
 		return nil, false
 	}

@@ -147,7 +147,7 @@ func (d *Decoder) literalString() string {
 		return ""
 	}
 	d.literals += size
-	if sync && !d.proceed() {
+	if !d.reserve(literalWeight*size) || sync && !d.proceed() {
 		return ""
 	}
 	d.resume()
@@ -163,6 +163,9 @@ func (d *Decoder) literalString() string {
 	}
 	return s
 }
+
+// literalWeight is how often what is in a literal is in memory.
+const literalWeight = 2
 
 // literalHeader reads "{" number ["+"] "}" CRLF.
 func (d *Decoder) literalHeader() (size int64, sync bool) {

@@ -167,6 +167,10 @@ func (d *Decoder) ranges() []span {
 		if first == 0 || last != 0 && last < first {
 			first, last = last, first
 		}
+		if len(spans) == d.o.MaxRanges {
+			d.Exceed("The set has too many ranges: at most %d are allowed", d.o.MaxRanges)
+			return nil
+		}
 		spans = append(spans, span{first, last})
 		if !d.TrySpecial(',') {
 			break
@@ -176,6 +180,14 @@ func (d *Decoder) ranges() []span {
 		return nil
 	}
 	return merge(spans)
+}
+
+// PartNumber reads the number of a part that is level levels deep in a section's; 0 is for the caller to refuse.
+func (d *Decoder) PartNumber(level int) int {
+	if level > d.o.MaxLevels {
+		d.Exceed("Part number too deep: at most %d levels are allowed", d.o.MaxLevels)
+	}
+	return int(d.Number())
 }
 
 // SeqNumber reads one message number or UID, 0 for "*".
