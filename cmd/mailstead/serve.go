@@ -176,9 +176,11 @@ func (p *process) openIMAP() error {
 	server := imapd.New(imapd.Options{
 		Store: p.store, Authenticator: auth.New(p.store, auth.Options{}), Logger: p.log,
 		TLS: p.certificate.config(), PlaintextLogin: c.IMAP.PlaintextLogin,
-		Version: version(), MaxConnections: c.IMAP.MaxConnections, MaxPerAccount: c.IMAP.MaxConnectionsPerAccount,
+		Version: version(), MaxConnections: c.IMAP.MaxConnections,
+		MaxPerAddress: c.IMAP.MaxConnectionsPerAddress, MaxPerAccount: c.IMAP.MaxConnectionsPerAccount,
 		LoginTimeout: c.IMAP.LoginTime, IdleTimeout: c.IMAP.IdleTime, ReadTimeout: c.IMAP.ReadTime, WriteTimeout: c.IMAP.WriteTime,
 		SearchTimeout: c.IMAP.SearchTime, MaxLine: int(c.IMAP.MaxLine), MaxLiteral: int64(c.IMAP.MaxLiteral), MaxNesting: c.IMAP.MaxNesting,
+		MaxRanges: c.IMAP.MaxSetRanges, MaxLevels: c.IMAP.MaxSectionDepth, MaxCommands: int64(c.IMAP.MaxCommandMemory),
 		MaxAppend: int64(c.IMAP.MaxAppendMemory), MaxBad: c.IMAP.MaxWrongCommands, MaxLoginFailures: c.IMAP.MaxLoginFailures,
 		ProgressInterval: c.IMAP.ProgressTime, NoCompress: !c.IMAP.Compress, MaxInflation: int64(c.IMAP.MaxInflation),
 		LiteralMinus: c.IMAP.LiteralMinus, Refuse8Bit: c.IMAP.Refuse8Bit,
@@ -186,7 +188,9 @@ func (p *process) openIMAP() error {
 	})
 	p.imap = server
 	p.change = append(p.change, func(c *config.Config) {
-		server.Change(imapd.Options{MaxConnections: c.IMAP.MaxConnections, MaxPerAccount: c.IMAP.MaxConnectionsPerAccount})
+		server.Change(imapd.Options{
+			MaxConnections: c.IMAP.MaxConnections, MaxPerAddress: c.IMAP.MaxConnectionsPerAddress, MaxPerAccount: c.IMAP.MaxConnectionsPerAccount,
+		})
 	})
 	untilClosed := func(serve func(net.Listener) error) func(net.Listener) error {
 		return func(l net.Listener) error {

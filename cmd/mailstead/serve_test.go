@@ -95,6 +95,11 @@ func TestServeReload(t *testing.T) {
 			c.say("a LOGIN full@one.test " + storetest.Password + "\r\n")
 			c.await("a NO")
 		}},
+		{map[string]string{"imap.max_connections_per_address": "1"}, func() {
+			s.dial("imap") // there may be one of before, too
+			s.dial("imap").hear("* BYE [UNAVAILABLE]")
+		}},
+		{map[string]string{"imap.max_connections_per_address": "100"}, greets("imap", "* OK ")},
 		{map[string]string{"imap.max_connections": "1"}, greets("imap", "* BYE [UNAVAILABLE]")},
 		{map[string]string{"imap.max_connections": "100"}, greets("imap", "* OK ")},
 		{map[string]string{"lmtp.reject_over_quota": "true"}, delivers("552 5.2.2")},

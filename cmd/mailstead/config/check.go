@@ -86,6 +86,7 @@ func (l *loader) check(c *Config) {
 		want  string
 	}{
 		{"imap.max_connections", c.IMAP.MaxConnections > 0, "at least 1"},
+		{"imap.max_connections_per_address", c.IMAP.MaxConnectionsPerAddress > 0, "at least 1"},
 		{"imap.max_connections_per_account", c.IMAP.MaxConnectionsPerAccount > 0, "at least 1"},
 		{"imap.login_time", c.IMAP.LoginTime > 0, "a time such as 1m"},
 		{"imap.read_time", c.IMAP.ReadTime > 0, "a time such as 2m"},
@@ -94,6 +95,8 @@ func (l *loader) check(c *Config) {
 		{"imap.progress_time", c.IMAP.ProgressTime > 0, "a time such as 10s"},
 		{"imap.max_inflation", c.IMAP.MaxInflation > 0, "at least 1"},
 		{"imap.max_nesting", c.IMAP.MaxNesting > 0, "at least 1"},
+		{"imap.max_set_ranges", c.IMAP.MaxSetRanges > 0, "at least 1"},
+		{"imap.max_section_depth", c.IMAP.MaxSectionDepth > 0, "at least 1"},
 		{"imap.max_wrong_commands", c.IMAP.MaxWrongCommands > 0, "at least 1"},
 		{"imap.max_login_failures", c.IMAP.MaxLoginFailures > 0, "at least 1"},
 		{"lmtp.max_connections", c.LMTP.MaxConnections > 0, "at least 1"},
@@ -104,6 +107,10 @@ func (l *loader) check(c *Config) {
 		{"store.expunge_horizon", c.Store.ExpungeHorizon > 0, "a time such as 2160h"},
 		{"store.fold_ratio", c.Store.FoldRatio > 0, "a number such as 0.25"},
 		{"store.max_mailboxes", c.Store.MaxMailboxes > 0, "at least 1"},
+		{"store.max_name_length", c.Store.MaxNameLength > 0, "at least 1"},
+		{"store.max_name_depth", c.Store.MaxNameDepth > 0, "at least 1"},
+		{"store.max_keywords", c.Store.MaxKeywords > 0, "at least 1"},
+		{"store.transit_wait", c.Store.TransitWait > 0, "a time such as 30s"},
 		{"store.max_mime_depth", c.Store.MaxMIMEDepth > 0, "at least 1"},
 		{"store.max_mime_parts", c.Store.MaxMIMEParts > 0, "at least 1"},
 	} {
@@ -117,6 +124,7 @@ func (l *loader) check(c *Config) {
 	}{
 		{"store.max_message", c.Store.MaxMessage, 64 << 10},
 		{"store.max_metadata_size", c.Store.MaxMetadataSize, 1 << 10}, // RFC 5464 section 4.1, as the number of ten
+		{"store.max_account_metadata", c.Store.MaxAccountMetadata, c.Store.MaxMetadataSize},
 		{"store.pack_size", c.Store.PackSize, 64 << 10},
 		{"store.staging_bound", c.Store.StagingBound, c.Store.PackSize},
 		{"store.staged_max", c.Store.StagedMax, 1},
@@ -128,6 +136,7 @@ func (l *loader) check(c *Config) {
 		{"store.max_header", c.Store.MaxHeader, 16 << 10},
 		{"imap.max_line", c.IMAP.MaxLine, 8 << 10},
 		{"imap.max_literal", c.IMAP.MaxLiteral, 1 << 10},
+		{"imap.max_command_memory", c.IMAP.MaxCommandMemory, 16 << 20},
 		{"imap.max_append_memory", c.IMAP.MaxAppendMemory, 1 << 20},
 	} {
 		if bound.value < bound.least {
@@ -141,12 +150,16 @@ func (l *loader) check(c *Config) {
 		key         string
 		value, most int64
 	}{
+		{"store.max_name_length", int64(c.Store.MaxNameLength), 1000},
+		{"store.max_name_depth", int64(c.Store.MaxNameDepth), 500},
+		{"store.max_keywords", int64(c.Store.MaxKeywords), 128},
 		{"store.max_mime_depth", int64(c.Store.MaxMIMEDepth), 100},
 		{"store.max_mime_parts", int64(c.Store.MaxMIMEParts), 100_000},
 		{"store.max_header", int64(c.Store.MaxHeader), 4 << 20},
 		{"imap.max_line", int64(c.IMAP.MaxLine), 16 << 20},
 		{"imap.max_literal", int64(c.IMAP.MaxLiteral), 16 << 20},
 		{"imap.max_nesting", int64(c.IMAP.MaxNesting), 1000},
+		{"imap.max_section_depth", int64(c.IMAP.MaxSectionDepth), 1000},
 	} {
 		if most.value > most.most {
 			l.problem(at(most.key), "%d is too much: want at most %d", most.value, most.most)

@@ -82,6 +82,9 @@ type Store struct {
 	// The most annotations of a mailbox that its users share, and the most that one user has of it for themselves; and
 	// those of the server likewise.
 	MaxMetadata int `yaml:"max_metadata"`
+	// The most that all annotations of one account take together, names and values: those that one user has for themselves, and those that are
+	// shared of their mailboxes. More are refused with [METADATA TOOMANY].
+	MaxAccountMetadata Size `yaml:"max_account_metadata"`
 	// Whether small messages are committed in the database first and move to the bucket in packs. Without it every
 	// message is an object of its own from the start, for those whose database is the scarce part.
 	Staging bool `yaml:"staging"`
@@ -114,9 +117,11 @@ type Store struct {
 	ViewCache Size `yaml:"view_cache"`
 	// Bytes of memory for content that was read from the bucket.
 	BlobCache Size `yaml:"blob_cache"`
-	// Bytes of memory for messages on their way into the store and out of it, of all sessions together. Who finds no room
-	// waits for it, and is refused with [UNAVAILABLE] after 30 seconds.
+	// Bytes of memory for messages on their way into the store and out of it, of all sessions together; of the half that is not
+	// for reading ahead, one tenant has at most three quarters. Who finds no room waits for it.
 	Transit Size `yaml:"transit"`
+	// How long is waited for room in transit, before a command is refused with [UNAVAILABLE] and a delivery with 451.
+	TransitWait time.Duration `yaml:"transit_wait"`
 	// Folder for more of such content, on a disk that is faster than the bucket; a folder of its own is made in it, which
 	// no two processes may share. Empty: memory only.
 	BlobCacheDir string `yaml:"blob_cache_dir"`
@@ -124,8 +129,14 @@ type Store struct {
 	BlobCacheDirSize Size `yaml:"blob_cache_dir_size"`
 	// Folder for large messages while they arrive. Empty: the system's folder for temporary files.
 	SpoolDir string `yaml:"spool_dir"`
-	// The most mailboxes that an account can have; more are refused with [LIMIT].
+	// The most mailboxes that an account can have, and the most names that it can subscribe to; more are refused with [LIMIT].
 	MaxMailboxes int `yaml:"max_mailboxes"`
+	// The longest name that a mailbox can be given, in bytes of UTF-8, at most 1000; longer ones are refused with [CANNOT].
+	MaxNameLength int `yaml:"max_name_length"`
+	// How many levels it can have.
+	MaxNameDepth int `yaml:"max_name_depth"`
+	// The most keywords (flags of the users' own) that a mailbox can have, at most 128; more are refused with [LIMIT].
+	MaxKeywords int `yaml:"max_keywords"`
 	// How deep the structure of a message is described, in multiparts and messages within each other. What lies deeper
 	// is kept like all of it, and is told as part of the last that is described.
 	MaxMIMEDepth int `yaml:"max_mime_depth"`
@@ -154,15 +165,18 @@ type IMAP struct {
 	PlaintextLogin bool `yaml:"plaintext_login"`
 	// The most connections at once; more are told to come back.
 	MaxConnections int `yaml:"max_connections" reload:"hangup"`
+	// The most connections at once that come from one address, of IPv6 from one network of 64 bits, and have not logged in; more are told to
+	// come back. Those that have are bounded by their account.
+	MaxConnectionsPerAddress int `yaml:"max_connections_per_address" reload:"hangup"`
 	// The most connections at once that are logged in to one account.
 	MaxConnectionsPerAccount int `yaml:"max_connections_per_account" reload:"hangup"`
 	// How long a client may take from connecting to having logged in, TLS included.
 	LoginTime time.Duration `yaml:"login_time"`
 	// How long a client may send no command, or stay in IDLE; RFC 9051 demands 30 minutes or more.
 	IdleTime time.Duration `yaml:"idle_time"`
-	// How long a client may send nothing in the middle of a command.
+	// How long a client may take to send 16 KiB of a command, or what is left of it: 137 bytes a second by default.
 	ReadTime time.Duration `yaml:"read_time"`
-	// How long a client may take for 16 KiB of an answer.
+	// How long a client may take to receive 16 KiB of an answer.
 	WriteTime time.Duration `yaml:"write_time"`
 	// How long a SEARCH may take; then it is refused, and nothing of its result is told.
 	SearchTime time.Duration `yaml:"search_time"`
@@ -174,6 +188,14 @@ type IMAP struct {
 	MaxLiteral Size `yaml:"max_literal"`
 	// How deep parentheses and SEARCH keys can be nested.
 	MaxNesting int `yaml:"max_nesting"`
+	// How many numbers and ranges a set of messages can have in a command, and one that a search saves (SEARCHRES).
+	MaxSetRanges int `yaml:"max_set_ranges"`
+	// How deep a section can be that FETCH names, such as BODY[1.2.3].
+	MaxSectionDepth int `yaml:"max_section_depth"`
+	// Memory for the commands of all connections while they are read and run, beyond the 16 KiB that each may have anyway. One
+	// account has at most a quarter of it, and so have all clients together that have not logged in. Who finds no room is refused with [UNAVAILABLE],
+	// or [LIMIT].
+	MaxCommandMemory Size `yaml:"max_command_memory"`
 	// Memory that the messages of one APPEND take together before no more are taken; each by itself takes less than 1 MiB,
 	// however large it is.
 	MaxAppendMemory Size `yaml:"max_append_memory"`
@@ -250,13 +272,14 @@ func Default() *Config {
 		Store: Store{
 			MaxMessage: 64 << 20, Staging: true, StagingBound: 1 << 30, StagedMax: 128 << 10,
 			PackSize: 4 << 20, PackAge: 6 * time.Hour, Retention: 14 * 24 * time.Hour, ExpungeHorizon: 90 * 24 * time.Hour, StoredRatio: 1.15,
-			FoldMin: 64 << 10, FoldRatio: 0.25, ViewCache: 256 << 20, BlobCache: 128 << 20, BlobCacheDirSize: 4 << 30, Transit: 512 << 20,
-			MaxMetadataSize: 16 << 10, MaxMetadata: 100, MaxMailboxes: 10_000, MaxMIMEDepth: 100, MaxMIMEParts: 10_000, MaxHeader: 1 << 20,
+			FoldMin: 64 << 10, FoldRatio: 0.25, ViewCache: 256 << 20, BlobCache: 128 << 20, BlobCacheDirSize: 4 << 30, Transit: 512 << 20, TransitWait: 30 * time.Second,
+			MaxMetadataSize: 16 << 10, MaxMetadata: 100, MaxAccountMetadata: 1 << 20,
+			MaxMailboxes: 10_000, MaxNameLength: 1000, MaxNameDepth: 64, MaxKeywords: 128, MaxMIMEDepth: 100, MaxMIMEParts: 10_000, MaxHeader: 1 << 20,
 		},
 		IMAP: IMAP{
-			Listen: ":143", ListenTLS: ":993", MaxConnections: 20000, MaxConnectionsPerAccount: 1000,
+			Listen: ":143", ListenTLS: ":993", MaxConnections: 20000, MaxConnectionsPerAddress: 2000, MaxConnectionsPerAccount: 1000,
 			LoginTime: time.Minute, IdleTime: 30 * time.Minute, ReadTime: 2 * time.Minute, WriteTime: 2 * time.Minute, SearchTime: 5 * time.Minute, ProgressTime: 10 * time.Second,
-			MaxLine: 64 << 10, MaxLiteral: 64 << 10, MaxNesting: 100, MaxAppendMemory: 16 << 20, Compress: true, MaxInflation: 100, MaxWrongCommands: 50, MaxLoginFailures: 5,
+			MaxLine: 64 << 10, MaxLiteral: 64 << 10, MaxNesting: 100, MaxSetRanges: 20_000, MaxSectionDepth: 100, MaxCommandMemory: 256 << 20, MaxAppendMemory: 16 << 20, Compress: true, MaxInflation: 100, MaxWrongCommands: 50, MaxLoginFailures: 5,
 		},
 		LMTP:     LMTP{Listen: ":24", Allow: loopback(), SocketMode: 0o660, MaxConnections: 500, MaxRecipients: 1000},
 		HTTP:     HTTP{Listen: "127.0.0.1:8143"},

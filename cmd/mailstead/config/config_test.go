@@ -70,7 +70,7 @@ store:
 
 func TestProblems(t *testing.T) {
 	tests := []struct{ name, text, environ, want string }{
-		{"unknown key", "imap:\n  lissten: :143\n", "", `m.yaml:2: unknown key "lissten" in imap (did you mean listen?); its keys are listen, listen_tls, plaintext_login, max_connections, max_connections_per_account`},
+		{"unknown key", "imap:\n  lissten: :143\n", "", `m.yaml:2: unknown key "lissten" in imap (did you mean listen?); its keys are listen, listen_tls, plaintext_login, max_connections, max_connections_per_address`},
 		{"unknown section", "\nimapd:\n  listen: :143\n", "", `m.yaml:2: unknown key "imapd" in the file (did you mean imap?)`},
 		{"wrong port", "imap:\n  listen: 127.0.0.1:99999\n", "", `m.yaml:2: imap.listen: "127.0.0.1:99999": want host:port, :port for all addresses, or off`},
 		{"wrong size", "store:\n  staging: true\n  max_message: 10 MB\n", "", `m.yaml:3: store.max_message: "10 MB": want a number of bytes such as 4096, 64KiB, 25MiB or 4GiB`},
