@@ -11,7 +11,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 # Where `mailstead dev` and the tests find the S3 server, wherever their own binary lies.
 LIBRARY := $(if $(filter 0,$(shell id -u)),/usr/local/lib/mailstead,$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mailstead)
 
-.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz long property day crash e2e e2e-serve e2e-clients bench memory clean
+.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz fuzz-corpus long property day crash e2e e2e-serve e2e-clients bench memory clean
 
 run: dev-deps build
 	bin/mailstead dev --data $(DATA) --port-base $(PORT)
@@ -66,6 +66,13 @@ fuzz:
 	    echo "$$package $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
 	  done; done
 
+# Keeps in testdata/fuzz what fuzzing has found to reach new code, as far as it is small: `make test` plays it, and the next fuzzing begins with it.
+fuzz-corpus:
+	@cd "$$($(GO) env GOCACHE)/fuzz/mailstead.dev" && find . -path '*/Fuzz*' -type f -size -3 -printf '%h %f\n' | while read -r target input; do \
+	  package=$(CURDIR)/$$(dirname "$$target"); to=$$package/testdata/fuzz/$$(basename "$$target"); \
+	  if [ -d "$$package" ]; then mkdir -p "$$to" && cp "$$target/$$input" "$$to/"; fi; \
+	done
+
 # Real mail programs against `mailstead dev`, and in short against two `mailstead serve`.
 e2e: build dev-deps
 	deploy/e2e/run
@@ -92,6 +99,7 @@ crash: dev-deps
 
 # All that takes longer than make test, but for the benchmark.
 long: property day crash e2e e2e-serve e2e-clients memory containers
+	$(MAKE) fuzz FUZZTIME=10m
 
 bench: build dev-deps
 	bench/run

@@ -331,6 +331,9 @@ func FuzzSequenceSet(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
+		if strings.ContainsAny(s, "\r\n") {
+			return // the line would end there
+		}
 		d := NewDecoder(bufio.NewReader(strings.NewReader(s+"\r\n")), DecoderOptions{})
 		set := d.SequenceSet()
 		if d.End() != nil {
