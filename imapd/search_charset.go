@@ -88,5 +88,5 @@ func (c *charset) decode(s string) (string, bool) {
 		return s, utf8.ValidString(s)
 	}
 	out, err := c.encoding.NewDecoder().String(s)
-	return out, err == nil
+	return out, err == nil && !strings.ContainsRune(out, utf8.RuneError) // which stands for what is none
 }

@@ -16,6 +16,11 @@ func AppendString(b []byte, s string) []byte {
 		b = appendSize(append(b, '{'), len(s))
 		return append(b, s...)
 	}
+	return appendQuoted(b, s)
+}
+
+// appendQuoted appends s in quotes.
+func appendQuoted(b []byte, s string) []byte {
 	b = append(b, '"')
 	for {
 		n := strings.IndexAny(s, `"\`)

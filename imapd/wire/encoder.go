@@ -59,18 +59,10 @@ const maxQuoted = 4096
 
 // String writes s in quotes where it can be, else as a literal.
 func (e *Encoder) String(s string) *Encoder {
-	if !quotable(s) && !(e.UTF8 && quotableUTF8(s)) {
-		return e.Raw("{").Number(uint64(len(s))).Raw("}\r\n").Raw(s)
+	if e.UTF8 && quotableUTF8(s) {
+		return e.Bytes(appendQuoted(e.scratch[:0], s))
 	}
-	e.Raw(`"`)
-	for {
-		n := strings.IndexAny(s, `"\`)
-		if n < 0 {
-			return e.Raw(s).Raw(`"`)
-		}
-		e.Raw(s[:n]).Raw(`\`).Raw(s[n : n+1])
-		s = s[n+1:]
-	}
+	return e.Bytes(AppendString(e.scratch[:0], s))
 }
 
 // quotable tells whether s can be in quotes: TEXT-CHAR only (RFC 3501 section 9).

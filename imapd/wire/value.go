@@ -278,10 +278,6 @@ func (d *Decoder) Date() time.Time {
 // The year may have two digits, and the zone a name, behind a "-" (RFC 1730 section 9, date_time_old).
 func (d *Decoder) DateTime() time.Time {
 	const example = `a date such as "01-Feb-2006 15:04:05 +0000"`
-	if d.Peek() != '"' {
-		d.expected(example)
-		return time.Time{}
-	}
 	// A day before the 10th has a space or, with many clients, a 0 before it.
 	return d.parseTime(offsetOf(longYear(strings.TrimLeft(d.quoted(), " "))), "2-Jan-2006 15:04:05 -0700", example)
 }
