@@ -211,8 +211,8 @@ func TestObjectStorageAway(t *testing.T) {
 			t.Errorf("%s gives %.100q", command, got)
 		}
 	}
-	if got := far.want("FETCH 1 BODY[]", "NO [UNAVAILABLE] "); len(got) != 1 || !strings.HasPrefix(got[0], `* 1 FETCH (FLAGS (\Seen`) {
-		t.Errorf("what has become \\Seen is told as %.100q", got)
+	if got := far.want("FETCH 1 BODY[]", "NO [UNAVAILABLE] "); len(got) != 1 || !strings.HasPrefix(got[0], `* 1 FETCH (FLAGS (`) || strings.Contains(got[0], `\Seen`) {
+		t.Errorf("what could not be given is told to be %.100q", got)
 	}
 	far.want(strings.Replace(appendText("INBOX", large), "APPEND", "REPLACE 2", 1), "NO [UNAVAILABLE] ")
 	far.want("STORE 1:* +FLAGS.SILENT (\\Flagged)", "OK ")

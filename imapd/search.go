@@ -8,6 +8,7 @@ package imapd
 // 4.3; OLDER and YOUNGER: RFC 5032.
 
 import (
+	"cmp"
 	"context"
 	"strings"
 
@@ -411,7 +412,7 @@ func (c *searchCmd) answer(ctx context.Context, s *session) error {
 	c.progress = s.startProgress(s.selected.told.UIDs.Len())
 	found, err := c.search(ctx, s, v)
 	if err != nil {
-		return err
+		return cmp.Or(ctx.Err(), err) // whatever the end of its time has made to fail
 	}
 	switch {
 	case c.extended:

@@ -470,16 +470,18 @@ func TestSlowSender(t *testing.T) {
 
 		begin := time.Now()
 		c.nc.Write([]byte("c CREATE {70000+}\r\n"))
-		go func() {
+		var dripping sync.WaitGroup
+		dripping.Go(func() {
 			for err := error(nil); err == nil; _, err = c.nc.Write([]byte("x")) {
 				time.Sleep(10 * time.Second)
 			}
-		}()
+		})
 		c.expect("* BYE Idle for too long")
 		c.expectClosed()
 		if took := time.Since(begin); took < 2*time.Minute || took > 2*time.Minute+time.Second {
 			t.Errorf("ended after %v", took)
 		}
+		dripping.Wait()
 		s.Close()
 	})
 }
