@@ -60,6 +60,7 @@ func storeOptions(c *config.Config, log *slog.Logger) store.Options {
 		NoStaging:          !c.Store.Staging, StagedMax: int(c.Store.StagedMax), StagingBound: int64(c.Store.StagingBound),
 		PackSize: int64(c.Store.PackSize), PackAge: c.Store.PackAge, RemoveUnknown: c.Store.RemoveUnknownObjects,
 		Retention: c.Store.Retention, ExpungeHorizon: c.Store.ExpungeHorizon, StoredRatio: c.Store.StoredRatio,
+		SweepEvery: c.Store.SweepEvery, TidyInterval: c.Store.TidyEvery, OrphanGrace: c.Store.ObjectGrace,
 		FoldMin: int64(c.Store.FoldMin), FoldRatio: c.Store.FoldRatio,
 		ViewCacheBytes: int64(c.Store.ViewCache), BlobCacheBytes: int64(c.Store.BlobCache),
 		BlobCacheDir: c.Store.BlobCacheDir, BlobCacheDirBytes: int64(c.Store.BlobCacheDirSize),

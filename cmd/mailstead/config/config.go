@@ -96,7 +96,7 @@ type Store struct {
 	PackSize Size `yaml:"pack_size"`
 	// Content staged for longer is packed even if there is less than pack_size of it.
 	PackAge time.Duration `yaml:"pack_age"`
-	// Whether objects that the database does not know, and that are a day old, are removed from the bucket instead of
+	// Whether objects that the database does not know, and that are older than object_grace, are removed from the bucket instead of
 	// being reported only (log, mailstead_objects_unknown_total). Interrupted work leaves very few.
 	RemoveUnknownObjects bool `yaml:"remove_unknown_objects"`
 	// For how long expunged messages and deleted mailboxes are kept and can be brought back, with
@@ -105,6 +105,13 @@ type Store struct {
 	// For how long it is known which UIDs were expunged when. A client with QRESYNC that has been away for longer is told
 	// all UIDs that are missing. Not shorter than retention.
 	ExpungeHorizon time.Duration `yaml:"expunge_horizon"`
+	// How often maintenance looks for what nothing needs any more, and writes packs anew.
+	SweepEvery time.Duration `yaml:"sweep_every"`
+	// How often it folds what no front end has folded, merges small packs, and removes objects that do not count.
+	TidyEvery time.Duration `yaml:"tidy_every"`
+	// For how long an object stays in the bucket that does not count yet, or does not any more: longer than a message takes to
+	// come in, than a reader is on the way to it, and than there is between two copies of the bucket.
+	ObjectGrace time.Duration `yaml:"object_grace"`
 	// How many times the bytes that are needed may be stored, before packs in which much is not needed any more are
 	// written anew without that. Less saves room and costs requests.
 	StoredRatio float64 `yaml:"stored_ratio"`
@@ -271,7 +278,8 @@ func Default() *Config {
 		Objects:   Objects{Region: "us-east-1"},
 		Store: Store{
 			MaxMessage: 64 << 20, Staging: true, StagingBound: 1 << 30, StagedMax: 128 << 10,
-			PackSize: 4 << 20, PackAge: 6 * time.Hour, Retention: 14 * 24 * time.Hour, ExpungeHorizon: 90 * 24 * time.Hour, StoredRatio: 1.15,
+			PackSize: 4 << 20, PackAge: 6 * time.Hour, Retention: 14 * 24 * time.Hour, ExpungeHorizon: 90 * 24 * time.Hour,
+			SweepEvery: 6 * time.Hour, TidyEvery: 10 * time.Minute, ObjectGrace: 24 * time.Hour, StoredRatio: 1.15,
 			FoldMin: 64 << 10, FoldRatio: 0.25, ViewCache: 256 << 20, BlobCache: 128 << 20, BlobCacheDirSize: 4 << 30, Transit: 512 << 20, TransitWait: 30 * time.Second,
 			MaxMetadataSize: 16 << 10, MaxMetadata: 100, MaxAccountMetadata: 1 << 20,
 			MaxMailboxes: 10_000, MaxNameLength: 1000, MaxNameDepth: 64, MaxKeywords: 128, MaxMIMEDepth: 100, MaxMIMEParts: 10_000, MaxHeader: 1 << 20,

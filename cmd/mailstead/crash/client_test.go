@@ -169,8 +169,10 @@ func (c *crashClient) step() error {
 	switch n := c.rnd.IntN(52); {
 	case n < 28:
 		return c.flag(messages)
-	case n < 42:
+	case n < 38:
 		return c.move(box, messages)
+	case n < 44:
+		return c.replace(box, messages[0])
 	default:
 		return c.expunge(messages)
 	}
@@ -360,6 +362,28 @@ func (c *crashClient) move(from int, messages []*tracked) error {
 		m.uid = uids[m.uid]
 	}
 	return err
+}
+
+// replace has a new message take the place of one, there or in the other mailbox.
+func (c *crashClient) replace(from int, old *tracked) error {
+	to := c.rnd.IntN(2)
+	m, text := c.compose()
+	flags := c.randomFlags()
+	c.known[m.token] = m
+	answers, err := c.imap.do(fmt.Sprintf("UID REPLACE %d %s (%s)", old.uid, c.boxes[to], strings.Join(flags, " ")), text)
+	if err == nil {
+		u := matched(answers, appendUID)
+		if u == nil {
+			return fmt.Errorf("%w: REPLACE without APPENDUID", errBroken)
+		}
+		m.uid = numbers(u[2])[0]
+	}
+	return c.settle("REPLACE of "+old.token+" by "+m.token, err, []*tracked{old, m}, func(one *tracked) crashState {
+		if one == m {
+			return crashState{to, join(flags)}
+		}
+		return crashState{box: -1}
+	})
 }
 
 func (c *crashClient) expunge(messages []*tracked) error {

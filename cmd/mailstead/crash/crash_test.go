@@ -32,10 +32,24 @@ func TestCrash(t *testing.T) {
 		seed = rand.Uint64()
 	}
 	t.Logf("seed %d: run again with -crash.seed=%d", seed, seed)
-	dev := startDev(t, buildMailstead(t))
+	dev := startDev(t, buildMailstead(t, shortLeases), forgetful...)
 	load := startLoad(t, dev, seed)
 	kills := dev.killAll(t, load, rand.New(rand.NewPCG(seed, 1)))
 	load.stop()
+	dev.sample()
+	for _, metric := range []string{
+		"mailstead_packs_total", "mailstead_emails_removed_total", "mailstead_contents_removed_total",
+		"mailstead_pack_rewrites_total", "mailstead_orphans_removed_total",
+	} {
+		n := dev.counted(metric)
+		t.Logf("%s: %.0f", metric, n)
+		if n == 0 {
+			t.Errorf("%s is 0: what it counts was not done while processes were killed", metric)
+		}
+	}
+	if n := dev.counted("mailstead_drift_total"); n != 0 {
+		t.Errorf("mailstead_drift_total is %.0f", n)
+	}
 	t.Logf("%d operations acknowledged, %d refused, %d of unknown outcome, %d large messages; killed: %v",
 		load.acknowledged.Load(), load.refused.Load(), load.unknown.Load(), load.large.Load(), kills)
 	report(t, load.problems())
@@ -74,6 +88,7 @@ func (d *devServer) killAll(t *testing.T, load *crashLoad, rnd *rand.Rand) map[s
 		name := bag[0]
 		bag = bag[1:]
 		time.Sleep(500*time.Millisecond + time.Duration(rnd.Int64N(int64(2*time.Second)))) // the random moment
+		d.sample()
 		d.kill(t, name)
 		kills[strings.TrimRight(name, "-12")]++
 		enough := time.Since(begin) >= *crashDuration && load.acknowledged.Load() >= *crashOperations

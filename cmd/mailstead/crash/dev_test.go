@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -29,6 +30,7 @@ import (
 const (
 	portIMAP      = 0
 	portLMTP      = 2
+	portHTTP      = 3
 	frontEndPorts = 10
 )
 
@@ -39,6 +41,7 @@ const accountPassword = "pass"
 type devServer struct {
 	binary, dir string
 	portBase    int
+	settings    []string // variables of its environment
 
 	mu      sync.Mutex // guards what follows
 	changed *sync.Cond
@@ -48,9 +51,11 @@ type devServer struct {
 	socket  string // folder of PostgreSQL's socket
 	cmd     *exec.Cmd
 	ended   chan struct{}
+
+	metrics map[string]map[string]float64 // by process and name; of the test's own goroutine
 }
 
-// change is text of the program that is replaced, for a mistake that is to be found.
+// change is text of the program that is replaced, for a mistake that is to be found, or for what takes too long.
 type change struct{ file, old, new string }
 
 // earlyAnswer has LMTP answer 250 a moment before it delivers.
@@ -121,7 +126,21 @@ func buildMailstead(t *testing.T, changes ...change) string {
 	return filepath.Join(dir, "mailstead")
 }
 
-func startDev(t *testing.T, binary string) *devServer {
+// forgetful has mail that was expunged go within seconds, and its content and objects soon after.
+var forgetful = []string{
+	"MAILSTEAD_STORE_RETENTION=2s", "MAILSTEAD_STORE_EXPUNGE_HORIZON=10s", "MAILSTEAD_STORE_STORED_RATIO=1.001",
+	"MAILSTEAD_STORE_SWEEP_EVERY=2s", "MAILSTEAD_STORE_TIDY_EVERY=3s", "MAILSTEAD_STORE_OBJECT_GRACE=10s",
+}
+
+// shortLeases has the work of a process that was killed wait for another one no longer than there is
+// between two kills: with leases as long as they are, hardly a sweep would come to its end.
+var shortLeases = change{
+	file: "../../../store/lease.go",
+	old:  "leaseTime = 30 * time.Second",
+	new:  "leaseTime = 2 * time.Second",
+}
+
+func startDev(t *testing.T, binary string, settings ...string) *devServer {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "mailstead-crash-")
 	if err != nil {
@@ -130,7 +149,7 @@ func startDev(t *testing.T, binary string) *devServer {
 	if err := os.Chmod(dir, 0o711); err != nil { // PostgreSQL's user passes
 		t.Fatal(err)
 	}
-	d := &devServer{binary: binary, dir: dir, portBase: freePorts(t), pids: map[string]int{}, starts: map[string]int{}}
+	d := &devServer{binary: binary, dir: dir, portBase: freePorts(t), settings: settings, pids: map[string]int{}, starts: map[string]int{}, metrics: map[string]map[string]float64{}}
 	d.changed = sync.NewCond(&d.mu)
 	t.Cleanup(func() {
 		d.stop(t)
@@ -174,6 +193,7 @@ func (d *devServer) start(t *testing.T) {
 		"--front-ends", "2", "--accounts", "10", "--plaintext-login")
 	// Packs and folds happen while it is killed, too.
 	cmd.Env = append(os.Environ(), "MAILSTEAD_STORE_PACK_SIZE=256KiB", "MAILSTEAD_STORE_FOLD_MIN=2KiB")
+	cmd.Env = append(cmd.Env, d.settings...)
 	cmd.Stderr = os.Stderr
 	output, err := cmd.StdoutPipe()
 	if err != nil {
@@ -310,6 +330,40 @@ func (d *devServer) fsck(t *testing.T) []string {
 		return []string{fmt.Sprintf("fsck: %v\n%s", err, output)}
 	}
 	return nil
+}
+
+// sample reads the metrics of both front ends, those without labels: of a process that is
+// killed later it is the last that is known.
+func (d *devServer) sample() {
+	client := http.Client{Timeout: 5 * time.Second}
+	for i := range 2 {
+		name := fmt.Sprintf("front-%d", i+1)
+		d.mu.Lock()
+		process := fmt.Sprint(name, " ", d.starts[name])
+		d.mu.Unlock()
+		answer, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", d.portBase+portHTTP+frontEndPorts*i))
+		if err != nil {
+			continue // it is being started
+		}
+		values := map[string]float64{}
+		for lines := bufio.NewScanner(answer.Body); lines.Scan(); {
+			var metric string
+			var value float64
+			if n, _ := fmt.Sscan(lines.Text(), &metric, &value); n == 2 { // else it is a comment
+				values[metric] = value
+			}
+		}
+		answer.Body.Close()
+		d.metrics[process] = values
+	}
+}
+
+// counted returns how much of a metric all processes have counted, up to when they were last asked.
+func (d *devServer) counted(metric string) (sum float64) {
+	for _, values := range d.metrics {
+		sum += values[metric]
+	}
+	return sum
 }
 
 // database runs f with the rights of PostgreSQL's superuser, whom row-level security does not bind.
