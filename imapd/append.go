@@ -54,7 +54,7 @@ func readAppend(d *wire.Decoder) (run, error) {
 	c.dest = d.Mailbox()
 	d.SP()
 	c.first = readAppendMessage(d)
-	return c.run, d.Err()
+	return c, d.Err()
 }
 
 // append-message = SP [flag-list SP] [date-time SP] (literal / literal8 / utf8-literal)

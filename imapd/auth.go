@@ -31,7 +31,7 @@ func fromLoopback(c net.Conn) bool {
 
 // starttls = "STARTTLS"
 func readStartTLS(d *wire.Decoder) (run, error) {
-	return runStartTLS, d.End()
+	return do(runStartTLS), d.End()
 }
 
 func runStartTLS(ctx context.Context, s *session) error {
@@ -52,9 +52,9 @@ func readLogin(d *wire.Decoder) (run, error) {
 	login := d.AString()
 	d.SP()
 	password := d.AString()
-	return func(ctx context.Context, s *session) error {
+	return do(func(ctx context.Context, s *session) error {
 		return s.login(ctx, login, password)
-	}, d.End()
+	}), d.End()
 }
 
 // login lets a client in.
@@ -108,7 +108,7 @@ func readAuthenticate(d *wire.Decoder) (run, error) {
 		a.hasInitial = true
 		a.initial = d.Atom() // as base64 and "=" are
 	}
-	return a.run, d.End()
+	return a, d.End()
 }
 
 type authenticateCmd struct {

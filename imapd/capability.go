@@ -84,8 +84,8 @@ func (s *session) capabilityList() string {
 
 // capability = "CAPABILITY"
 func readCapability(d *wire.Decoder) (run, error) {
-	return func(_ context.Context, s *session) error {
+	return do(func(_ context.Context, s *session) error {
 		s.enc.Raw("* CAPABILITY ").Raw(s.capabilityList()).CRLF()
 		return nil
-	}, d.End()
+	}), d.End()
 }

@@ -9,7 +9,14 @@ import (
 // run does what a parsed command asks; the engine sends the tagged OK (what
 // session.ok said, if anything) when it returns nil, and what errors.go says of
 // its error otherwise.
-type run func(ctx context.Context, s *session) error
+type run interface {
+	run(ctx context.Context, s *session) error
+}
+
+// do is a run that is nothing but a function.
+type do func(ctx context.Context, s *session) error
+
+func (f do) run(ctx context.Context, s *session) error { return f(ctx, s) }
 
 // state is a set of the states in which a command is allowed.
 type state uint8
@@ -35,6 +42,9 @@ const (
 	goesOn
 	// byNumber: it takes message numbers, and is refused where they are not used any more (uidonly.go).
 	byNumber
+	// beside: it only reads, and may run at the same time as others of which that is true, unless
+	// its arguments say otherwise (pipeline.go).
+	beside
 )
 
 // command is a row of the command table: read parses to the end of the line and
@@ -48,11 +58,11 @@ type command struct {
 // commands is all that this server speaks.
 var commands = map[string]command{
 	// session.go
-	"CAPABILITY": {always, 0, readCapability},
+	"CAPABILITY": {always, beside, readCapability},
 	"NOOP":       {always, tellsAfter, readNoop},
 	"CHECK":      {selectedState, tellsAfter, readNoop}, // all is always checkpointed (RFC 3501 section 6.4.1)
 	"LOGOUT":     {always, 0, readLogout},
-	"ID":         {always, 0, readID},
+	"ID":         {always, beside, readID},
 	"ENABLE":     {loggedIn, 0, readEnable},
 
 	// auth.go
@@ -72,12 +82,12 @@ var commands = map[string]command{
 	"RENAME":      {loggedIn, 0, readRename},
 	"SUBSCRIBE":   {loggedIn, 0, readSubscribe},
 	"UNSUBSCRIBE": {loggedIn, 0, readUnsubscribe},
-	"NAMESPACE":   {loggedIn, 0, readNamespace},
+	"NAMESPACE":   {loggedIn, beside, readNamespace},
 
 	// list.go
-	"LIST":   {loggedIn, 0, readList},
-	"LSUB":   {loggedIn, 0, readLsub},
-	"STATUS": {loggedIn, 0, readStatus},
+	"LIST":   {loggedIn, beside, readList},
+	"LSUB":   {loggedIn, beside, readLsub},
+	"STATUS": {loggedIn, beside, readStatus},
 
 	// select.go
 	"SELECT":   {loggedIn, 0, readSelect},
@@ -93,8 +103,8 @@ var commands = map[string]command{
 	"UID REPLACE": {selectedState, goesOn, readUIDReplace},
 
 	// fetch.go
-	"FETCH":     {selectedState, keepsSeqs | byNumber, readFetch}, // tells first what others did: fetchCmd.tellBefore
-	"UID FETCH": {selectedState, 0, readUIDFetch},
+	"FETCH":     {selectedState, keepsSeqs | byNumber | beside, readFetch}, // tells first what others did: fetchCmd.tellBefore
+	"UID FETCH": {selectedState, beside, readUIDFetch},
 
 	// flags.go; what others did is told as part of it
 	"STORE":     {selectedState, keepsSeqs | byNumber, readStore},
@@ -111,11 +121,11 @@ var commands = map[string]command{
 	"UID EXPUNGE": {selectedState, 0, readUIDExpunge},
 
 	// search.go; tells first what others did
-	"SEARCH":     {selectedState, keepsSeqs | byNumber, readSearch},
-	"UID SEARCH": {selectedState, 0, readUIDSearch},
+	"SEARCH":     {selectedState, keepsSeqs | byNumber | beside, readSearch},
+	"UID SEARCH": {selectedState, beside, readUIDSearch},
 
 	// metadata.go
-	"GETMETADATA": {loggedIn, 0, readGetMetadata},
+	"GETMETADATA": {loggedIn, beside, readGetMetadata},
 	"SETMETADATA": {loggedIn, goesOn, readSetMetadata},
 
 	// idle.go

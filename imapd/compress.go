@@ -38,7 +38,7 @@ var (
 func readCompress(d *wire.Decoder) (run, error) {
 	d.SP()
 	algorithm := d.Keyword()
-	return func(_ context.Context, s *session) error { return s.startCompression(algorithm) }, d.End()
+	return do(func(_ context.Context, s *session) error { return s.startCompression(algorithm) }), d.End()
 }
 
 func (s *session) startCompression(algorithm string) error {

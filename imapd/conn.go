@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -223,11 +224,21 @@ func (c *conn) pending() bool {
 	return c.nFirst > 0
 }
 
-// buffered returns the input that was read but not decoded, as far as it is in
-// the decoder's buffer. It is good until the next is decoded.
-func (c *conn) buffered() []byte {
-	input, _ := c.br.Peek(c.br.Buffered()) // what is there can be looked at
-	return input
+// beside returns what a lane has for a connection: what is written goes to w, and there is nothing to be read.
+func (c *conn) beside(w io.Writer) *conn {
+	b := &conn{server: c.server, raw: c.raw, nc: c.nc, tls: c.tls, limits: c.limits, compression: c.compression, account: c.account}
+	bw := writers.Get().(*bufio.Writer)
+	bw.Reset(w)
+	b.buffers = &buffers{bw: bw, enc: wire.NewEncoder(bw)}
+	b.enc.UTF8 = c.enc.UTF8
+	return b
+}
+
+// leave ends beside. What is in the buffer is lost.
+func (c *conn) leave() {
+	c.bw.Reset(nil)
+	writers.Put(c.bw)
+	c.buffers = nil
 }
 
 func (c *conn) beginWaiting() error {

@@ -41,10 +41,10 @@ func readCopyCmd(d *wire.Decoder, uid bool) copyCmd {
 	return copyCmd{set, d.Mailbox()}
 }
 
-func readCopy(d *wire.Decoder) (run, error)    { return readCopyCmd(d, false).copy, d.End() }
-func readUIDCopy(d *wire.Decoder) (run, error) { return readCopyCmd(d, true).copy, d.End() }
-func readMove(d *wire.Decoder) (run, error)    { return readCopyCmd(d, false).move, d.End() }
-func readUIDMove(d *wire.Decoder) (run, error) { return readCopyCmd(d, true).move, d.End() }
+func readCopy(d *wire.Decoder) (run, error)    { return do(readCopyCmd(d, false).copy), d.End() }
+func readUIDCopy(d *wire.Decoder) (run, error) { return do(readCopyCmd(d, true).copy), d.End() }
+func readMove(d *wire.Decoder) (run, error)    { return do(readCopyCmd(d, false).move), d.End() }
+func readUIDMove(d *wire.Decoder) (run, error) { return do(readCopyCmd(d, true).move), d.End() }
 
 func (c copyCmd) copy(ctx context.Context, s *session) error {
 	copied, dest, err := c.do(ctx, s, s.selected.Copy, s.selected.CopyAll)

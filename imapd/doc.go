@@ -6,8 +6,9 @@
 // # The rules of the engine
 //
 // One goroutine owns a session: it reads a command, runs it, answers, and reads
-// the next; what a client pipelines waits in the socket. While it waits for a
-// command a connection keeps no buffers.
+// the next; what a client pipelines waits in the socket. Only commands that have come
+// together and change nothing run at the same time, in goroutines for which it waits (pipeline.go). While
+// it waits for a command a connection keeps no buffers.
 //
 // A command is a row of the table in command.go. It is read to the end of its line
 // before anything of it is run. Only APPEND and REPLACE, whose literals stream,
@@ -28,7 +29,7 @@
 // Never is an EXPUNGE or VANISHED told during FETCH, STORE and SEARCH by message
 // number (keepsSeqs; RFC 9051 section 7.5.1). While one is withheld, a tagged answer
 // behind a higher MODSEQ carries [HIGHESTMODSEQ] with the one up to which the client
-// knows all (RFC 7162 section 6). In what order: FLAGS, EXPUNGE or VANISHED, EXISTS and
+// knows all (RFC 7162 section 6). To commands that run at the same time what others did is told once, before they begin. In what order: FLAGS, EXPUNGE or VANISHED, EXISTS and
 // RECENT, FETCH.
 //
 // A tagged OK of a change is sent after it is durable. Nothing that holds a

@@ -22,14 +22,14 @@ var _ expunger = (*store.Mailbox)(nil)
 
 // expunge = "EXPUNGE"
 func readExpunge(d *wire.Decoder) (run, error) {
-	return func(ctx context.Context, s *session) error { return s.expunge(ctx, nil) }, d.End()
+	return do(func(ctx context.Context, s *session) error { return s.expunge(ctx, nil) }), d.End()
 }
 
 // uid-expunge = "UID" SP "EXPUNGE" SP sequence-set
 func readUIDExpunge(d *wire.Decoder) (run, error) {
 	d.SP()
 	set := readMessageSet(d, true)
-	return expungeCmd{set}.run, d.End()
+	return expungeCmd{set}, d.End()
 }
 
 type expungeCmd struct{ set messageSet }

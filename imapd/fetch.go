@@ -100,7 +100,7 @@ func readUIDFetch(d *wire.Decoder) (run, error) { return parseFetch(d, true) }
 
 func parseFetch(d *wire.Decoder, uid bool) (run, error) {
 	c := readFetchCmd(d, uid)
-	return c.run, d.End()
+	return c, d.End()
 }
 
 // readFetchCmd reads what follows FETCH.
@@ -296,7 +296,7 @@ func (c fetchCmd) run(ctx context.Context, s *session) error {
 	if s.uidOnly && c.unasked { // for all responses begin with it
 		c.items = c.items[1:]
 	}
-	if err := c.tellBefore(ctx, s); err != nil {
+	if err := s.tellBefore(ctx, c.looks(s)); err != nil {
 		return err
 	}
 	if c.vanished && !s.qresync { // RFC 7162 section 3.2.6
@@ -348,20 +348,20 @@ func (c fetchCmd) run(ctx context.Context, s *session) error {
 	return nil
 }
 
-// recently is how old a view may be from which content is fetched.
-const recently = 500 * time.Millisecond
-
-// tellBefore tells what others did. Reading message after message would ask the
-// database for each whether the mailbox is still the same, to send what cannot have changed:
-// for that the owner's sessions are content with what was seen a moment ago. A message that another
+// looks implements looker. Reading message after message would ask the database for each
+// whether the mailbox is still the same, to send what cannot have changed: for that the owner's
+// sessions are content with what was seen a moment ago. A message that another
 // has expunged since is one of which the client has not been told (RFC 2180 section 4.1.1).
-func (c *fetchCmd) tellBefore(ctx context.Context, s *session) error {
-	if s.selected.Owner == s.user.Account && c.unchanging(s) && c.set.known(s) {
-		if v := s.selected.RecentView(recently); v != nil && v.ModSeq() >= s.selected.told.ModSeq {
-			s.see(v)
-		}
+func (c fetchCmd) looks(s *session) look {
+	return look{
+		recent:   s.selected.Owner == s.user.Account && c.unchanging(s) && c.set.known(s),
+		expunges: c.set.uid,
 	}
-	return s.sync(ctx, c.set.uid)
+}
+
+// mayRunBeside implements chooser.
+func (c fetchCmd) mayRunBeside(s *session) bool {
+	return !(c.marksSeen() && s.selected.mayMarkSeen()) && (s.condstore || c.kinds()&itemModSeq == 0)
 }
 
 // unchanging tells whether all that is asked for is as it was when the message came.
@@ -379,6 +379,7 @@ func (c *fetchCmd) tellVanished(ctx context.Context, s *session, v *view.View) e
 	}
 	future := view.UIDSetOf(view.Range{First: v.UIDNext(), Last: ^id.UID(0)})
 	s.writeVanishedEarlier(vanished.Intersect(within).Minus(v.UIDs()).Minus(s.selected.told.UIDs).Minus(future))
+	s.whole()
 	return nil
 }
 

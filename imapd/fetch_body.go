@@ -297,7 +297,8 @@ func (f *fetcher) message(ctx context.Context, m *view.Message, email *store.Ema
 		}
 	}
 	f.buf = append(f.buf, ")\r\n"...)
-	if len(f.buf) >= flushAt || len(f.streams) > 0 {
+	if len(f.buf) >= flushAt || len(f.streams) > 0 || f.partly {
+		f.partly = false
 		if err := f.write(ctx); err != nil {
 			return err
 		}
@@ -314,6 +315,9 @@ func (f *fetcher) leaveOut(m *view.Message) {
 // write is flush with a look whether anybody takes it.
 func (f *fetcher) write(ctx context.Context) error {
 	f.flush()
+	if !f.partly {
+		f.s.whole()
+	}
 	return cmp.Or(f.s.enc.Err(), ctx.Err())
 }
 

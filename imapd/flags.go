@@ -83,7 +83,7 @@ func parseStore(d *wire.Decoder, uid bool) (run, error) {
 		}
 	}
 	c.flags = readFlags(d, flags)
-	return c.run, d.End()
+	return c, d.End()
 }
 
 // flagSet are flags as store takes them.

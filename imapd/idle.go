@@ -28,7 +28,7 @@ const retryIdle = 5 * time.Second
 
 // idle = "IDLE" CRLF "DONE"
 func readIdle(d *wire.Decoder) (run, error) {
-	return runIdle, d.End()
+	return do(runIdle), d.End()
 }
 
 func runIdle(ctx context.Context, s *session) error {

@@ -65,7 +65,7 @@ func readList(d *wire.Decoder) (run, error) {
 	if d.TrySP() {
 		c.readReturns(d)
 	}
-	return c.run, d.End()
+	return c, d.End()
 }
 
 // list-select-opts = "(" [list-select-opt *(SP list-select-opt)] ")"
@@ -133,6 +133,9 @@ func (c *listCmd) readPatterns(d *wire.Decoder) {
 		d.Fail("A list of mailbox patterns cannot be empty")
 	}
 }
+
+// mayRunBeside implements chooser. A STATUS that it tells could be taken for the answer to that command.
+func (c listCmd) mayRunBeside(*session) bool { return c.returns&listStatus == 0 }
 
 func (c listCmd) run(ctx context.Context, s *session) error {
 	if len(c.patterns) == 0 {
@@ -337,7 +340,7 @@ func readLsub(d *wire.Decoder) (run, error) {
 	reference := d.Mailbox()
 	d.SP()
 	pattern := readPattern(d, reference)
-	return func(ctx context.Context, s *session) error {
+	return do(func(ctx context.Context, s *session) error {
 		if pattern == "" {
 			s.writeListed("LSUB", `\Noselect`, "")
 			return nil
@@ -350,7 +353,7 @@ func readLsub(d *wire.Decoder) (run, error) {
 			s.writeListed("LSUB", l.attributes, l.name)
 		}
 		return nil
-	}, d.End()
+	}), d.End()
 }
 
 func (s *session) writeListed(response, attributes, name string) {

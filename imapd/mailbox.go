@@ -53,7 +53,7 @@ func readCreate(d *wire.Decoder) (run, error) {
 			d.List(func() { c.readUse(d) })
 		})
 	}
-	return c.run, d.End()
+	return c, d.End()
 }
 
 type createCmd struct {
@@ -107,13 +107,13 @@ func mailboxID(m *store.Mailbox) string { return "MAILBOXID (" + string(m.Object
 func readDelete(d *wire.Decoder) (run, error) {
 	d.SP()
 	name := d.Mailbox()
-	return func(ctx context.Context, s *session) error {
+	return do(func(ctx context.Context, s *session) error {
 		if err := s.store.Delete(ctx, s.user, name); err != nil {
 			return err
 		}
 		s.leaveDeleted(ctx)
 		return nil
-	}, d.End()
+	}), d.End()
 }
 
 // leaveDeleted leaves the selected mailbox if it is what this client has just deleted.
@@ -136,12 +136,12 @@ func readRename(d *wire.Decoder) (run, error) {
 	from := d.Mailbox()
 	d.SP()
 	to := d.Mailbox()
-	return func(ctx context.Context, s *session) error {
+	return do(func(ctx context.Context, s *session) error {
 		if err := s.mayName(to); err != nil {
 			return err
 		}
 		return s.store.Rename(ctx, s.user, from, to)
-	}, d.End()
+	}), d.End()
 }
 
 // subscribe = "SUBSCRIBE" SP [ "MAILBOX" SP ] mailbox
@@ -149,9 +149,9 @@ func readSubscribe(d *wire.Decoder) (run, error) {
 	d.SP()
 	skipMailbox(d)
 	name := d.Mailbox()
-	return func(ctx context.Context, s *session) error {
+	return do(func(ctx context.Context, s *session) error {
 		return s.store.Subscribe(ctx, s.user, name)
-	}, d.End()
+	}), d.End()
 }
 
 // unsubscribe = "UNSUBSCRIBE" SP [ "MAILBOX" SP ] mailbox
@@ -159,15 +159,15 @@ func readUnsubscribe(d *wire.Decoder) (run, error) {
 	d.SP()
 	skipMailbox(d)
 	name := d.Mailbox()
-	return func(ctx context.Context, s *session) error {
+	return do(func(ctx context.Context, s *session) error {
 		return s.store.Unsubscribe(ctx, s.user, name)
-	}, d.End()
+	}), d.End()
 }
 
 // namespace = "NAMESPACE"
 func readNamespace(d *wire.Decoder) (run, error) {
-	return func(_ context.Context, s *session) error {
+	return do(func(_ context.Context, s *session) error {
 		s.enc.Raw(`* NAMESPACE (("" "` + delimiter + `")) NIL NIL`).CRLF()
 		return nil
-	}, d.End()
+	}), d.End()
 }

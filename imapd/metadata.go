@@ -65,7 +65,7 @@ func readGetMetadata(d *wire.Decoder) (run, error) {
 	if d.Err() == nil && len(c.entries) == 0 {
 		d.Fail("GETMETADATA of nothing")
 	}
-	return c.run, d.End()
+	return c, d.End()
 }
 
 // getmetadata-option = "MAXSIZE" SP number / "DEPTH" SP ("0" / "1" / "infinity")
@@ -189,7 +189,7 @@ func readSetMetadata(d *wire.Decoder) (run, error) {
 	d.SP()
 	c := setMetadataCmd{d.Mailbox()}
 	d.SP()
-	return c.run, d.Err()
+	return c, d.Err()
 }
 
 func (c setMetadataCmd) run(ctx context.Context, s *session) error {

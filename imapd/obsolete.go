@@ -54,15 +54,15 @@ func readOldPartial(d *wire.Decoder) (run, error) {
 	d.SP()
 	n := d.Number()
 	if d.Err() != nil {
-		return c.run, d.End()
+		return c, d.End()
 	}
 	s := c.items[0].section
 	if len(c.items) > 1 || s == nil || s.partial || s.binary || s.label == "RFC822.HEADER" && len(s.fields) > 0 {
 		d.Fail("PARTIAL is of a text of the message")
-		return c.run, d.End()
+		return c, d.End()
 	}
 	s.partial, s.off, s.len = true, int64(first)-1, int64(n)
-	return c.run, d.End()
+	return c, d.End()
 }
 
 // single tells whether the set is one number, whatever it is.
@@ -94,7 +94,7 @@ func readFind(d *wire.Decoder) (run, error) {
 		pattern = string(unlike)
 	}
 	c.pattern = []rune(pattern)
-	return c.run, d.End()
+	return c, d.End()
 }
 
 // findCmd finds mailboxes, or those that are subscribed. Its answers have no room for

@@ -59,6 +59,8 @@ type Options struct {
 	MaxPerAccount    int           // connections logged in to one account; 1,000 by default
 	MaxBad           int           // wrong commands in a row until the connection is ended; 50 by default
 	MaxLoginFailures int           // of a connection until it is ended; 5 by default
+	MaxAtOnce        int           // commands of a connection that run at the same time, where they only read; 4 by default, 1 for one after the other
+	MaxBeside        int           // commands of all connections that run beside another of their connection; 100 by default
 	LoginDelay       time.Duration // after a failed login; 1 second by default, negative for none
 
 	MaxLine    int   // octets of a command without its literals; 64 KiB by default
@@ -96,6 +98,8 @@ func (o Options) withDefaults() Options {
 	o.MaxBad = cmp.Or(o.MaxBad, 50)
 	o.MaxLoginFailures = cmp.Or(o.MaxLoginFailures, 5)
 	o.LoginDelay = cmp.Or(o.LoginDelay, time.Second)
+	o.MaxAtOnce = cmp.Or(o.MaxAtOnce, 4)
+	o.MaxBeside = cmp.Or(o.MaxBeside, 100)
 	o.MaxLine = cmp.Or(o.MaxLine, 64<<10)
 	o.MaxLiteral = cmp.Or(o.MaxLiteral, 64<<10)
 	o.MaxNesting = cmp.Or(o.MaxNesting, 100)

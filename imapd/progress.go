@@ -44,6 +44,7 @@ func (s *session) tellProgress(howFar string) {
 	}
 	s.enc.Raw("* OK [INPROGRESS (").Raw(tag).SP().Raw(howFar).Raw(")] Still at it").CRLF()
 	s.enc.Flush() // an error of it sticks
+	s.whole()
 }
 
 // patiently does what may take long in one piece and writes nothing to the

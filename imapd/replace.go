@@ -41,7 +41,7 @@ func readReplaceCmd(d *wire.Decoder, uid bool) (run, error) {
 	c.dest = d.Mailbox()
 	d.SP()
 	c.with = readAppendMessage(d)
-	return c.run, d.Err()
+	return c, d.Err()
 }
 
 func (c replaceCmd) run(ctx context.Context, s *session) error {

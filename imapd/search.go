@@ -147,7 +147,7 @@ func readUIDSearch(d *wire.Decoder) (run, error) { return parseSearch(d, true) }
 
 func parseSearch(d *wire.Decoder, uid bool) (run, error) {
 	c := readSearchCmd(d, uid)
-	return c.run, d.End()
+	return c, d.End()
 }
 
 // searchReader reads one command.
@@ -376,6 +376,14 @@ func (r *searchReader) text(k *searchKey, q index.Query) *searchKey {
 	return k
 }
 
+// mayRunBeside implements chooser.
+func (c *searchCmd) mayRunBeside(s *session) bool {
+	return c.returns&returnSave == 0 && (s.condstore || !c.modSeq)
+}
+
+// looks implements looker. An EXPUNGE would make other messages of the numbers that a UID SEARCH has (RFC 7162 section 3.2.10.2).
+func (c *searchCmd) looks(*session) look { return look{expunges: c.uid && !c.numbers} }
+
 // run searches, and saves what is to be saved: nothing where the search fails, so
 // that no later command takes an older result for this one's (RFC 5182 section 2.1).
 func (c *searchCmd) run(ctx context.Context, s *session) error {
@@ -393,8 +401,7 @@ func (c *searchCmd) run(ctx context.Context, s *session) error {
 }
 
 func (c *searchCmd) answer(ctx context.Context, s *session) error {
-	// An EXPUNGE would make other messages of the numbers that a UID SEARCH has (RFC 7162 section 3.2.10.2).
-	if err := s.sync(ctx, c.uid && !c.numbers); err != nil {
+	if err := s.tellBefore(ctx, c.looks(s)); err != nil {
 		return err
 	}
 	if c.badCharset {

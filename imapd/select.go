@@ -76,7 +76,7 @@ func readSelection(d *wire.Decoder, examine bool) (run, error) {
 			}
 		})
 	}
-	return c.run, d.End()
+	return c, d.End()
 }
 
 // qresync = uidvalidity SP mod-sequence-value [SP known-uids] [SP "(" known-sequence-set SP known-uid-set ")"]
@@ -252,7 +252,7 @@ func (r *resync) lastMatch(v *view.View) id.UID {
 // It expunges, and tells of nothing: no EXPUNGE, and no HIGHESTMODSEQ, from
 // which a client could conclude that it knows all (RFC 7162 section 3.2.8).
 func readClose(d *wire.Decoder) (run, error) {
-	return func(ctx context.Context, s *session) error {
+	return do(func(ctx context.Context, s *session) error {
 		if sel := s.selected; !sel.readOnly && sel.Rights.Has(acl.Expunge) {
 			_, _, err := sel.Expunge(ctx, nil)
 			if err != nil && !errors.Is(err, store.ErrNotExist) { // deleted meanwhile
@@ -261,13 +261,13 @@ func readClose(d *wire.Decoder) (run, error) {
 		}
 		s.selected, s.state = nil, authenticated
 		return nil
-	}, d.End()
+	}), d.End()
 }
 
 // unselect = "UNSELECT"
 func readUnselect(d *wire.Decoder) (run, error) {
-	return func(_ context.Context, s *session) error {
+	return do(func(_ context.Context, s *session) error {
 		s.selected, s.state = nil, authenticated
 		return nil
-	}, d.End()
+	}), d.End()
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/sync/semaphore"
 
 	"mailstead.dev/store"
 	"mailstead.dev/store/id"
@@ -25,6 +26,7 @@ type Server struct {
 	log    *slog.Logger
 	tracer trace.Tracer // nil: none
 	store  *store.Store
+	lanes  *semaphore.Weighted // that are left for commands beside others
 
 	ctx    context.Context // of all commands, ended by Close
 	cancel context.CancelFunc
@@ -57,6 +59,7 @@ func New(o Options) *Server {
 		o:         o,
 		log:       o.Logger,
 		store:     o.Store,
+		lanes:     semaphore.NewWeighted(int64(o.MaxBeside)),
 		ctx:       ctx,
 		cancel:    cancel,
 		listeners: make(map[net.Listener]struct{}),

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -33,15 +34,18 @@ type session struct {
 	selected *selected      // in selectedState
 	appendTo *store.Mailbox // what the last APPEND opened
 	ahead    statusAhead
+	lane     *lane // in which this session's commands run; nil: they run alone
 
 	// Of the command that runs:
 	tag      string
-	uid      bool      // it is a UID command
-	reply    reply     // what its tagged OK says
-	reported id.ModSeq // the highest MODSEQ in what it told
-	expunged bool      // it told of messages that are gone
-	answered bool      // it sent its tagged response itself
+	uid      bool  // it is a UID command
+	reply    reply // what its tagged OK says
+	answered bool  // it sent its tagged response itself
 	observation
+
+	// Of the command that runs, and those that run beside it:
+	reported id.ModSeq // the highest MODSEQ in what was told
+	expunged bool      // it was told of messages that are gone
 
 	scratch []byte // of writeChanged
 }
@@ -108,57 +112,122 @@ func (s *session) farewell(err error) {
 // errLogout ends the session after a LOGOUT.
 var errLogout = errors.New("logged out")
 
-// command reads, runs and answers one command. An error ends the connection.
-//
-// command = tag SP (command-any / command-auth / command-nonauth / command-select) CRLF
+// request is a command that has been read.
+type request struct {
+	tag, name string
+	cmd       command
+	run       run
+	err       error    // why it is not run
+	reserved  reserved // what was read takes, until it has been run
+	outcome   string   // of its tagged response, once it has been run
+}
+
+// byUID tells whether it is a UID command.
+func (p *request) byUID() bool { return strings.HasPrefix(p.name, "UID ") }
+
+// command reads, runs and answers one command, or those of a pipeline. An error ends the connection.
 func (s *session) command(ctx context.Context) error {
 	defer s.release()
-	defer s.unpin()
+	p := s.read()
+	if s.lineAhead() && s.mayRunBeside(p) {
+		return s.pipeline(ctx, p)
+	}
+	return s.alone(ctx, &p)
+}
+
+// read reads one command.
+//
+// command = tag SP (command-any / command-auth / command-nonauth / command-select) CRLF
+func (s *session) read() (p request) {
 	d := s.dec
-	s.begin(d.Tag())
+	p.tag = d.Tag()
 	d.SP()
-	name := d.Keyword()
-	if name == "UID" {
+	p.name = d.Keyword()
+	if p.name == "UID" {
 		d.SP()
-		name += " " + d.Keyword()
+		p.name += " " + d.Keyword()
 	}
-	s.uid = len(name) > 4 && name[:4] == "UID "
-	cmd, err := s.find(name)
-	var run run
-	if err == nil {
-		run, err = cmd.read(d)
+	if p.cmd, p.err = s.find(p.name); p.err == nil {
+		p.run, p.err = p.cmd.read(d)
 	}
-	if err != nil {
+	if p.err != nil {
 		d.Skip() // its error is the same
 	}
-	ctx = s.observe(ctx, name, cmd)
-	defer s.observed(name, cmd)
-	if err == nil {
-		err = s.run(ctx, name, cmd, run)
+	p.reserved, s.reserved = s.reserved, reserved{}
+	return p
+}
+
+// alone runs a command while no other of the connection runs.
+func (s *session) alone(ctx context.Context, p *request) error {
+	defer s.forget()
+	if err := s.execute(ctx, p); err != nil {
+		return err
 	}
-	dead := s.dead()
-	if dead != nil && !errors.Is(dead, wire.ErrFlood) {
+	return s.count(p.outcome)
+}
+
+// execute runs and answers a command.
+func (s *session) execute(ctx context.Context, p *request) error {
+	s.reserved, p.reserved = p.reserved, reserved{}
+	defer s.release()
+	s.begin(p)
+	ctx = s.observe(ctx, p.name, p.cmd)
+	defer s.observed(p.name, p.cmd)
+	err := p.err
+	if err == nil {
+		err = s.run(ctx, p)
+	}
+	if dead := s.dead(); dead != nil && !errors.Is(dead, wire.ErrFlood) {
 		return dead
 	}
 	if ctx.Err() != nil {
 		return ctx.Err() // nobody waits for the answer
 	}
-	return errors.Join(s.answer(ctx, name, err), dead)
+	err = s.answer(ctx, p.name, err)
+	p.outcome = s.outcome
+	s.whole()
+	return errors.Join(err, s.dead())
 }
 
-// begin forgets the command before.
-func (s *session) begin(tag string) {
-	if tag == "" {
-		tag = "*" // a BAD that no tag can be found for (RFC 9051 section 7.1.3)
+// begin sets what is of the command that runs.
+func (s *session) begin(p *request) {
+	s.tag, s.uid, s.reply, s.answered = p.tag, p.byUID(), reply{}, false
+	if s.tag == "" {
+		s.tag = "*" // a BAD that no tag can be found for (RFC 9051 section 7.1.3)
 	}
-	s.tag, s.uid, s.reply, s.reported, s.expunged, s.answered = tag, false, reply{}, 0, false, false
 }
 
-// unpin lets go of the view: a session keeps none while its client thinks.
+// forget lets go of what a command has seen and told: a session keeps no view while its client thinks.
+func (s *session) forget() {
+	s.unpin()
+	s.reported, s.expunged = 0, false
+}
+
+// unpin lets go of the view.
 func (s *session) unpin() {
 	if s.selected != nil {
 		s.selected.view = nil
 	}
+}
+
+// whole says that what has been written ends with a whole response, so that others may write.
+func (s *session) whole() {
+	if s.lane != nil {
+		s.lane.yield()
+	}
+}
+
+// count ends the session of a client that is wrong too often.
+func (s *session) count(outcome string) error {
+	switch outcome {
+	case "OK":
+		s.wrong = 0 // a client that stays for days may be wrong now and then
+	case "BAD":
+		if s.wrong++; s.wrong >= s.server.o.MaxBad {
+			return &errBye{"", "Too many wrong commands"}
+		}
+	}
+	return nil
 }
 
 // find returns the row of a command, if it is allowed now.
@@ -183,26 +252,29 @@ func (s *session) find(name string) (command, error) {
 }
 
 // run runs a command, with what is told at its end.
-func (s *session) run(ctx context.Context, name string, cmd command, run run) error {
-	if cmd.traits&goesOn == 0 { // what goes on reading finds out by itself
+func (s *session) run(ctx context.Context, p *request) error {
+	if s.lane != nil { // the round watches, and has told what others did
+		return p.run.run(ctx, s)
+	}
+	if p.cmd.traits&goesOn == 0 { // what goes on reading finds out by itself
 		stop := s.watch()
 		defer stop()
 	}
-	err := run(ctx, s)
-	if cmd.traits&goesOn != 0 && s.buffers != nil {
+	err := p.run.run(ctx, s)
+	if p.cmd.traits&goesOn != 0 && s.buffers != nil {
 		if lineErr := s.dec.Skip(); err == nil {
 			err = lineErr
 		}
 	}
-	if cmd.traits&tellsAfter == 0 || s.selected == nil || fatal(err) {
+	if p.cmd.traits&tellsAfter == 0 || s.selected == nil || fatal(err) {
 		return err
 	}
-	if syncErr := s.sync(ctx, cmd.expunges()); syncErr != nil {
+	if syncErr := s.sync(ctx, p.cmd.expunges()); syncErr != nil {
 		if fatal(syncErr) {
 			return syncErr
 		}
 		// The command was done or refused, and that is what its answer says.
-		s.log.WarnContext(ctx, "telling changes failed", "command", name, "err", syncErr)
+		s.log.WarnContext(ctx, "telling changes failed", "command", p.name, "err", syncErr)
 	}
 	return err
 }
@@ -221,8 +293,10 @@ func (s *session) dead() error {
 	if s.buffers == nil {
 		return nil
 	}
-	if err := s.dec.Dead(); err != nil {
-		return err
+	if s.lane == nil {
+		if err := s.dec.Dead(); err != nil {
+			return err
+		}
 	}
 	return s.enc.Err()
 }
@@ -251,16 +325,10 @@ func (s *session) answer(ctx context.Context, name string, err error) error {
 	}
 	s.buffer()
 	s.writeTagged(r.kind, r.code, r.text)
-	if r.kind == "BAD" {
-		if s.wrong++; s.wrong >= s.server.o.MaxBad {
-			return &errBye{"", "Too many wrong commands"}
-		}
-	}
 	return nil
 }
 
 func (s *session) answerOK(name string) {
-	s.wrong = 0 // a client that stays for days may be wrong now and then
 	s.buffer()
 	text := s.reply.text
 	if text == "" {
@@ -360,21 +428,21 @@ func gone(tcp *net.TCPConn) bool {
 // noop = "NOOP"
 // check = "CHECK"
 func readNoop(d *wire.Decoder) (run, error) {
-	return func(ctx context.Context, s *session) error {
+	return do(func(ctx context.Context, s *session) error {
 		if s.selected == nil {
 			return nil
 		}
 		_, err := s.view(ctx) // its failure is NOOP's
 		return err
-	}, d.End()
+	}), d.End()
 }
 
 // logout = "LOGOUT"
 func readLogout(d *wire.Decoder) (run, error) {
-	return func(_ context.Context, s *session) error {
+	return do(func(_ context.Context, s *session) error {
 		s.enc.Raw("* BYE Logging out").CRLF()
 		return errLogout
-	}, d.End()
+	}), d.End()
 }
 
 // The bounds of RFC 2971 section 3.3.
@@ -406,7 +474,7 @@ func readID(d *wire.Decoder) (run, error) {
 	} else if word := d.Keyword(); d.Err() == nil && word != "NIL" {
 		d.Fail("Expected NIL or a list instead of %.40q", word)
 	}
-	return runID, d.End()
+	return do(runID), d.End()
 }
 
 func runID(_ context.Context, s *session) error {
@@ -430,7 +498,7 @@ func readEnable(d *wire.Decoder) (run, error) {
 			break
 		}
 	}
-	return func(_ context.Context, s *session) error {
+	return do(func(_ context.Context, s *session) error {
 		condstore, qresync := s.condstore, s.qresync // before
 		enabled := ""
 		for _, name := range names {
@@ -457,5 +525,5 @@ func readEnable(d *wire.Decoder) (run, error) {
 		}
 		s.enc.Raw("* ENABLED").Raw(enabled).CRLF()
 		return nil
-	}, d.End()
+	}), d.End()
 }

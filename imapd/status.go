@@ -7,8 +7,6 @@ package imapd
 // LIST has it too, of all mailboxes that it names (RFC 5819).
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"slices"
 
@@ -43,7 +41,7 @@ func numeral[N ~uint32 | ~int64](n N) string { return string(appendNumber(nil, n
 // status = "STATUS" SP mailbox SP status-atts
 func readStatus(d *wire.Decoder) (run, error) {
 	c, err := readStatusCmd(d)
-	return c.run, err
+	return c, err
 }
 
 func readStatusCmd(d *wire.Decoder) (c statusCmd, err error) {
@@ -76,6 +74,11 @@ type statusCmd struct {
 	items []string
 }
 
+// mayRunBeside implements chooser.
+func (c statusCmd) mayRunBeside(s *session) bool {
+	return s.condstore || !slices.Contains(c.items, "HIGHESTMODSEQ")
+}
+
 func (c statusCmd) run(ctx context.Context, s *session) error {
 	status, err := s.nextStatus(ctx, c.name)
 	if err != nil {
@@ -89,56 +92,34 @@ func (c statusCmd) run(ctx context.Context, s *session) error {
 	return nil
 }
 
-// statusAhead are the answers to STATUS commands that are yet to be read.
+// statusAhead are STATUS commands that are answered together, with one query. None of
+// them can tell in which order they were answered (RFC 9051 section 5.5), and each answer is newer than its command.
 type statusAhead struct {
-	found map[string]store.Status
-	left  int // commands
+	names []string                // that they ask for; nil: there is but one command
+	found map[string]store.Status // nil: not asked yet
 }
 
-// nextStatus returns the figures of a mailbox. Where the commands that follow
-// are STATUS too, as far as they have come already, one query finds those of all.
-// None of them can tell in which order they were answered (RFC 9051 section 5.5), and
-// each answer is newer than its command.
+// nextStatus returns the figures of a mailbox.
 func (s *session) nextStatus(ctx context.Context, name string) (store.Status, error) {
-	if s.ahead.left == 0 {
-		next := statusNames(s.buffered(), s.limits)
-		found, err := s.store.Status(ctx, s.user, append(next, name))
-		if err != nil {
+	found := s.ahead.found
+	if found == nil {
+		names := s.ahead.names
+		if names == nil {
+			names = []string{name}
+		}
+		var err error
+		if found, err = s.store.Status(ctx, s.user, names); err != nil {
 			return store.Status{}, err
 		}
-		s.ahead = statusAhead{found, len(next) + 1}
+		if s.ahead.names != nil {
+			s.ahead.found = found
+		}
 	}
-	status, ok := s.ahead.found[name]
-	if s.ahead.left--; s.ahead.left == 0 {
-		s.ahead = statusAhead{}
-	}
+	status, ok := found[name]
 	if !ok {
 		return store.Status{}, store.ErrNotExist
 	}
 	return status, nil
-}
-
-// statusNames returns the mailboxes of the STATUS commands that input begins
-// with, each whole and right, so that just these commands are run next.
-func statusNames(input []byte, limits wire.DecoderOptions) (names []string) {
-	if len(input) == 0 {
-		return nil
-	}
-	limits.Continue = nil                                   // what a client waits to send is not there,
-	limits.Reserve = func(int64) error { return errBudget } // and what may be refused not run
-	d := wire.NewDecoder(bufio.NewReaderSize(bytes.NewReader(input), len(input)), limits)
-	for {
-		d.Tag()
-		d.SP()
-		if d.Keyword() != "STATUS" {
-			return names
-		}
-		c, err := readStatusCmd(d)
-		if err != nil {
-			return names
-		}
-		names = append(names, c.name)
-	}
 }
 
 // completeStatus adds what takes more than the query for all: what has to be counted.

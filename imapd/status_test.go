@@ -5,34 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"mailstead.dev/imapd/wire"
 	"mailstead.dev/store/storetest"
 )
-
-// Of the input, only STATUS commands that are whole and right are answered
-// ahead, up to the first other one.
-func TestStatusNames(t *testing.T) {
-	for input, want := range map[string]string{
-		"":                            "",
-		"a STATUS x (MESSAGES)":       "",
-		"a STATUS x (MESSAGES)\r":     "",
-		"a STATUS x (MESSAGES)\r\n":   "x",
-		"a status inbox (unseen)\r\n": "INBOX",
-		"a STATUS x (MESSAGES)\r\nb STATUS \"y z\" (SIZE)\r\nc NOOP\r\nd STATUS z (SIZE)\r\n": "x,y z",
-		"a STATUS x (MESSAGES)\r\nb STATUS y (FROB)\r\nd STATUS z (SIZE)\r\n":                 "x",
-		"a STATUS x (MESSAGES)\r\nb STATUS y (SIZE) z\r\nd STATUS z (SIZE)\r\n":               "x",
-		"a STATUS {3+}\r\nx y (SIZE)\r\nb STATUS {3+}\r\ny":                                   "x y",
-		"a STATUS &AOQ- (SIZE)\r\n\r\nb STATUS y (SIZE)\r\n":                                  "ä",
-		"a UID STATUS x (SIZE)\r\n":                                                           "",
-		"+ STATUS x (SIZE)\r\n":                                                               "",
-		"a STATUS x (SIZE)\n" + strings.Repeat("b STATUS y (SIZE)\n", 3) + "c STATUS z (SI":   "x,y,y,y",
-	} {
-		names := statusNames([]byte(input), wire.DecoderOptions{})
-		if got := strings.Join(names, ","); got != want {
-			t.Errorf("STATUS commands ahead in %q: %q, want %q", input, got, want)
-		}
-	}
-}
 
 // Whatever is answered ahead, each STATUS tells what the commands before it have done.
 func TestStatusAhead(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 )
 
 // unauthenticate = "UNAUTHENTICATE"
-func readUnauthenticate(d *wire.Decoder) (run, error) { return runUnauthenticate, d.End() }
+func readUnauthenticate(d *wire.Decoder) (run, error) { return do(runUnauthenticate), d.End() }
 
 // runUnauthenticate never fails, for clients may send the next login along (RFC 8437 section 3).
 func runUnauthenticate(ctx context.Context, s *session) error {

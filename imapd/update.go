@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -61,6 +62,22 @@ func (s *session) sync(ctx context.Context, expunges bool) error {
 	}
 	s.tell(ctx, v, expunges)
 	return nil
+}
+
+// recently is how old a view may be that was seen a moment ago.
+const recently = 500 * time.Millisecond
+
+// tellBefore tells what others did before the data of a command, unless it has been told for all that run beside it.
+func (s *session) tellBefore(ctx context.Context, l look) error {
+	if s.lane != nil {
+		return nil
+	}
+	if l.recent && s.selected.view == nil {
+		if v := s.selected.RecentView(recently); v != nil && v.ModSeq() >= s.selected.told.ModSeq {
+			s.see(v)
+		}
+	}
+	return s.sync(ctx, l.expunges)
 }
 
 // tell brings what the client has been told up to v.

@@ -182,6 +182,7 @@ func (p *process) openIMAP() error {
 		SearchTimeout: c.IMAP.SearchTime, MaxLine: int(c.IMAP.MaxLine), MaxLiteral: int64(c.IMAP.MaxLiteral), MaxNesting: c.IMAP.MaxNesting,
 		MaxRanges: c.IMAP.MaxSetRanges, MaxLevels: c.IMAP.MaxSectionDepth, MaxCommands: int64(c.IMAP.MaxCommandMemory),
 		MaxAppend: int64(c.IMAP.MaxAppendMemory), MaxBad: c.IMAP.MaxWrongCommands, MaxLoginFailures: c.IMAP.MaxLoginFailures,
+		MaxAtOnce: c.IMAP.MaxCommandsAtOnce, MaxBeside: c.IMAP.MaxCommandsBeside,
 		ProgressInterval: c.IMAP.ProgressTime, NoCompress: !c.IMAP.Compress, MaxInflation: int64(c.IMAP.MaxInflation),
 		LiteralMinus: c.IMAP.LiteralMinus, Refuse8Bit: c.IMAP.Refuse8Bit,
 		TracerProvider: p.tracing.provider(), Observe: p.measured.command,

@@ -99,6 +99,8 @@ func (l *loader) check(c *Config) {
 		{"imap.max_section_depth", c.IMAP.MaxSectionDepth > 0, "at least 1"},
 		{"imap.max_wrong_commands", c.IMAP.MaxWrongCommands > 0, "at least 1"},
 		{"imap.max_login_failures", c.IMAP.MaxLoginFailures > 0, "at least 1"},
+		{"imap.max_commands_at_once", c.IMAP.MaxCommandsAtOnce > 0, "at least 1"},
+		{"imap.max_commands_beside", c.IMAP.MaxCommandsBeside > 0, "at least 1"},
 		{"lmtp.max_connections", c.LMTP.MaxConnections > 0, "at least 1"},
 		{"lmtp.max_recipients", c.LMTP.MaxRecipients > 0, "at least 1"},
 		{"drain_time", c.DrainTime > 0, "a time such as 25s"},

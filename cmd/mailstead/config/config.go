@@ -216,6 +216,11 @@ type IMAP struct {
 	MaxWrongCommands int `yaml:"max_wrong_commands"`
 	// How many logins of a connection can fail before it is ended.
 	MaxLoginFailures int `yaml:"max_login_failures"`
+	// How many commands of a connection run at the same time, where a client has sent them together and they only read: then the
+	// bucket is waited for once, not for each. 1: one after the other.
+	MaxCommandsAtOnce int `yaml:"max_commands_at_once"`
+	// How many commands of all connections run beside another of their own connection. Where more would, they run one after the other.
+	MaxCommandsBeside int `yaml:"max_commands_beside"`
 	// Whether LITERAL- is announced instead of LITERAL+ (RFC 7888): clients then ask before they send a message of more than 4096 octets,
 	// which takes a round trip, and saves the way of those that are refused.
 	LiteralMinus bool `yaml:"literal_minus"`
@@ -288,6 +293,7 @@ func Default() *Config {
 			Listen: ":143", ListenTLS: ":993", MaxConnections: 20000, MaxConnectionsPerAddress: 2000, MaxConnectionsPerAccount: 1000,
 			LoginTime: time.Minute, IdleTime: 30 * time.Minute, ReadTime: 2 * time.Minute, WriteTime: 2 * time.Minute, SearchTime: 5 * time.Minute, ProgressTime: 10 * time.Second,
 			MaxLine: 64 << 10, MaxLiteral: 64 << 10, MaxNesting: 100, MaxSetRanges: 20_000, MaxSectionDepth: 100, MaxCommandMemory: 256 << 20, MaxAppendMemory: 16 << 20, Compress: true, MaxInflation: 100, MaxWrongCommands: 50, MaxLoginFailures: 5,
+			MaxCommandsAtOnce: 4, MaxCommandsBeside: 100,
 		},
 		LMTP:     LMTP{Listen: ":24", Allow: loopback(), SocketMode: 0o660, MaxConnections: 500, MaxRecipients: 1000},
 		HTTP:     HTTP{Listen: "127.0.0.1:8143"},
