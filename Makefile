@@ -66,11 +66,11 @@ fuzz:
 	    echo "$$package $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
 	  done; done
 
-# Keeps in testdata/fuzz what fuzzing has found to reach new code, as far as it is small: `make test` plays it, and the next fuzzing begins with it.
+# Keeps in testdata/fuzz, of each target, the hundred smallest inputs that fuzzing has found to reach new code: `make test` plays them, the next fuzzing begins with them.
 fuzz-corpus:
-	@cd "$$($(GO) env GOCACHE)/fuzz/mailstead.dev" && find . -path '*/Fuzz*' -type f -size -3 -printf '%h %f\n' | while read -r target input; do \
+	@cd "$$($(GO) env GOCACHE)/fuzz/mailstead.dev" && find . -name 'Fuzz*' -type d | while read -r target; do \
 	  package=$(CURDIR)/$$(dirname "$$target"); to=$$package/testdata/fuzz/$$(basename "$$target"); \
-	  if [ -d "$$package" ]; then mkdir -p "$$to" && cp "$$target/$$input" "$$to/"; fi; \
+	  if [ -d "$$package" ]; then mkdir -p "$$to" && (cd "$$target" && find . -type f -size -3 -printf '%s %f\n' | sort -n | head -n 100 | cut -d' ' -f2 | xargs cp -t "$$to"); fi; \
 	done
 
 # Real mail programs against `mailstead dev`, and in short against two `mailstead serve`.
