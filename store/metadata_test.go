@@ -262,27 +262,44 @@ func TestServerMetadata(t *testing.T) {
 	}
 }
 
-// Of those who set annotations at once each finds the bound.
+// Of those who set annotations at once each finds the bound, of a mailbox and of the account.
 func TestConcurrentMetadata(t *testing.T) {
-	stores, u := frontEnds(t, 2, func(o *store.Options) { o.MaxMetadata = 10 })
-	refused := make([]int, 4)
-	together(t, len(refused), func(i int) error {
-		for n := range 5 {
-			err := annotate(stores[i%2], t, u, "INBOX", fmt.Sprintf("/private/%d/%d=x", i, n))
-			if errors.Is(err, store.ErrMetadataTooMany) {
-				refused[i]++
-			} else if err != nil {
-				return err
+	for name, test := range map[string]struct {
+		bound     func(o *store.Options)
+		mailboxes []string
+		entry     func(i, n int) string
+	}{
+		"mailbox": {
+			func(o *store.Options) { o.MaxMetadata = 10 }, []string{"INBOX", "INBOX", "INBOX", "INBOX"},
+			func(i, n int) string { return fmt.Sprintf("/private/%d/%d=x", i, n) },
+		},
+		"account": {
+			func(o *store.Options) { o.MaxAccountMetadata = 1000 }, []string{"INBOX", "Sent", "Drafts", ""},
+			func(_, n int) string { return fmt.Sprintf("/private/%d=%s", n, strings.Repeat("x", 90)) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stores, u := frontEnds(t, 2, test.bound)
+			refused := make([]int, len(test.mailboxes))
+			together(t, len(refused), func(i int) error {
+				for n := range 5 {
+					err := annotate(stores[i%2], t, u, test.mailboxes[i], test.entry(i, n))
+					if errors.Is(err, store.ErrMetadataTooMany) {
+						refused[i]++
+					} else if err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			sum := 0
+			for _, n := range refused {
+				sum += n
 			}
-		}
-		return nil
-	})
-	sum := 0
-	for _, n := range refused {
-		sum += n
-	}
-	if n := count(t, stores[0], u.Tenant, "metadata"); n != 10 || sum != 10 {
-		t.Errorf("%d annotations of at most 10, %d refused of 20", n, sum)
+			if n := count(t, stores[0], u.Tenant, "metadata"); n != 10 || sum != 10 {
+				t.Errorf("%d annotations of at most 10, %d refused of 20", n, sum)
+			}
+		})
 	}
 }
 
@@ -328,29 +345,4 @@ func TestAccountMetadata(t *testing.T) {
 		t.Errorf("a copy of INBOX's: %v", err)
 	}
 	set(less, nil, "INBOX", "/private/b=")
-}
-
-// Of those who set annotations of different mailboxes at once each finds the bound of the account.
-func TestConcurrentAccountMetadata(t *testing.T) {
-	stores, u := frontEnds(t, 2, func(o *store.Options) { o.MaxAccountMetadata = 1000 })
-	refused := make([]int, 4)
-	mailboxes := []string{"INBOX", "Sent", "Drafts", ""}
-	together(t, len(refused), func(i int) error {
-		for n := range 5 {
-			err := annotate(stores[i%2], t, u, mailboxes[i], fmt.Sprintf("/private/%d=%s", n, strings.Repeat("x", 90)))
-			if errors.Is(err, store.ErrMetadataTooMany) {
-				refused[i]++
-			} else if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	sum := 0
-	for _, n := range refused {
-		sum += n
-	}
-	if n := count(t, stores[0], u.Tenant, "metadata"); n != 10 || sum != 10 {
-		t.Errorf("%d annotations of at most 10, %d refused of 20", n, sum)
-	}
 }
