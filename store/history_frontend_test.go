@@ -419,11 +419,13 @@ func (w *worker) undelete(ctx context.Context, box int) {
 		}
 		which.UIDs, e.UIDs = &uids, uids.Ranges()
 	}
-	w.do(e, func(e *event) error {
-		back, err := w.boxes[box].Undelete(ctx, which)
-		e.ModSeq, e.FromUID, e.ToUID, e.All = back.ModSeq, back.From, back.To, which.UIDs == nil
-		return err
-	})
+	for range 1 + w.rnd.IntN(2) { // once more, they are there already
+		w.do(e, func(e *event) error {
+			back, err := w.boxes[box].Undelete(ctx, which)
+			e.ModSeq, e.FromUID, e.ToUID, e.All = back.ModSeq, back.From, back.To, which.UIDs == nil
+			return err
+		})
+	}
 }
 
 func (w *worker) flags(ctx context.Context, s *historySession, conditional bool) {

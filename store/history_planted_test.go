@@ -148,6 +148,44 @@ var plantedBugs = []planted{
 			$$;
 			CREATE TRIGGER reuse_uidvalidity BEFORE INSERT ON mailbox FOR EACH ROW EXECUTE FUNCTION reuse_uidvalidity()`,
 	},
+	{
+		name: "a mark that is not of one snapshot",
+		program: []edit{{
+			in:  "mark.go",
+			old: "\t\treturn m.read(ctx, tx, expired)\n\t})\n",
+			new: `		return m.read(ctx, tx, expired)
+	})
+	time.Sleep(20 * time.Millisecond)
+	if err == nil {
+		err = s.snapshot(ctx, t, func(tx pgx.Tx) error {
+			rows, _ := tx.Query(ctx, "SELECT email_id FROM email WHERE tenant_id = $1 AND account_id = $2", t, account)
+			var email id.Email
+			_, err := pgx.ForEachRow(rows, []any{&email}, func() error {
+				m.emails.add(email)
+				return nil
+			})
+			return err
+		})
+	}
+`,
+		}},
+	},
+	{
+		name: "an undelete that leaves what it brings back",
+		program: []edit{{
+			in:  "undelete.go",
+			old: "return u.takeFromRecords(ctx, tx)",
+			new: "return nil",
+		}},
+	},
+	{
+		name: "REPLACE that is charged as a whole",
+		sql: []edit{{
+			in:  "append_messages",
+			old: "charge_account(t, account, n - freed, d_bytes - freed_bytes, n)",
+			new: "charge_account(t, account, n, d_bytes, n)",
+		}},
+	},
 }
 
 // unguarded changes the guard of the statement that changes a mailbox, which then
