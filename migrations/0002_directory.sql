@@ -26,6 +26,8 @@ CREATE TABLE account (
     account_id bigint GENERATED ALWAYS AS IDENTITY,
     domain_id  bigint NOT NULL,
     login      text COLLATE "C" NOT NULL UNIQUE CHECK (login = lower(login)), -- local@domain
+    role       text NOT NULL DEFAULT 'none'                                   -- store.Role
+               CHECK (role IN ('none', 'support', 'domain-admin', 'tenant-admin', 'platform-support', 'platform-admin')),
     password   text NOT NULL,                                                 -- PHC string; '' lets nobody in
     disabled   boolean NOT NULL DEFAULT false,
     deleting   boolean NOT NULL DEFAULT false, -- its mail goes in steps; it takes no logins and no mail

@@ -5,12 +5,12 @@
 
 -- +goose StatementBegin
 CREATE FUNCTION lookup_login(asked text)
-    RETURNS TABLE (tenant_id bigint, account_id bigint, login text, password text, disabled boolean)
+    RETURNS TABLE (tenant_id bigint, account_id bigint, login text, role text, password text, disabled boolean)
     LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp
     AS $$
 BEGIN
     RETURN QUERY
-        SELECT a.tenant_id, a.account_id, a.login, a.password, a.disabled OR t.disabled
+        SELECT a.tenant_id, a.account_id, a.login, a.role, a.password, a.disabled OR t.disabled
         FROM account a
         JOIN tenant t ON t.tenant_id = a.tenant_id
         WHERE a.login = asked AND NOT a.deleting AND NOT t.deleting;

@@ -18,6 +18,7 @@ type Account struct {
 	ID           id.Account `db:"account_id"`
 	Tenant       id.Tenant  `db:"tenant_id"`
 	Login        string     `db:"login"`
+	Role         Role       `db:"role"`
 	HasPassword  bool       `db:"has_password"` // without one nobody can log in
 	Disabled     bool       `db:"disabled"`     // neither login nor mail
 	Deleting     bool       `db:"deleting"`     // DeleteAccount has begun
@@ -29,10 +30,12 @@ type Account struct {
 }
 
 // User returns the account as one who acts.
-func (a Account) User() User { return User{Tenant: a.Tenant, Account: a.ID, Login: a.Login} }
+func (a Account) User() User {
+	return User{Tenant: a.Tenant, Account: a.ID, Login: a.Login, Role: a.Role}
+}
 
 const selectAccount = `
-	SELECT a.account_id, a.tenant_id, a.login, a.password <> '' AS has_password, a.disabled, a.deleting, a.created_at,
+	SELECT a.account_id, a.tenant_id, a.login, a.role, a.password <> '' AS has_password, a.disabled, a.deleting, a.created_at,
 	       coalesce(s.messages, 0) AS messages, coalesce(s.bytes, 0) AS bytes, s.message_limit, s.storage_limit
 	FROM account a
 	LEFT JOIN account_state s ON s.tenant_id = a.tenant_id AND s.account_id = a.account_id`
@@ -103,7 +106,7 @@ func (s *Store) createAccounts(ctx context.Context, accounts []NewAccount) ([]Us
 			if err != nil {
 				return fmt.Errorf("account %s: %w", logins[i], unique(err, ErrAddressTaken))
 			}
-			made = append(made, User{t, account, logins[i]})
+			made = append(made, User{Tenant: t, Account: account, Login: logins[i]})
 		}
 		return nil
 	})

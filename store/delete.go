@@ -34,6 +34,7 @@ func (s *Store) DeleteAccount(ctx context.Context, u User) error {
 		deleteOfAccount("email"),
 		deleteOfAccount("account_state"),
 		deleteOfAccount("swept"),
+		deleteOfAccount("domain_admin"),
 		deleteOfAccount("account"),
 	} {
 		if err := s.deleteInSteps(ctx, u.Tenant, step, u.Tenant, u.Account); err != nil {

@@ -138,6 +138,9 @@ func (s *Store) DeleteDomain(ctx context.Context, name string) error {
 		if used {
 			return ErrInUse
 		}
+		if _, err := tx.Exec(ctx, `DELETE FROM domain_admin WHERE tenant_id = $1 AND domain_id = $2`, t, domain); err != nil {
+			return err
+		}
 		_, err := tx.Exec(ctx, `DELETE FROM domain WHERE tenant_id = $1 AND domain_id = $2`, t, domain)
 		return err
 	})

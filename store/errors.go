@@ -35,6 +35,7 @@ var (
 	ErrDamaged        = blob.ErrDamaged // what was kept is not what was written
 	ErrAuth           = errors.New("wrong login or password")
 	ErrDisabled       = errors.New("account disabled")
+	ErrActAs          = errors.New("may not act as that user")
 )
 
 // SQLSTATEs that the store's own functions raise (migrations 0006 and 0007). Class MS is ours.

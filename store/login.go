@@ -15,7 +15,7 @@ type Login struct {
 
 // LookupLogin finds an account by its login, whatever its tenant; ErrNoAccount.
 func (s *Store) LookupLogin(ctx context.Context, login string) (Login, error) {
-	const query = `SELECT tenant_id, account_id, login, password, disabled FROM lookup_login($1)`
+	const query = `SELECT tenant_id, account_id, login, role, password, disabled FROM lookup_login($1)`
 
 	local, domain, err := normalizeAddress(login)
 	if err != nil {
@@ -25,6 +25,7 @@ func (s *Store) LookupLogin(ctx context.Context, login string) (Login, error) {
 		TenantID  id.Tenant
 		AccountID id.Account
 		Login     string
+		Role      Role
 		Password  string
 		Disabled  bool
 	}
@@ -36,5 +37,5 @@ func (s *Store) LookupLogin(ctx context.Context, login string) (Login, error) {
 		return Login{}, ErrNoAccount
 	}
 	r := rows[0]
-	return Login{User: User{Tenant: r.TenantID, Account: r.AccountID, Login: r.Login}, Password: r.Password, Disabled: r.Disabled}, nil
+	return Login{User: User{Tenant: r.TenantID, Account: r.AccountID, Login: r.Login, Role: r.Role}, Password: r.Password, Disabled: r.Disabled}, nil
 }

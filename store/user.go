@@ -7,4 +7,8 @@ type User struct {
 	Tenant  id.Tenant
 	Account id.Account
 	Login   string // local@domain
+	Role    Role
+
+	ReadOnly bool   // somebody who only looks: nothing is changed, not even \Seen
+	Actor    string // login of the admin who acts as this user; "": it is the user
 }

@@ -14,28 +14,29 @@ import (
 
 // accountView is an account as --json prints it.
 type accountView struct {
-	Login        string    `json:"login"`
-	ID           int64     `json:"id"`
-	State        string    `json:"state"` // active, disabled, deleting
-	HasPassword  bool      `json:"has_password"`
-	Messages     int64     `json:"messages"`
-	Bytes        int64     `json:"bytes"`
-	MessageLimit *int64    `json:"message_limit"`
-	StorageLimit *int64    `json:"storage_limit"`
-	Created      time.Time `json:"created"`
-	Password     string    `json:"password,omitempty"` // one that was just made
+	Login        string     `json:"login"`
+	ID           int64      `json:"id"`
+	State        string     `json:"state"` // active, disabled, deleting
+	Role         store.Role `json:"role"`
+	HasPassword  bool       `json:"has_password"`
+	Messages     int64      `json:"messages"`
+	Bytes        int64      `json:"bytes"`
+	MessageLimit *int64     `json:"message_limit"`
+	StorageLimit *int64     `json:"storage_limit"`
+	Created      time.Time  `json:"created"`
+	Password     string     `json:"password,omitempty"` // one that was just made
 }
 
 func viewAccount(a store.Account) accountView {
 	return accountView{
-		Login: a.Login, ID: int64(a.ID), State: state(a.Disabled, a.Deleting), HasPassword: a.HasPassword,
+		Login: a.Login, ID: int64(a.ID), State: state(a.Disabled, a.Deleting), Role: a.Role, HasPassword: a.HasPassword,
 		Messages: a.Messages, Bytes: a.Bytes, MessageLimit: a.MessageLimit, StorageLimit: a.StorageLimit, Created: a.Created,
 	}
 }
 
 func (a *app) accountCommand() *cobra.Command {
 	return group("account", "Accounts: logins with mailboxes",
-		a.accountCreate(), a.accountList(), a.accountShow(), a.accountPasswd(), a.accountLimits(),
+		a.accountCreate(), a.accountList(), a.accountShow(), a.accountPasswd(), a.accountLimits(), a.accountRole(),
 		&cobra.Command{Use: "disable LOGIN", Short: "Refuse an account logins and mail", Args: exactArgs("LOGIN"), RunE: a.onStore(disableAccount(true))},
 		&cobra.Command{Use: "enable LOGIN", Short: "Let an account in again", Args: exactArgs("LOGIN"), RunE: a.onStore(disableAccount(false))},
 		a.accountDelete())
@@ -168,6 +169,7 @@ func (a *app) accountShow() *cobra.Command {
 		t := table{}
 		t.add("login", account.Login)
 		t.add("state", state(account.Disabled, account.Deleting))
+		t.add("role", account.Role)
 		t.add("password", map[bool]string{true: "set", false: "none: nobody can log in"}[account.HasPassword])
 		t.add("messages", account.Messages)
 		t.add("bytes", account.Bytes)

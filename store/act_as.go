@@ -1,0 +1,48 @@
+package store
+
+import (
+	"context"
+	"errors"
+)
+
+// ActAs lets somebody act as another user (an authorization identity: RFC 4616
+// section 2), where their role reaches that far: support only looks, admins
+// do all that the user may do, but not what a role of the user's would let them.
+// ErrActAs where it does not, also where there is no such account: who
+// may not act as a user need not know whether there is one.
+func (s *Store) ActAs(ctx context.Context, actor User, login string) (User, error) {
+	target, err := s.LookupLogin(ctx, login)
+	if errors.Is(err, ErrNotExist) {
+		return User{}, ErrActAs
+	}
+	if err != nil {
+		return User{}, err
+	}
+	u := target.User
+	if u.Account == actor.Account {
+		return actor, nil
+	}
+	administers, err := s.Administers(ctx, actor, u)
+	if err != nil {
+		return User{}, err
+	}
+	switch {
+	case !administers && !actor.looksAt(u):
+		return User{}, ErrActAs
+	case target.Disabled:
+		return User{}, ErrDisabled
+	}
+	u.Actor, u.Role, u.ReadOnly = actor.Login, RoleNone, !administers
+	return u, nil
+}
+
+// looksAt tells whether support may look at a user's mail.
+func (u User) looksAt(user User) bool {
+	switch u.Role {
+	case RoleSupport:
+		return user.Role == RoleNone && user.Tenant == u.Tenant
+	case RolePlatformSupport:
+		return user.Role == RoleNone
+	}
+	return false
+}
