@@ -26,8 +26,8 @@ const (
 const (
 	// All is what an owner has.
 	All = Administer<<1 - 1
-	// Irrevocable is what an owner keeps: to see the mailbox, and to give themself the rest again.
-	Irrevocable = Lookup | Administer
+	// Irrevocable is what an owner keeps: to see and to read the mailbox, and to give themself the rest again.
+	Irrevocable = Lookup | Read | Administer
 
 	oldCreate = Create | DeleteMailbox   // c of RFC 2086
 	oldDelete = DeleteMessages | Expunge // d of RFC 2086
