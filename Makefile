@@ -11,7 +11,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 # Where `mailstead dev` and the tests find the S3 server, wherever their own binary lies.
 LIBRARY := $(if $(filter 0,$(shell id -u)),/usr/local/lib/mailstead,$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mailstead)
 
-.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz fuzz-corpus long property day crash e2e e2e-serve e2e-clients bench memory clean
+.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz fuzz-corpus long property day crash e2e e2e-serve e2e-clients e2e-backup bench memory clean
 
 run: dev-deps build
 	bin/mailstead dev --data $(DATA) --port-base $(PORT)
@@ -44,6 +44,7 @@ test-nested:
 test-deploy: build helm-tools
 	deploy/install.sh deploy
 	deploy/systemd/check
+	deploy/imap-backup/check
 	deploy/prometheus/check
 	TOOLS=$(LIBRARY)/helm-tools deploy/helm/check
 
@@ -58,6 +59,7 @@ lint:
 
 docs:
 	$(GO) test ./cmd/mailstead/config -run TestReference -update
+	$(GO) test ./cmd/imap-backup -run TestManual -update
 
 # Every fuzz target of every package in turn, FUZZTIME each.
 fuzz:
@@ -84,6 +86,10 @@ e2e-serve: build dev-deps
 e2e-clients: build dev-deps
 	deploy/e2e/programs
 
+# imap-backup with Mailstead, Dovecot and Cyrus.
+e2e-backup: build dev-deps
+	cmd/imap-backup/e2e/run
+
 # The property test of the mailbox log, longer than in `make test`.
 property: test-deps
 	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 90m -run '^TestHistory$$' ./store -args -history.operations=200000 $(if $(SEED),-history.seed=$(SEED))
@@ -98,7 +104,7 @@ crash: dev-deps
 	$(GO) test -v -count 1 -timeout 60m -tags crash -run '^TestCrash' ./cmd/mailstead/crash -args $(if $(SEED),-crash.seed=$(SEED))
 
 # All that takes longer than make test, but for the benchmark.
-long: property day crash e2e e2e-serve e2e-clients memory containers
+long: property day crash e2e e2e-serve e2e-clients e2e-backup memory containers
 	$(MAKE) fuzz FUZZTIME=10m
 
 bench: build dev-deps

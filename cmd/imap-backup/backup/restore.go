@@ -1,0 +1,278 @@
+package backup
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+
+	"mailstead.dev/cmd/imap-backup/archive"
+	"mailstead.dev/cmd/imap-backup/remote"
+	"mailstead.dev/cmd/imap-backup/state"
+)
+
+// Restore says where messages are put, and which.
+type Restore struct {
+	Prefix string // a mailbox; "" puts them where they were
+	Gone   bool   // also those that were removed on the server
+}
+
+// RunRestore puts what is here onto a server. New in the result is what was put there, Again what was there.
+func RunRestore(ctx context.Context, o Options, restore Restore) (Result, error) {
+	r := &report{show: o.Show}
+	a, err := archive.Read(o.Dir)
+	if err != nil {
+		return r.total, err
+	}
+	err = runRestore(ctx, o, restore, a, r)
+	return r.total, errors.Join(err, a.Close())
+}
+
+func runRestore(ctx context.Context, o Options, restore Restore, a *archive.Archive, r *report) error {
+	names, _, err := a.Names()
+	if err != nil {
+		return err
+	}
+	session, mailboxes, err := survey(ctx, o, r)
+	if err != nil {
+		return err
+	}
+	there := map[string]bool{}
+	delimiter := '/'
+	for _, m := range mailboxes {
+		there[m.Name] = true
+		if m.Delimiter != 0 {
+			delimiter = m.Delimiter
+		}
+	}
+	// A mailbox of the copies stands for its file from here on.
+	var work []remote.Mailbox
+	for _, name := range names {
+		box, err := a.Load(name)
+		if err != nil {
+			r.problem("", "%v", err)
+			continue
+		}
+		if o.Select.Match(box.Header.Mailbox, nil) {
+			work = append(work, remote.Mailbox{Name: name, Status: remote.Status{Messages: uint32(box.Live)}})
+		}
+		if err := box.Close(); err != nil {
+			session.Close()
+			return err
+		}
+	}
+	r.event(Event{Kind: Found, Messages: len(work)})
+	return each(ctx, o, r, session, work, func(ctx context.Context, c *connection, m remote.Mailbox) error {
+		put := &putter{a: a, r: r, restore: restore, name: m.Name, there: there, delimiter: delimiter}
+		return put.run(ctx, c)
+	})
+}
+
+// putter puts the messages of one mailbox onto the server.
+type putter struct {
+	a         *archive.Archive
+	r         *report
+	restore   Restore
+	name      string // of the file
+	there     map[string]bool
+	delimiter rune
+	result    Result
+	planned   bool
+}
+
+func (p *putter) run(ctx context.Context, c *connection) error {
+	var target string
+	for fruitless := 0; ; {
+		before := p.result.New
+		var err error
+		target, err = p.try(ctx, c)
+		if err == nil {
+			break
+		}
+		if fatal(ctx, err) {
+			return err
+		}
+		var lost *remote.LostError
+		again := errors.As(err, &lost)
+		if again {
+			c.lose()
+		}
+		fruitless++
+		if p.result.New > before {
+			fruitless = 0
+		}
+		if !again || fruitless >= tries {
+			p.r.problem(target, "%v", err)
+			break
+		}
+		pause(ctx, fruitless, err)
+	}
+	p.r.done(target, p.result)
+	return nil
+}
+
+func (p *putter) try(ctx context.Context, c *connection) (target string, err error) {
+	box, err := p.a.Load(p.name)
+	if err != nil {
+		return p.name, err
+	}
+	target = p.target(&box.Header)
+	return target, errors.Join(p.put(ctx, c, box, target), box.Close())
+}
+
+// target returns the mailbox on the server: with its delimiter, below the prefix.
+func (p *putter) target(h *state.Header) string {
+	name := h.Mailbox
+	if h.Delimiter != 0 && h.Delimiter != p.delimiter {
+		name = strings.NewReplacer(string(h.Delimiter), string(p.delimiter), string(p.delimiter), "_").Replace(name)
+	}
+	if p.restore.Prefix == "" {
+		return name
+	}
+	return strings.TrimSuffix(p.restore.Prefix, string(p.delimiter)) + string(p.delimiter) + name
+}
+
+func (p *putter) put(ctx context.Context, c *connection, box *archive.Box, target string) error {
+	session, err := c.get(ctx)
+	if err != nil {
+		return err
+	}
+	if !p.there[target] {
+		if err := session.Create(target); err != nil {
+			return fmt.Errorf("create the mailbox: %w", err)
+		}
+	}
+	present, err := p.present(session, target)
+	if err != nil {
+		return err
+	}
+	if !p.planned {
+		p.planned = true
+		p.r.event(Event{Kind: Planned, Mailbox: target, Messages: box.Live, Bytes: box.Bytes})
+	}
+	return box.Records(func(rec *state.Record) error {
+		if !rec.Live() && !p.restore.Gone {
+			return nil
+		}
+		found, err := present.take(session, rec)
+		if err != nil {
+			return err
+		}
+		if found {
+			p.result.Again++
+		} else if err := p.append(session, box, target, rec); err != nil {
+			return err
+		}
+		p.result.Messages++
+		p.r.event(Event{Kind: Moved, Mailbox: target, Messages: 1, Bytes: rec.Size})
+		return ctx.Err()
+	})
+}
+
+// append puts a message there. A server that refuses it is a problem of this message alone.
+func (p *putter) append(s *remote.Session, box *archive.Box, target string, rec *state.Record) error {
+	text := func(w io.Writer) error { return box.CopyTo(w, rec) }
+	err := s.Append(target, rec.Flags, rec.Date, rec.Size, text)
+	var status *imap.Error
+	if errors.As(err, &status) && slices.ContainsFunc(rec.Flags, func(f imap.Flag) bool { return !strings.HasPrefix(string(f), `\`) }) {
+		// Perhaps it knows no keywords.
+		system := slices.DeleteFunc(slices.Clone(rec.Flags), func(f imap.Flag) bool { return !strings.HasPrefix(string(f), `\`) })
+		if err = s.Append(target, system, rec.Date, rec.Size, text); err == nil {
+			p.r.problem(target, "message UID %d: the server takes it without its keywords only (%s)", rec.UID, status.Text)
+		}
+	}
+	if errors.As(err, &status) {
+		p.r.problem(target, "message UID %d: the server refuses it: %s", rec.UID, status.Text)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p.result.New++
+	p.result.Bytes += rec.Size
+	return nil
+}
+
+// present is what is in a mailbox on the server: sums of sizes, dates and Message-IDs, of which
+// each message may be taken once.
+type present struct {
+	exact map[uint64][]imap.UID // by Message-ID, size and date
+	rough map[int64][]imap.UID  // by date: those that have no Message-ID, or perhaps another size than the server says
+	taken map[imap.UID]bool
+	sums  map[imap.UID][32]byte // of the texts that were fetched to compare
+}
+
+func (p *putter) present(s *remote.Session, target string) (*present, error) {
+	status, err := s.Examine(target)
+	if err != nil {
+		return nil, err
+	}
+	there := &present{map[uint64][]imap.UID{}, map[int64][]imap.UID{}, map[imap.UID]bool{}, map[imap.UID][32]byte{}}
+	if status.Messages == 0 {
+		return there, nil
+	}
+	all := imap.UIDSet{{Start: 1, Stop: 1<<32 - 1}}
+	err = s.Infos(all, remote.Want{Size: true, Date: true, MessageID: true}, func(m remote.MessageInfo) error {
+		if m.MessageID != "" {
+			key := keyOf(m.MessageID, m.Size, m.Date.Unix())
+			there.exact[key] = append(there.exact[key], m.UID)
+		}
+		there.rough[m.Date.Unix()] = append(there.rough[m.Date.Unix()], m.UID)
+		return nil
+	}, archive.MessageID)
+	return there, err
+}
+
+// take reports whether a message is there, and takes it, so that its double does not find it as well.
+func (t *present) take(s *remote.Session, rec *state.Record) (bool, error) {
+	if rec.MessageID != "" {
+		for _, uid := range t.exact[keyOf(rec.MessageID, rec.Size, rec.Date.Unix())] {
+			if !t.taken[uid] {
+				t.taken[uid] = true
+				return true, nil
+			}
+		}
+	}
+	for _, uid := range t.rough[rec.Date.Unix()] {
+		if t.taken[uid] {
+			continue
+		}
+		sum, known := t.sums[uid]
+		if !known {
+			var err error
+			if sum, err = sumOf(s, uid); err != nil {
+				return false, err
+			}
+			t.sums[uid] = sum
+		}
+		if sum == rec.Sum {
+			t.taken[uid] = true
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// sumOf fetches a message to see what it is.
+func sumOf(s *remote.Session, uid imap.UID) (sum [32]byte, err error) {
+	fetch := s.StartFetch(imap.UIDSetNum(uid))
+	for {
+		text := &summer{hash: sha256.New()}
+		info, whole, err := fetch.Next(text, 1<<62)
+		if err != nil {
+			fetch.Abandon(err)
+			return sum, s.Lost(err)
+		}
+		if info.UID == 0 {
+			return sum, fetch.Close()
+		}
+		if whole {
+			sum = text.sum()
+		}
+	}
+}

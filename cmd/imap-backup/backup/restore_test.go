@@ -1,0 +1,165 @@
+package backup
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// restore puts a directory onto a server.
+func (s *server) restore(o Options, r Restore) outcome {
+	s.t.Helper()
+	var out outcome
+	o.Show = func(e Event) {
+		if e.Kind == Problem {
+			out.problems = append(out.problems, e.Mailbox+": "+e.Text)
+		}
+	}
+	out.Result, out.err = RunRestore(s.t.Context(), o, r)
+	return out
+}
+
+// held is what a server has, for comparing.
+func held(s *server) []string {
+	var all []string
+	for _, box := range s.boxes {
+		for _, m := range box.messages {
+			all = append(all, fmt.Sprint(box.name, m.flags, m.date, m.text))
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+func TestRestore(t *testing.T) {
+	box := inbox(5)
+	box.messages[1].flags, box.messages[2].date = `\Answered \Flagged kw`, "31-Dec-1999 23:59:59 -0500"
+	box.add("no Message-ID\r\n\r\n", "twice\r\n\r\n", "twice\r\n\r\n", box.messages[0].text)
+	deep := &fakeBox{name: "Archive/2026", validity: 3}
+	deep.add(text(1), text(2))
+	from, to := serve(t, box, deep), serve(t)
+	o := from.options(t.TempDir())
+	from.run(o).good(t, 11)
+	at := to.options(o.Dir)
+	out := to.restore(at, Restore{})
+	out.good(t, 11)
+	if got, want := held(to), held(from); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	again := to.restore(at, Restore{})
+	if again.good(t, 0); again.Again != 11 || !slices.Equal(held(to), held(from)) {
+		t.Errorf("%+v", again.Result)
+	}
+	// What is missing there, and that alone, is put there again.
+	there := to.box("INBOX")
+	there.messages = slices.Delete(there.messages, 1, 3)
+	to.restore(at, Restore{}).good(t, 2)
+	if !slices.Equal(held(to), held(from)) {
+		t.Errorf("%q", held(to))
+	}
+	to.restore(at, Restore{Prefix: "Old"}).good(t, 11)
+	if to.box("Old/INBOX") == nil || to.box("Old/Archive/2026") == nil {
+		t.Errorf("%q", held(to))
+	}
+}
+
+// A message that the server refuses is a line in the report; keywords that it refuses cost no message.
+func TestRestoreRefused(t *testing.T) {
+	box := inbox(3)
+	box.messages[0].flags = `$Forwarded \Seen`
+	from, to := serve(t, box), serve(t)
+	o := from.options(t.TempDir())
+	from.run(o).good(t, 3)
+	to.before = func(command string) (string, bool) {
+		return "<tag> NO it is a bad one\r\n", strings.HasPrefix(command, "APPEND") && strings.Contains(command, "<2@x>")
+	}
+	to.restore(to.options(o.Dir), Restore{}).bad(t, 2, "message UID 1: the server takes it without its keywords only", "message UID 2: the server refuses it: it is a bad one")
+}
+
+// The line drops after a message was taken and before the server says so: it is not put there twice.
+func TestRestoreLost(t *testing.T) {
+	from, to := serve(t, inbox(5)), serve(t)
+	o := from.options(t.TempDir())
+	from.run(o).good(t, 5)
+	drops := 0
+	to.before = func(command string) (string, bool) {
+		if !strings.HasPrefix(command, "APPEND") || drops == 2 {
+			return "", false
+		}
+		drops++
+		return to.append(strings.TrimPrefix(command, "APPEND ")) + "<cut>", true
+	}
+	if out := to.restore(to.options(o.Dir), Restore{}); out.err != nil || len(out.problems) > 0 {
+		t.Errorf("%+v", out)
+	}
+	if !slices.Equal(held(to), held(from)) {
+		t.Errorf("%q, want %q", held(to), held(from))
+	}
+}
+
+func TestVerify(t *testing.T) {
+	box := inbox(4)
+	s := serve(t, box)
+	o := s.options(t.TempDir())
+	s.run(o).good(t, 4)
+	verify := func(server, fetch bool) []string {
+		t.Helper()
+		at := s.options(o.Dir)
+		if !server {
+			at.Dial = nil
+		}
+		var problems []string
+		at.Show = func(e Event) {
+			if e.Kind == Problem {
+				problems = append(problems, e.Text)
+			}
+		}
+		if _, err := Verify(t.Context(), at, fetch); err != nil {
+			t.Fatal(err)
+		}
+		return problems
+	}
+	if problems := slices.Concat(verify(false, false), verify(true, false), verify(true, true)); len(problems) > 0 {
+		t.Errorf("%q", problems)
+	}
+	box.messages[0].flags = `\Deleted`
+	box.messages[1].text = strings.Replace(box.messages[1].text, "2", "3", 1)
+	box.messages = slices.Delete(box.messages, 2, 3)
+	box.add(text(9))
+	got := strings.Join(verify(true, true), "\n")
+	for _, want := range []string{"UID 1: flags are", "UID 2: the server sends another", "1 messages here are removed", "1 messages on the server are not here"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q lacks %q", got, want)
+		}
+	}
+	if err := damage(filepath.Join(o.Dir, "INBOX.mbox"), 120); err != nil {
+		t.Fatal(err)
+	}
+	if problems := verify(false, false); len(problems) != 1 {
+		t.Errorf("%q", problems)
+	}
+}
+
+func TestList(t *testing.T) {
+	box := inbox(4)
+	s := serve(t, box, &fakeBox{name: "Other", validity: 1, messages: inbox(2).messages})
+	o := s.options(t.TempDir())
+	o.Select = Select{Exclude: []string{"Other"}}
+	s.run(o).good(t, 4)
+	box.messages = box.messages[1:]
+	box.add(text(5), text(6))
+	o.Select = Select{}
+	rows, _, err := List(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Row{
+		{Mailbox: "INBOX", File: "INBOX.mbox", Here: 4, Bytes: rows[0].Bytes, OnServer: true, Server: 5, ToFetch: 2, FetchBytes: int64(2 * len(text(5))), ToRemove: 1},
+		{Mailbox: "Other", File: "Other.mbox", OnServer: true, Server: 2, ToFetch: 2, FetchBytes: int64(2 * len(text(1)))},
+	}
+	if !slices.Equal(rows, want) {
+		t.Errorf("%+v, want %+v", rows, want)
+	}
+}

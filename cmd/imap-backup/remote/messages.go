@@ -1,0 +1,255 @@
+package remote
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapclient"
+)
+
+// Filter says which messages are wanted; the zero value, all.
+type Filter struct {
+	Since, Before   time.Time // by internal date, the day counts
+	Larger, Smaller int64     // than so many octets
+}
+
+// Search is a command that finds messages.
+type Search struct {
+	s       *Session
+	command *imapclient.SearchCommand
+	done    func()
+}
+
+// UIDs returns those of all messages that the filter lets through.
+func (s *Session) UIDs(f Filter) (imap.UIDSet, error) { return s.StartUIDs(f).Wait() }
+
+// StartUIDs asks for UIDs and does not wait for them.
+func (s *Session) StartUIDs(f Filter) *Search {
+	done := s.conn.expect()
+	criteria := &imap.SearchCriteria{Since: f.Since, Before: f.Before, Larger: f.Larger, Smaller: f.Smaller}
+	var options *imap.SearchOptions
+	if s.caps.Has(imap.CapESearch) {
+		options = &imap.SearchOptions{ReturnAll: true}
+	}
+	return &Search{s, s.client.UIDSearch(criteria, options), done}
+}
+
+// Wait returns the UIDs.
+func (c *Search) Wait() (imap.UIDSet, error) {
+	defer c.done()
+	data, err := c.command.Wait()
+	if err != nil {
+		return nil, c.s.because(err)
+	}
+	set, _ := data.All.(imap.UIDSet) // none at all where nothing was found
+	return set, nil
+}
+
+// MessageInfo is what is known of a message without its text.
+type MessageInfo struct {
+	UID       imap.UID
+	Size      int64
+	Date      time.Time
+	Flags     []imap.Flag
+	MessageID string // where it was asked for
+}
+
+// Want says what Infos asks for.
+type Want struct {
+	Flags, Size, Date, MessageID bool
+	ChangedSince                 uint64 // 0: all
+}
+
+var messageIDSection = &imap.FetchItemBodySection{Specifier: imap.PartSpecifierHeader, HeaderFields: []string{"Message-ID"}, Peek: true}
+
+// Infos calls f for each message of the set that the server still has.
+func (s *Session) Infos(set imap.UIDSet, want Want, f func(MessageInfo) error, messageID func(io.Reader) string) error {
+	for _, part := range Split(set) {
+		if err := s.StartInfos(part, want).Each(f, messageID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// InfosCommand is a command that Infos sends.
+type InfosCommand struct {
+	s       *Session
+	command *imapclient.FetchCommand
+	done    func()
+}
+
+// StartInfos asks for what Infos asks for, in one command, and does not wait for it.
+func (s *Session) StartInfos(set imap.UIDSet, want Want) *InfosCommand {
+	done := s.conn.expect()
+	options := &imap.FetchOptions{UID: true, Flags: want.Flags, RFC822Size: want.Size, InternalDate: want.Date, ChangedSince: want.ChangedSince}
+	if want.MessageID {
+		options.BodySection = []*imap.FetchItemBodySection{messageIDSection}
+	}
+	return &InfosCommand{s, s.client.Fetch(set, options), done}
+}
+
+// Each calls f for each message, as Infos does.
+func (c *InfosCommand) Each(f func(MessageInfo) error, messageID func(io.Reader) string) error {
+	defer c.done()
+	var failed error
+	for data := c.command.Next(); data != nil; data = c.command.Next() {
+		info, err := readInfo(data, messageID)
+		if err == nil && info.UID != 0 && failed == nil {
+			err = f(info)
+		}
+		failed = errors.Join(failed, err)
+	}
+	if err := c.command.Close(); err != nil {
+		return c.s.because(err)
+	}
+	return failed
+}
+
+func readInfo(data *imapclient.FetchMessageData, messageID func(io.Reader) string) (MessageInfo, error) {
+	var info MessageInfo
+	for item := data.Next(); item != nil; item = data.Next() {
+		switch item := item.(type) {
+		case imapclient.FetchItemDataUID:
+			info.UID = item.UID
+		case imapclient.FetchItemDataFlags:
+			info.Flags = item.Flags
+		case imapclient.FetchItemDataRFC822Size:
+			info.Size = item.Size
+		case imapclient.FetchItemDataInternalDate:
+			info.Date = item.Time
+		case imapclient.FetchItemDataBodySection:
+			if item.Literal == nil {
+				continue
+			}
+			header, err := io.ReadAll(io.LimitReader(item.Literal, longestLiteral))
+			if err != nil {
+				return info, err
+			}
+			if messageID != nil {
+				info.MessageID = messageID(bytes.NewReader(header))
+			}
+		}
+	}
+	return info, nil
+}
+
+// maxRanges keeps a command shorter than servers take one to be (RFC 7162 section 4 has 8,192 octets).
+const maxRanges = 300
+
+// Split returns parts of a set that commands can name.
+func Split(set imap.UIDSet) []imap.UIDSet {
+	var parts []imap.UIDSet
+	for len(set) > maxRanges {
+		parts = append(parts, set[:maxRanges:maxRanges])
+		set = set[maxRanges:]
+	}
+	if len(set) > 0 {
+		parts = append(parts, set)
+	}
+	return parts
+}
+
+// Fetch is a command that fetches whole messages.
+type Fetch struct {
+	s       *Session
+	command *imapclient.FetchCommand
+	done    func()
+}
+
+// TooLargeError is a message that is larger than is allowed.
+type TooLargeError struct{ Size, Limit int64 }
+
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("the server sends %d octets, and %d is the limit (--max-message)", e.Size, e.Limit)
+}
+
+// StartFetch asks for messages, flags and dates, and does not wait for them: several can be under way.
+func (s *Session) StartFetch(set imap.UIDSet) *Fetch {
+	done := s.conn.expect()
+	return &Fetch{s, s.client.Fetch(set, &imap.FetchOptions{
+		UID: true, Flags: true, InternalDate: true, RFC822Size: true,
+		BodySection: []*imap.FetchItemBodySection{{Peek: true}},
+	}), done}
+}
+
+// Next copies the next message to w, after it has called reset, and reports what it is. At the end text
+// is false and the UID 0. Text is false also for what is no whole message, such as a change of flags. After an error
+// nothing but Abandon makes sense.
+func (f *Fetch) Next(w io.Writer, limit int64) (info MessageInfo, text bool, err error) {
+	data := f.command.Next()
+	if data == nil {
+		return info, false, nil
+	}
+	for item := data.Next(); item != nil; item = data.Next() {
+		switch item := item.(type) {
+		case imapclient.FetchItemDataUID:
+			info.UID = item.UID
+		case imapclient.FetchItemDataFlags:
+			info.Flags = item.Flags
+		case imapclient.FetchItemDataRFC822Size:
+			info.Size = item.Size
+		case imapclient.FetchItemDataInternalDate:
+			info.Date = item.Time
+		case imapclient.FetchItemDataBodySection:
+			if item.Literal == nil || text {
+				continue
+			}
+			size := item.Literal.Size()
+			if size > limit {
+				err := &TooLargeError{size, limit}
+				return info, false, err
+			}
+			n, err := io.CopyBuffer(w, struct{ io.Reader }{item.Literal}, f.s.buffer[:])
+			if err != nil {
+				return info, false, err
+			}
+			if n != size {
+				// The client takes a connection that ends in a literal for the literal's end.
+				return info, false, f.s.because(fmt.Errorf("the connection ended after %d of %d octets of a message", n, size))
+			}
+			text = true
+		}
+	}
+	return info, text, nil
+}
+
+// Close ends the command, and tells whether the server answered all of it.
+func (f *Fetch) Close() error {
+	defer f.done()
+	return f.s.because(f.command.Close())
+}
+
+// Abandon ends the command with its connection, for a reason.
+func (f *Fetch) Abandon(reason error) {
+	f.s.conn.giveUp(reason)
+	f.command.Close() // says that the connection ended
+	f.done()
+}
+
+// Append puts a message into a mailbox.
+func (s *Session) Append(mailbox string, flags []imap.Flag, date time.Time, size int64, text func(io.Writer) error) error {
+	done := s.conn.expect()
+	defer done()
+	command := s.client.Append(mailbox, size, &imap.AppendOptions{Flags: flags, Time: date})
+	err := text(command)
+	if err != nil {
+		s.conn.giveUp(err) // half of a literal cannot be taken back
+	}
+	if closed := command.Close(); err == nil {
+		err = closed
+	}
+	_, answered := command.Wait()
+	var status *imap.Error
+	if errors.As(answered, &status) {
+		return status
+	}
+	if err != nil {
+		return s.because(err)
+	}
+	return s.because(answered)
+}

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"mailstead.dev/cmd/imap-backup/backup"
+)
+
+func (a *app) restoreCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "restore [flags] DIRECTORY URL",
+		Short: "Put the messages of a directory into the mailboxes of a server",
+		Long: `Restore puts what is in a directory into the mailboxes of the same or of another
+server, with flags and dates. Mailboxes that are missing are made. A message that
+is there already, by its Message-ID, date and size or else by its SHA-256 sum,
+is not put there again, so that restore can be run again after it was interrupted.`,
+	}
+	a.choice.registerMailboxes(c.Flags())
+	var r backup.Restore
+	c.Flags().StringVar(&r.Prefix, "prefix", "", "put the mailboxes below this `mailbox`")
+	c.Flags().BoolVar(&r.Gone, "with-removed", false, "also messages that were kept here when they were removed on the server")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) != 2 {
+			return wrong("want a directory and a URL (see %s --help)", c.CommandPath())
+		}
+		u, err := parseURL(args[1])
+		if err != nil {
+			return err
+		}
+		o, err := a.options(target{url: u, dir: args[0]})
+		if err != nil {
+			return err
+		}
+		show := a.output.show(a, "", "put there")
+		o.Show = show.event
+		result, err := backup.RunRestore(c.Context(), o, r)
+		show.end(result, err)
+		return problems(result, err)
+	}
+	return c
+}
