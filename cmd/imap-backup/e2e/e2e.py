@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import cutter
@@ -51,16 +52,29 @@ class Run:
     def __init__(self, argv, ok=(0,)):
         started = time.monotonic()
         process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.memory = 0
+        watcher = threading.Thread(target=self.watch, args=(process.pid,))
+        watcher.start()
         events = [json.loads(line) for line in process.stdout]
         errors = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = 0
-        self.status = os.waitstatus_to_exitcode(status)
+        watcher.join()
+        self.status = process.wait()
         self.seconds = time.monotonic() - started
-        self.memory = usage.ru_maxrss / 1024
         self.problems = [e for e in events if e["event"] == "problem"]
         assert self.status in ok, f"{argv}: status {self.status}: {errors} {self.problems[:5]} {events[-1:]}"
         self.result = events[-1]["result"]
+
+    def watch(self, pid):
+        """The most memory that the process had. What wait4 says counts ours from before exec as well."""
+        while True:
+            try:
+                peak = re.search(r"VmHWM:\s+(\d+) kB", pathlib.Path(f"/proc/{pid}/status").read_text())
+            except OSError:
+                return
+            if not peak:  # it has ended
+                return
+            self.memory = int(peak[1]) / 1024
+            time.sleep(0.02)
 
 
 def same(a, b, what):
