@@ -117,6 +117,9 @@ func (b *Box) load(repair bool) error {
 	if !known {
 		return &ForeignError{b.stateFile(), fmt.Sprintf("what is the format %q?", r.Header.Format)}
 	}
+	if filename.Encode(r.Header.Mailbox, r.Header.Delimiter) != b.Name {
+		return &ForeignError{b.stateFile(), fmt.Sprintf("it is of the mailbox %q, whose files have another name", r.Header.Mailbox)}
+	}
 	b.Header, b.header = r.Header, r.Header
 	if b.plain == nil {
 		b.plain = newPlain(b.root, b.Name, b.Header.Format)

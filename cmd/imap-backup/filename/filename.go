@@ -60,39 +60,6 @@ func Encode(mailbox string, delimiter rune) string {
 	return head + digestMark + hex.EncodeToString(sum[:16])
 }
 
-// Decode returns the mailbox whose file has this name. It reports false for what
-// Encode does not return, and for names that it cut.
-func Decode(name string, delimiter rune) (mailbox string, ok bool) {
-	var b strings.Builder
-	for rest := name; rest != ""; {
-		switch {
-		case rest[0] == '.':
-			if delimiter == 0 {
-				return "", false
-			}
-			b.WriteRune(delimiter)
-			rest = rest[1:]
-		case rest[0] == '%' && name != "%":
-			if len(rest) < 3 {
-				return "", false
-			}
-			octet, err := hex.DecodeString(rest[1:3])
-			if err != nil {
-				return "", false
-			}
-			b.Write(octet)
-			rest = rest[3:]
-		case name == "%":
-			rest = ""
-		default:
-			_, size := utf8.DecodeRuneInString(rest)
-			b.WriteString(rest[:size])
-			rest = rest[size:]
-		}
-	}
-	return b.String(), Encode(b.String(), delimiter) == name
-}
-
 // safe reports whether a character may stand in the name of a file as it is: what can be seen
 // and means nothing to a shell's redirections, to a path or to other file systems. The
 // dot is not among it, since it stands for the delimiter.

@@ -199,9 +199,6 @@ func (s *Session) Close() {
 // GiveUp ends the connection at once, for a reason.
 func (s *Session) GiveUp(reason error) { s.conn.giveUp(reason) }
 
-// Has reports whether the server has a capability.
-func (s *Session) Has(capability imap.Cap) bool { return s.caps.Has(capability) }
-
 func (s *Session) noteValidity(validity uint32) {
 	if s.validity != 0 && validity != s.validity {
 		s.conn.giveUp(&ValidityError{s.selected, s.validity, validity})
