@@ -90,13 +90,11 @@ func TestIncremental(t *testing.T) {
 			wantTexts(t, o.Dir, box)
 			s.run(o).good(t, 0)
 
-			s.mutex.Lock()
 			box.messages = slices.Delete(box.messages, 2, 4)
 			box.modSeq++
 			box.messages[0].flags, box.messages[0].modSeq = `\Flagged $kw`, box.modSeq
 			box.add(text(11))
 			s.fetched = 0
-			s.mutex.Unlock()
 			out := s.run(o)
 			out.good(t, 1)
 			if s.fetched != 1 || out.Removed != 2 || out.Reflagged != 1 || out.Kept != 2 {
@@ -138,13 +136,11 @@ func TestUIDValidity(t *testing.T) {
 	s := serve(t, box)
 	o := s.options(t.TempDir())
 	s.run(o).good(t, 6)
-	s.mutex.Lock()
 	box.validity, s.fetched = 8, 0
 	for i := range box.messages {
 		box.messages[i].uid += 100
 	}
 	box.messages = box.messages[1:]
-	s.mutex.Unlock()
 	out := s.run(o)
 	if s.fetched != 1 || out.Again != 5 || out.Kept != 1 || len(out.problems) > 0 {
 		t.Errorf("%d fetched, %+v, %q", s.fetched, out.Result, out.problems)

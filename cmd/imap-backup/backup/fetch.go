@@ -3,7 +3,6 @@ package backup
 import (
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -256,14 +255,14 @@ func (f *fetcher) receive(b *batch, next func()) (open bool, err error) {
 }
 
 func (f *fetcher) fetchNext(b *batch, waiting map[imap.UID]bool) (remote.MessageInfo, bool, error) {
-	local := &localErrors{w: f.spool}
-	info, text, err := b.fetch.Next(local, f.limit())
+	info, text, err := b.fetch.Next(f.spool, f.limit())
 	if err == nil {
 		return info, text, nil
 	}
-	if local.err != nil {
-		b.fetch.Abandon(local.err)
-		return info, false, local.err
+	var local *remote.WriteError
+	if errors.As(err, &local) {
+		b.fetch.Abandon(local)
+		return info, false, local
 	}
 	var large *remote.TooLargeError
 	if errors.As(err, &large) && info.UID != 0 {
@@ -273,20 +272,6 @@ func (f *fetcher) fetchNext(b *batch, waiting map[imap.UID]bool) (remote.Message
 	}
 	b.fetch.Abandon(err)
 	return info, false, f.session.Lost(err)
-}
-
-// localErrors tells an error of the disk from one of the network.
-type localErrors struct {
-	w   io.Writer
-	err error
-}
-
-func (l *localErrors) Write(p []byte) (int, error) {
-	n, err := l.w.Write(p)
-	if err != nil {
-		l.err = err
-	}
-	return n, err
 }
 
 // blame notes at which message the connection ended: the first that was awaited.

@@ -11,6 +11,8 @@ import (
 // restore puts a directory onto a server.
 func (s *server) restore(o Options, r Restore) outcome {
 	s.t.Helper()
+	s.quiet()
+	defer s.quiet()
 	var out outcome
 	o.Show = func(e Event) {
 		if e.Kind == Problem {
@@ -106,6 +108,8 @@ func TestVerify(t *testing.T) {
 	s.run(o).good(t, 4)
 	verify := func(server, fetch bool) []string {
 		t.Helper()
+		s.quiet()
+		defer s.quiet()
 		at := s.options(o.Dir)
 		if !server {
 			at.Dial = nil
@@ -151,6 +155,7 @@ func TestList(t *testing.T) {
 	box.messages = box.messages[1:]
 	box.add(text(5), text(6))
 	o.Select = Select{}
+	s.quiet()
 	rows, _, err := List(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)

@@ -18,12 +18,14 @@ import (
 )
 
 // server is an IMAP server that behaves as a test wants, also badly. It is a listener and a few
-// mailboxes; what a test changes is under the mutex.
+// mailboxes; a test changes them between runs (see quiet).
 type server struct {
 	t        *testing.T
 	listener net.Listener
 
 	mutex        sync.Mutex
+	talking      int // conversations
+	silent       sync.Cond
 	capabilities string
 	boxes        []*fakeBox
 	list         []string // lines in place of those of the boxes
@@ -75,6 +77,7 @@ func serve(t *testing.T, boxes ...*fakeBox) *server {
 		t.Fatal(err)
 	}
 	s := &server{t: t, listener: listener, boxes: boxes, capabilities: "IMAP4rev1 CONDSTORE ESEARCH LITERAL+"}
+	s.silent.L = &s.mutex
 	var done sync.WaitGroup
 	done.Go(func() {
 		for {
@@ -95,11 +98,30 @@ func serve(t *testing.T, boxes ...*fakeBox) *server {
 	return s
 }
 
+// quiet waits until nobody talks with the server; until somebody does, it is the test's alone.
+func (s *server) quiet() {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	for s.talking > 0 {
+		s.silent.Wait()
+	}
+}
+
 var literal = regexp.MustCompile(`\{(\d+)(\+?)\}\r\n$`)
 
 func (s *server) talk(conn net.Conn) {
 	r := bufio.NewReader(conn)
-	fmt.Fprintf(conn, "* OK [CAPABILITY %s] ready\r\n", s.capabilities)
+	s.mutex.Lock()
+	s.talking++
+	greeting := fmt.Sprintf("* OK [CAPABILITY %s] ready\r\n", s.capabilities)
+	s.mutex.Unlock()
+	defer func() {
+		s.mutex.Lock()
+		s.talking--
+		s.silent.Broadcast()
+		s.mutex.Unlock()
+	}()
+	io.WriteString(conn, greeting)
 	var selected *fakeBox
 	for {
 		line, err := r.ReadString('\n')
@@ -325,6 +347,8 @@ type outcome struct {
 
 func (s *server) run(o Options) outcome {
 	s.t.Helper()
+	s.quiet()
+	defer s.quiet()
 	var out outcome
 	o.Show = func(e Event) {
 		if e.Kind == Problem {

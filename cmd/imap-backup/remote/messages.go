@@ -98,7 +98,11 @@ func (c *InfosCommand) Each(f func(MessageInfo) error, messageID func(io.Reader)
 	defer c.done()
 	var failed error
 	for data := c.command.Next(); data != nil; data = c.command.Next() {
-		info, err := readInfo(data, messageID)
+		info, err := c.s.readInfo(data, messageID)
+		var broken *brokenError
+		if errors.As(err, &broken) {
+			return c.s.because(err)
+		}
 		if err == nil && info.UID != 0 && failed == nil {
 			err = f(info)
 		}
@@ -110,7 +114,7 @@ func (c *InfosCommand) Each(f func(MessageInfo) error, messageID func(io.Reader)
 	return failed
 }
 
-func readInfo(data *imapclient.FetchMessageData, messageID func(io.Reader) string) (MessageInfo, error) {
+func (s *Session) readInfo(data *imapclient.FetchMessageData, messageID func(io.Reader) string) (MessageInfo, error) {
 	var info MessageInfo
 	for item := data.Next(); item != nil; item = data.Next() {
 		switch item := item.(type) {
@@ -123,19 +127,48 @@ func readInfo(data *imapclient.FetchMessageData, messageID func(io.Reader) strin
 		case imapclient.FetchItemDataInternalDate:
 			info.Date = item.Time
 		case imapclient.FetchItemDataBodySection:
-			if item.Literal == nil {
+			if item.Literal == nil || item.Literal.Size() > longestLiteral || messageID == nil {
 				continue
 			}
-			header, err := io.ReadAll(io.LimitReader(item.Literal, longestLiteral))
-			if err != nil {
+			var header bytes.Buffer
+			if err := s.copyLiteral(&header, item.Literal); err != nil {
 				return info, err
 			}
-			if messageID != nil {
-				info.MessageID = messageID(bytes.NewReader(header))
-			}
+			info.MessageID = messageID(&header)
 		}
 	}
 	return info, nil
+}
+
+// copyLiteral copies a literal to w. It returns a WriteError or a brokenError.
+func (s *Session) copyLiteral(w io.Writer, literal imap.LiteralReader) error {
+	for copied := int64(0); ; {
+		n, err := literal.Read(s.buffer[:])
+		if _, failed := w.Write(s.buffer[:n]); failed != nil {
+			return &WriteError{failed}
+		}
+		copied += int64(n)
+		switch {
+		case err != nil && copied < literal.Size():
+			return &brokenError{copied, literal.Size()}
+		case err != nil:
+			return nil
+		}
+	}
+}
+
+// WriteError is that what the server sent could not be written.
+type WriteError struct{ err error }
+
+func (e *WriteError) Error() string { return e.err.Error() }
+func (e *WriteError) Unwrap() error { return e.err }
+
+// brokenError is a connection that ended in a literal. The client takes that for the literal's end and reads on in
+// a goroutine of its own, so that nobody else may touch the command from then on.
+type brokenError struct{ got, size int64 }
+
+func (e *brokenError) Error() string {
+	return fmt.Sprintf("the connection ended after %d of %d octets of a message", e.got, e.size)
 }
 
 // maxRanges keeps a command shorter than servers take one to be (RFC 7162 section 4 has 8,192 octets).
@@ -158,6 +191,7 @@ func Split(set imap.UIDSet) []imap.UIDSet {
 type Fetch struct {
 	s       *Session
 	command *imapclient.FetchCommand
+	broken  bool
 	done    func()
 }
 
@@ -171,10 +205,10 @@ func (e *TooLargeError) Error() string {
 // StartFetch asks for messages, flags and dates, and does not wait for them: several can be under way.
 func (s *Session) StartFetch(set imap.UIDSet) *Fetch {
 	done := s.conn.expect()
-	return &Fetch{s, s.client.Fetch(set, &imap.FetchOptions{
+	return &Fetch{s: s, done: done, command: s.client.Fetch(set, &imap.FetchOptions{
 		UID: true, Flags: true, InternalDate: true, RFC822Size: true,
 		BodySection: []*imap.FetchItemBodySection{{Peek: true}},
-	}), done}
+	})}
 }
 
 // Next copies the next message to w, after it has called reset, and reports what it is. At the end text
@@ -204,13 +238,10 @@ func (f *Fetch) Next(w io.Writer, limit int64) (info MessageInfo, text bool, err
 				err := &TooLargeError{size, limit}
 				return info, false, err
 			}
-			n, err := io.CopyBuffer(w, struct{ io.Reader }{item.Literal}, f.s.buffer[:])
-			if err != nil {
+			if err := f.s.copyLiteral(w, item.Literal); err != nil {
+				var written *WriteError
+				f.broken = !errors.As(err, &written)
 				return info, false, err
-			}
-			if n != size {
-				// The client takes a connection that ends in a literal for the literal's end.
-				return info, false, f.s.because(fmt.Errorf("the connection ended after %d of %d octets of a message", n, size))
 			}
 			text = true
 		}
@@ -227,7 +258,9 @@ func (f *Fetch) Close() error {
 // Abandon ends the command with its connection, for a reason.
 func (f *Fetch) Abandon(reason error) {
 	f.s.conn.giveUp(reason)
-	f.command.Close() // says that the connection ended
+	if !f.broken {
+		f.command.Close() // says that the connection ended
+	}
 	f.done()
 }
 
