@@ -212,12 +212,12 @@ func fatal(ctx context.Context, err error) bool {
 }
 
 // pause waits before the nth try, longer and longer: a network comes back, and a server that says nonsense does so at once.
-func pause(ctx context.Context, n int, err error) {
+func (o *Options) pause(ctx context.Context, n int, err error) {
 	var bad *remote.BadResponseError
 	if n == 0 || errors.As(err, &bad) {
 		return
 	}
-	timer := time.NewTimer(min(100*time.Millisecond<<(2*n), 30*time.Second))
+	timer := time.NewTimer(min(cmp.Or(o.Pause, 400*time.Millisecond)<<(2*n-2), 30*time.Second))
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -63,7 +63,7 @@ func (j *job) run(ctx context.Context, c *connection) error {
 			j.report.problem(j.mailbox.Name, "%v", err)
 			break
 		}
-		pause(ctx, fruitless, err)
+		j.o.pause(ctx, fruitless, err)
 	}
 	if j.lies > 0 {
 		j.report.problem(j.mailbox.Name, "%d messages have another size than the server said (%s); kept as they were sent", j.lies, j.lie)

@@ -5,6 +5,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"mailstead.dev/cmd/imap-backup/remote"
 )
@@ -18,7 +19,8 @@ type Options struct {
 	Drop        bool   // messages that the server has no more go here too
 	Select      Select
 	Filter      remote.Filter
-	MaxMessage  int64 // a larger message is reported and left out; no limit
+	MaxMessage  int64         // a larger message is reported and left out; no limit
+	Pause       time.Duration // before another try, and four times as long before each further one; 400 ms
 	Show        func(Event)
 }
 

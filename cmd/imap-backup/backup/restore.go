@@ -68,13 +68,14 @@ func runRestore(ctx context.Context, o Options, restore Restore, a *archive.Arch
 	}
 	r.event(Event{Kind: Found, Messages: len(work)})
 	return each(ctx, o, r, session, work, func(ctx context.Context, c *connection, m remote.Mailbox) error {
-		put := &putter{a: a, r: r, restore: restore, name: m.Name, there: there, delimiter: delimiter}
+		put := &putter{o: o, a: a, r: r, restore: restore, name: m.Name, there: there, delimiter: delimiter}
 		return put.run(ctx, c)
 	})
 }
 
 // putter puts the messages of one mailbox onto the server.
 type putter struct {
+	o         Options
 	a         *archive.Archive
 	r         *report
 	restore   Restore
@@ -110,7 +111,7 @@ func (p *putter) run(ctx context.Context, c *connection) error {
 			p.r.problem(target, "%v", err)
 			break
 		}
-		pause(ctx, fruitless, err)
+		p.o.pause(ctx, fruitless, err)
 	}
 	p.r.done(target, p.result)
 	return nil

@@ -331,7 +331,7 @@ func inSet(set string, uid int) bool {
 // options are those of a run from this server.
 func (s *server) options(dir string) Options {
 	return Options{
-		Dir: dir, Format: "mbox", Connections: 1, Show: func(Event) {},
+		Dir: dir, Format: "mbox", Connections: 1, Pause: time.Millisecond, Show: func(Event) {},
 		Dial: func(ctx context.Context, report func(string)) (*remote.Session, error) {
 			return remote.Dial(ctx, remote.Options{Address: s.listener.Addr().String(), Plaintext: true, User: "u", Password: "p", Report: report, Timeout: 2 * time.Second})
 		},

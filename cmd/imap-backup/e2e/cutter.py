@@ -1,4 +1,4 @@
-"""A proxy that cuts, delays and truncates what the server sends, at random."""
+"""A proxy that cuts, delays and truncates what goes through it, at random."""
 import random
 import socket
 import threading
@@ -20,40 +20,28 @@ class Cutter:
             except OSError:
                 return
             server = socket.create_connection(("127.0.0.1", self.target))
-            threading.Thread(target=self.upstream, args=(client, server), daemon=True).start()
-            threading.Thread(target=self.downstream, args=(server, client), daemon=True).start()
+            left = [int(self.rng.expovariate(1 / self.mean))]  # octets, both ways together
+            for source, target in ((client, server), (server, client)):
+                threading.Thread(target=self.pass_on, args=(source, target, left), daemon=True).start()
 
-    @staticmethod
-    def close(*sockets):
-        for s in sockets:
+    def pass_on(self, source, target, left):
+        try:
+            while data := source.recv(65536):
+                if self.rng.random() < 0.02:
+                    time.sleep(self.rng.random() / 20)
+                if len(data) > left[0]:
+                    self.cuts += 1
+                    target.sendall(data[:left[0]])
+                    break
+                left[0] -= len(data)
+                target.sendall(data)
+        except OSError:
+            pass
+        for s in (source, target):
             try:
                 s.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
-
-    def upstream(self, client, server):
-        try:
-            while data := client.recv(65536):
-                server.sendall(data)
-        except OSError:
-            pass
-        self.close(client, server)
-
-    def downstream(self, server, client):
-        left = int(self.rng.expovariate(1 / self.mean)) + 2000
-        try:
-            while data := server.recv(65536):
-                if self.rng.random() < 0.02:
-                    time.sleep(self.rng.random() / 20)
-                if len(data) > left:
-                    self.cuts += 1
-                    client.sendall(data[:left])
-                    break
-                left -= len(data)
-                client.sendall(data)
-        except OSError:
-            pass
-        self.close(client, server)
 
     def stop(self):
         self.listener.close()

@@ -211,7 +211,7 @@ func (s *Session) StartFetch(set imap.UIDSet) *Fetch {
 	})}
 }
 
-// Next copies the next message to w, after it has called reset, and reports what it is. At the end text
+// Next copies the next message to w and reports what it is. At the end text
 // is false and the UID 0. Text is false also for what is no whole message, such as a change of flags. After an error
 // nothing but Abandon makes sense.
 func (f *Fetch) Next(w io.Writer, limit int64) (info MessageInfo, text bool, err error) {
