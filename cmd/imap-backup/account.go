@@ -65,17 +65,18 @@ type target struct {
 // parseURL reads an IMAP URL (RFC 5092) of a server, or of one of its mailboxes.
 func parseURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
-	switch {
+	const want = "want imap://user@host/ or imaps://user@host/ (an @ in the name is %%40)"
+	switch { // no message has the text in it: where it is wrong there may be a password in it
 	case err != nil:
-		return nil, wrong("URL: %v", err)
+		return nil, wrong("URL: it cannot be read: " + want)
 	case u.Scheme != "imap" && u.Scheme != "imaps":
-		return nil, wrong("URL %s: want imap://user@host/ or imaps://user@host/", text)
+		return nil, wrong("URL: " + want)
 	case u.Hostname() == "":
-		return nil, wrong("URL %s: the host is missing", text)
+		return nil, wrong("URL: the host is missing: " + want)
 	case u.User == nil || user(u) == "":
-		return nil, wrong("URL %s: the user is missing: %s://user@%s/ (an @ in the name is %%40)", text, u.Scheme, u.Host)
+		return nil, wrong("URL: the user is missing: " + want)
 	case u.RawQuery != "" || u.Fragment != "" || strings.Contains(u.Path, ";"):
-		return nil, wrong("URL %s: it names no server or mailbox", text)
+		return nil, wrong("URL: it names no server or mailbox")
 	}
 	if _, has := u.User.Password(); has {
 		return nil, wrong("URL: a password does not belong there; see --password-file, --password-command and IMAP_PASSWORD")
@@ -194,7 +195,7 @@ func commandLine(command string) (string, error) {
 	cmd.Stdin, cmd.Stderr = os.Stdin, os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("%s: %w", command, err)
+		return "", fmt.Errorf("the command that prints the password: %w", err)
 	}
 	return firstLine(strings.NewReader(string(out)))
 }

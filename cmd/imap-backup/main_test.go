@@ -60,10 +60,11 @@ func TestCompletion(t *testing.T) {
 func TestUsageErrors(t *testing.T) {
 	dir := t.TempDir()
 	for _, args := range [][]string{
-		{}, {"imap://u@h/"}, {"http://u@h/", dir}, {"imap://h/", dir}, {"imap://u:secret@h/", dir}, {"imap://u@h/;UID=1", dir}, {"imap://u@h/?x", dir},
+		{}, {"imap://u@h/"}, {"http://u@h/", dir}, {"imap://h/", dir}, {"imap://u:secret@h/", dir}, {"imap://u:secret%@h/", dir}, {"imap://u:secret#@h/", dir},
+		{"imap://u:1/secret@h/", dir}, {"imap://u:secret@/", dir}, {"imap:u:secret@h", dir}, {"imap://u@h/;UID=1", dir}, {"imap://u@h/?x", dir},
 		{"--format", "pst", "imap://u@h/", dir}, {"--removed", "maybe", "imap://u@h/", dir}, {"--since", "yesterday", "imap://u@h/", dir},
 		{"--larger", "big", "imap://u@h/", dir}, {"--mailbox", "[", "imap://u@h/", dir}, {"--what", "imap://u@h/", dir},
-		{"--insecure-plaintext", "imaps://u@h/", dir}, {"restore", dir}, {"list"}, {"--config", "/nowhere", "work"},
+		{"--insecure-plaintext", "imaps://u@h/", dir}, {"restore"}, {"restore", dir, dir, dir}, {"restore", dir, "imap://u:secret@h/"}, {"list"}, {"--config", "/nowhere", "work"},
 	} {
 		_, err := run(t, args...)
 		var usage usageError

@@ -187,7 +187,12 @@ func (b *Box) note(rec *state.Record) {
 		b.Live++
 		b.Bytes += rec.Size
 	}
-	if end := rec.End(b.Header.Format); end >= b.end {
+	end := rec.End(b.Header.Format)
+	if rec.Kind == state.Drop && b.Header.Format != "mbox" {
+		b.end = max(b.end, end) // its file may be gone already
+		return
+	}
+	if end >= b.end {
 		b.end = end
 		flags := []imap.Flag(nil)
 		if b.last != nil {
@@ -299,10 +304,7 @@ func (b *Box) writeState(fresh *os.File, next *Box, swap, settled bool, edit fun
 			return err
 		}
 		err = b.read(file, func(rec *state.Record) error {
-			switch rec.Kind {
-			case state.Swap:
-				return nil
-			case state.Append:
+			if rec.Kind == state.Swap || rec.Kind == state.Append {
 				return nil
 			}
 			if edit != nil {

@@ -51,16 +51,12 @@ func (m *mboxFile) open(create bool) error {
 }
 
 func (m *mboxFile) check(end int64, last *state.Record, ours bool) error {
-	if err := m.open(false); errors.Is(err, fs.ErrNotExist) {
-		if end == 0 {
-			return nil
-		}
-		return &ForeignError{m.name, "it is gone, and the state file says that messages are in it"}
-	} else if err != nil {
-		return err
-	}
-	info, err := m.file.Stat()
+	info, err := m.root.Lstat(m.name)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && end == 0:
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return &ForeignError{m.name, "it is gone, and the state file says that messages are in it"}
 	case err != nil:
 		return err
 	case !info.Mode().IsRegular():
@@ -69,6 +65,9 @@ func (m *mboxFile) check(end int64, last *state.Record, ours bool) error {
 		return &ForeignError{m.name, fmt.Sprintf("it has %d octets less than the state file says: something changed it", end-info.Size())}
 	case info.Size() > end && !ours:
 		return &ForeignError{m.name, fmt.Sprintf("it has %d octets more than the state file says: something changed it", info.Size()-end)}
+	}
+	if err := m.open(false); err != nil {
+		return err
 	}
 	if last != nil {
 		head := make([]byte, len("From imap-backup "))

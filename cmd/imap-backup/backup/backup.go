@@ -65,9 +65,8 @@ func survey(ctx context.Context, o Options, r *report) (*remote.Session, []remot
 	}
 	files := map[string]string{}
 	mailboxes = slices.DeleteFunc(mailboxes, func(m remote.Mailbox) bool {
-		name := strings.ToLower(filename.Encode(m.Name, m.Delimiter))
-		other, taken := files[name]
-		if taken && filename.Encode(other, m.Delimiter) == filename.Encode(m.Name, m.Delimiter) {
+		name := filename.Encode(m.Name, m.Delimiter)
+		if other, taken := files[name]; taken {
 			r.problem(m.Name, "its file would be that of %q; left out", other)
 			return true
 		}

@@ -8,6 +8,7 @@ import os
 import pathlib
 import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -413,13 +414,14 @@ class Server:
 
 
 def mutt_counts(path, work):
-    """What mutt counts in a mailbox, by its own limits, in tmux-less batch: pattern by pattern."""
+    """What mutt counts in a mailbox, by its own limits, pattern by pattern."""
     counts = []
     for pattern in ("~A", "~U", "~F"):
         rc = work / "muttrc"
-        rc.write_text(f'set spoolfile="{path}"\nset folder="{work}"\nset read_only\nset move=no\nset quit=yes\nset header_cache=""\n'
+        rc.write_text(f'set folder="{work}"\nset read_only\nset move=no\nset quit=yes\nset header_cache=""\n'
                       'set status_format="COUNT %m %M END"\nset wait_key=no\nset abort_nosubject=no\n')
-        out = subprocess.run(["script", "-qec", f"mutt -R -n -F {rc} -f '{path}' -e 'push \"<limit>{pattern}<enter><quit>\"'", "/dev/null"],
+        mutt = shlex.join(["mutt", "-R", "-n", "-F", str(rc), "-f", str(path), "-e", f'push "<limit>{pattern}<enter><quit>"'])
+        out = subprocess.run(["script", "-qec", mutt, "/dev/null"],
                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env={**os.environ, "TERM": "xterm", "LINES": "24", "COLUMNS": "100"}, timeout=60)
         seen = re.findall(rb"COUNT (\d+) (\d*) ?END", out.stdout)
         assert seen, f"mutt on {path}: {out.stdout[-500:]!r}"
