@@ -224,6 +224,25 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// A state file without a plain file says that it was begun, so that the next run makes one also where nothing is to be put in.
+func TestInterruptedAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	a := create(t, dir)
+	box := open(t, a, "mbox")
+	if err := os.Mkdir(filepath.Join(dir, "Some.Box.mbox"), 0o700); err != nil { // in the way
+		t.Fatal(err)
+	}
+	if err := box.Begin(); err == nil {
+		t.Fatal("begun")
+	}
+	if err := errors.Join(box.Close(), os.Remove(filepath.Join(dir, "Some.Box.mbox"))); err != nil {
+		t.Fatal(err)
+	}
+	if box = open(t, a, "mbox"); !box.Interrupted() {
+		t.Error("nothing says that it was begun")
+	}
+}
+
 func snapshot(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}

@@ -335,15 +335,18 @@ func (b *Box) writeState(fresh *os.File, next *Box, swap, settled bool, edit fun
 
 // Begin makes ready for Add: the state file says from where on the plain file grows.
 func (b *Box) Begin() error {
+	marked := b.marks.append
 	if !b.stored || b.Header != b.header {
+		b.marks.append = true // in a new state file from the first, so that there is none without a plain file or a mark
 		if err := b.Rewrite(nil); err != nil {
 			return err
 		}
+		marked = true
 	}
 	if _, err := b.log.Seek(0, io.SeekEnd); err != nil {
 		return err
 	}
-	if !b.marks.append {
+	if !marked {
 		mark := state.Record{Kind: state.Append, Place: b.end}
 		if _, err := b.log.Write(mark.Append(nil)); err != nil {
 			return err

@@ -210,9 +210,14 @@ func (f *files) add(rec *state.Record, raw bool, text io.Reader) error {
 		f.names[rec.Place] = added.own
 	}
 	if f.maildir && !raw {
-		rec.Length, err = mbox.WithoutCR(file, text)
+		strip := mbox.WithoutCR(file)
+		_, err = io.Copy(strip, text)
+		err = errors.Join(err, strip.Close())
 	} else {
-		rec.Length, err = io.Copy(file, text)
+		_, err = io.Copy(file, text)
+	}
+	if err == nil {
+		rec.Length, err = file.Seek(0, io.SeekCurrent)
 	}
 	if err == nil && len(f.added) >= 64 {
 		err = f.syncFiles()

@@ -14,29 +14,25 @@ import (
 	"mailstead.dev/cmd/imap-backup/state"
 )
 
-// window is how many messages' flags are held at once.
+// window is how many messages' changes are held at once.
 const window = 20_000
 
 // compare brings what is here in line with the server but for texts, and returns
 // the messages whose texts are to be fetched.
 func (j *job) compare(s *remote.Session, status remote.Status) (imap.UIDSet, error) {
 	box := j.box
-	changed := &changes{flags: map[imap.UID][]imap.Flag{}, again: map[int64]remote.MessageInfo{}}
 	since := box.Header.Synced.ModSeq
 	if status.ModSeq == 0 {
 		since = 0
 	}
 	if box.Header.UIDValidity != status.UIDValidity {
-		if box.Live > 0 {
-			j.report.event(Event{Kind: Notice, Mailbox: j.mailbox.Name, Text: "UIDVALIDITY is another: the messages here are looked for under their new UIDs"})
-			changed.allGone = true
+		since = 0
+		if err := j.renumber(status.UIDValidity); err != nil {
+			return nil, err
 		}
-		box.Header.UIDValidity, box.Header.Synced, since = status.UIDValidity, state.Synced{}, 0
 	}
 	here := box.UIDs
-	if changed.allGone {
-		here = nil
-	}
+	changed := j.noChanges()
 	// The server is asked for changes and for removals in one round trip.
 	var flags *remote.InfosCommand
 	if len(here) > 0 && since != 0 && since != status.ModSeq {
@@ -69,30 +65,65 @@ func (j *job) compare(s *remote.Session, status remote.Status) (imap.UIDSet, err
 			return nil, err
 		}
 	}
-	if len(fresh) > 0 && (box.Kept > 0 || changed.allGone) {
-		if fresh, err = j.findAgain(s, fresh, changed); err != nil {
-			return nil, err
-		}
+	if err := changed.apply(); err != nil {
+		return nil, err
 	}
-	return fresh, j.apply(changed)
+	if len(fresh) > 0 && box.Kept > 0 {
+		return j.findAgain(s, fresh)
+	}
+	return fresh, nil
+}
+
+// renumber is for a mailbox under another UIDVALIDITY: what is here is gone, until it is found again under its new UID.
+func (j *job) renumber(validity uint32) error {
+	box := j.box
+	box.Header.UIDValidity, box.Header.Synced = validity, state.Synced{}
+	if box.Live == 0 {
+		return nil
+	}
+	j.report.event(Event{Kind: Notice, Mailbox: j.mailbox.Name, Text: "UIDVALIDITY is another: the messages here are looked for under their new UIDs"})
+	j.renumbered, j.keptBefore = true, box.Kept
+	return box.Rewrite(func(rec *state.Record) error {
+		if rec.Live() {
+			rec.Kind = state.Gone
+		}
+		return nil
+	})
 }
 
 // changes is what a server says otherwise than the state file.
 type changes struct {
-	allGone bool // the UIDs are those of another UIDVALIDITY
+	job     *job
 	removed imap.UIDSet
 	flags   map[imap.UID][]imap.Flag
-	again   map[int64]remote.MessageInfo // by place: messages that were gone, or had another UID
+	again   map[int64]remote.MessageInfo // by place: messages that were gone
+	sets    interned
+}
+
+func (j *job) noChanges() *changes {
+	return &changes{job: j, flags: map[imap.UID][]imap.Flag{}, again: map[int64]remote.MessageInfo{}, sets: interned{}}
+}
+
+// flag notes new flags. Where there are very many the state file is written in between.
+func (c *changes) flag(uid imap.UID, flags []imap.Flag) error {
+	c.flags[uid] = flags
+	return c.bound()
+}
+
+func (c *changes) bound() error {
+	if len(c.flags)+len(c.again) < window {
+		return nil
+	}
+	return c.apply()
 }
 
 // changedFlags takes in the flags that a server with CONDSTORE says have changed.
 func (j *job) changedFlags(command *remote.InfosCommand, here imap.UIDSet, c *changes) error {
-	flags := interned{}
 	return command.Each(func(m remote.MessageInfo) error {
-		if here.Contains(m.UID) {
-			c.flags[m.UID] = flags.of(m.Flags)
+		if !here.Contains(m.UID) {
+			return nil
 		}
-		return nil
+		return c.flag(m.UID, c.sets.of(m.Flags))
 	}, nil)
 }
 
@@ -101,7 +132,6 @@ func (j *job) compareFlags(s *remote.Session, stay imap.UIDSet, c *changes) erro
 	if len(stay) == 0 {
 		return nil
 	}
-	flags := interned{}
 	here := map[imap.UID][]imap.Flag{}
 	ask := func() error {
 		var set imap.UIDSet
@@ -109,9 +139,9 @@ func (j *job) compareFlags(s *remote.Session, stay imap.UIDSet, c *changes) erro
 			set.AddNum(uid)
 		}
 		err := s.Infos(set, remote.Want{Flags: true}, func(m remote.MessageInfo) error {
-			now := flags.of(m.Flags)
+			now := c.sets.of(m.Flags)
 			if was, ok := here[m.UID]; ok && !slices.Equal(was, now) {
-				c.flags[m.UID] = now
+				return c.flag(m.UID, now)
 			}
 			return nil
 		}, nil)
@@ -122,7 +152,7 @@ func (j *job) compareFlags(s *remote.Session, stay imap.UIDSet, c *changes) erro
 		if !rec.Live() || !stay.Contains(rec.UID) {
 			return nil
 		}
-		here[rec.UID] = flags.of(rec.Flags)
+		here[rec.UID] = c.sets.of(rec.Flags)
 		if len(here) < window {
 			return nil
 		}
@@ -172,6 +202,18 @@ func with(messages []known, key uint64) []known {
 	return messages[at:end]
 }
 
+// takeOne returns one of the messages that have a key, each once.
+func takeOne(messages []known, key uint64) (at int64, ok bool) {
+	same := with(messages, key)
+	for i, k := range same {
+		if k.at >= 0 {
+			same[i].at = -1
+			return k.at, true
+		}
+	}
+	return 0, false
+}
+
 func keyOf(messageID string, size int64, date int64) uint64 {
 	h := fnv.New64a()
 	var numbers [16]byte
@@ -184,10 +226,10 @@ func keyOf(messageID string, size int64, date int64) uint64 {
 
 // findAgain finds among new messages those that are here already: moved away and back, or
 // under the UIDs of another UIDVALIDITY. They have the same Message-ID, size and date. It returns the others.
-func (j *job) findAgain(s *remote.Session, fresh imap.UIDSet, c *changes) (imap.UIDSet, error) {
+func (j *job) findAgain(s *remote.Session, fresh imap.UIDSet) (imap.UIDSet, error) {
 	var here []known
 	err := j.box.Records(func(rec *state.Record) error {
-		if (c.allGone || rec.Kind == state.Gone) && rec.MessageID != "" {
+		if rec.Kind == state.Gone && rec.MessageID != "" {
 			here = append(here, known{keyOf(rec.MessageID, rec.Size, rec.Date.Unix()), rec.Place})
 		}
 		return nil
@@ -196,51 +238,53 @@ func (j *job) findAgain(s *remote.Session, fresh imap.UIDSet, c *changes) (imap.
 		return fresh, err
 	}
 	index(here)
+	c := j.noChanges()
 	var found imap.UIDSet
-	flags := interned{}
 	err = s.Infos(fresh, remote.Want{Flags: true, Size: true, Date: true, MessageID: true}, func(m remote.MessageInfo) error {
 		if m.MessageID == "" {
 			return nil
 		}
-		for _, k := range with(here, keyOf(m.MessageID, m.Size, m.Date.Unix())) {
-			if _, taken := c.again[k.at]; !taken {
-				c.again[k.at] = remote.MessageInfo{UID: m.UID, Flags: flags.of(m.Flags)}
-				found.AddNum(m.UID)
-				break
-			}
+		place, ok := takeOne(here, keyOf(m.MessageID, m.Size, m.Date.Unix()))
+		if !ok {
+			return nil
 		}
-		return nil
+		c.again[place] = remote.MessageInfo{UID: m.UID, Flags: c.sets.of(m.Flags)}
+		found.AddNum(m.UID)
+		return c.bound()
 	}, archive.MessageID)
-	return minus(fresh, found), err
+	if err != nil {
+		return nil, err
+	}
+	return minus(fresh, found), c.apply()
 }
 
-// apply writes the changes into the state file.
-func (j *job) apply(c *changes) error {
-	if !c.allGone && len(c.removed) == 0 && len(c.flags) == 0 && len(c.again) == 0 {
+// apply writes the changes into the state file, and forgets them.
+func (c *changes) apply() error {
+	if len(c.removed) == 0 && len(c.flags) == 0 && len(c.again) == 0 {
 		return nil
 	}
 	var r Result
-	err := j.box.Rewrite(func(rec *state.Record) error {
-		live := rec.Live() && !c.allGone
-		if again, ok := c.again[rec.Place]; ok && !live {
-			rec.Kind, rec.UID, rec.Flags = state.Reflag, again.UID, again.Flags
-			r.Again++
+	err := c.job.box.Rewrite(func(rec *state.Record) error {
+		if !rec.Live() {
+			if again, ok := c.again[rec.Place]; ok {
+				rec.Kind, rec.UID, rec.Flags = state.Reflag, again.UID, again.Flags
+				r.Again++
+			}
 			return nil
 		}
-		switch {
-		case !rec.Live():
-		case c.allGone || c.removed.Contains(rec.UID):
+		if c.removed.Contains(rec.UID) {
 			rec.Kind = state.Gone
 			r.Removed++
-		default:
-			if flags, ok := c.flags[rec.UID]; ok && !slices.Equal(flags, rec.Flags) {
-				rec.Kind, rec.Flags = state.Reflag, flags
-				r.Reflagged++
-			}
+		} else if flags, ok := c.flags[rec.UID]; ok && !slices.Equal(flags, rec.Flags) {
+			rec.Kind, rec.Flags = state.Reflag, flags
+			r.Reflagged++
 		}
 		return nil
 	})
-	j.result.add(r)
+	c.job.result.add(r)
+	c.removed, c.sets = nil, interned{}
+	clear(c.flags)
+	clear(c.again)
 	return err
 }
 

@@ -26,6 +26,9 @@ type job struct {
 	lies    int // messages of another size than the server said
 	lie     string
 	gone    []known // messages that are here and not on the server, by the beginning of their sum
+
+	renumbered bool // UIDVALIDITY is another than it was
+	keptBefore int  // messages that were here and not on the server before that
 }
 
 // enough is how often the connection may end at one message before it is left out.
@@ -102,6 +105,9 @@ func (j *job) update(ctx context.Context, c *connection) error {
 	}
 	if err := j.fetch(session, fresh); err != nil {
 		return err
+	}
+	if j.renumbered {
+		j.result.Removed = max(0, j.box.Kept-j.keptBefore)
 	}
 	synced := state.Synced{ModSeq: status.ModSeq, UIDNext: status.UIDNext, Messages: status.Messages}
 	if len(j.left) > 0 || j.o.Filter != (remote.Filter{}) {

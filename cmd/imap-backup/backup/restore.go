@@ -12,6 +12,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"mailstead.dev/cmd/imap-backup/archive"
+	"mailstead.dev/cmd/imap-backup/mbox"
 	"mailstead.dev/cmd/imap-backup/remote"
 	"mailstead.dev/cmd/imap-backup/state"
 )
@@ -160,7 +161,7 @@ func (p *putter) put(ctx context.Context, c *connection, box *archive.Box, targe
 		if !rec.Live() && !p.restore.Gone {
 			return nil
 		}
-		found, err := present.take(session, rec)
+		found, err := present.take(session, box, rec)
 		if err != nil {
 			return err
 		}
@@ -199,81 +200,99 @@ func (p *putter) append(s *remote.Session, box *archive.Box, target string, rec 
 	return nil
 }
 
-// present is what is in a mailbox on the server: sums of sizes, dates and Message-IDs, of which
-// each message may be taken once.
+// present is what is in a mailbox on the server; each message may be taken once.
 type present struct {
-	exact map[uint64][]imap.UID // by Message-ID, size and date
-	rough map[int64][]imap.UID  // by date: those that have no Message-ID, or perhaps another size than the server says
-	taken map[imap.UID]bool
+	exact []known // UIDs by Message-ID, size and date, of those that have a Message-ID
+	rough []known // UIDs by Message-ID and date: the server may say another size, or keep lines with other ends
+	taken imap.UIDSet
 	sums  map[imap.UID][32]byte // of the texts that were fetched to compare
 }
+
+// anySize is the size in the keys of rough.
+const anySize = -1
 
 func (p *putter) present(s *remote.Session, target string) (*present, error) {
 	status, err := s.Examine(target)
 	if err != nil {
 		return nil, err
 	}
-	there := &present{map[uint64][]imap.UID{}, map[int64][]imap.UID{}, map[imap.UID]bool{}, map[imap.UID][32]byte{}}
+	there := &present{sums: map[imap.UID][32]byte{}}
 	if status.Messages == 0 {
 		return there, nil
 	}
 	all := imap.UIDSet{{Start: 1, Stop: 1<<32 - 1}}
 	err = s.Infos(all, remote.Want{Size: true, Date: true, MessageID: true}, func(m remote.MessageInfo) error {
 		if m.MessageID != "" {
-			key := keyOf(m.MessageID, m.Size, m.Date.Unix())
-			there.exact[key] = append(there.exact[key], m.UID)
+			there.exact = append(there.exact, known{keyOf(m.MessageID, m.Size, m.Date.Unix()), int64(m.UID)})
 		}
-		there.rough[m.Date.Unix()] = append(there.rough[m.Date.Unix()], m.UID)
+		there.rough = append(there.rough, known{keyOf(m.MessageID, anySize, m.Date.Unix()), int64(m.UID)})
 		return nil
 	}, archive.MessageID)
+	index(there.exact)
+	index(there.rough)
 	return there, err
 }
 
 // take reports whether a message is there, and takes it, so that its double does not find it as well.
-func (t *present) take(s *remote.Session, rec *state.Record) (bool, error) {
+func (t *present) take(s *remote.Session, box *archive.Box, rec *state.Record) (bool, error) {
 	if rec.MessageID != "" {
-		for _, uid := range t.exact[keyOf(rec.MessageID, rec.Size, rec.Date.Unix())] {
-			if !t.taken[uid] {
-				t.taken[uid] = true
+		for _, k := range with(t.exact, keyOf(rec.MessageID, rec.Size, rec.Date.Unix())) {
+			if uid := imap.UID(k.at); !t.taken.Contains(uid) {
+				t.taken.AddNum(uid)
 				return true, nil
 			}
 		}
 	}
-	for _, uid := range t.rough[rec.Date.Unix()] {
-		if t.taken[uid] {
+	rough := with(t.rough, keyOf(rec.MessageID, anySize, rec.Date.Unix()))
+	if len(rough) == 0 {
+		return false, nil
+	}
+	mine, err := sumOf(func(w io.Writer) error { return box.CopyTo(w, rec) })
+	if err != nil {
+		return false, err
+	}
+	for _, k := range rough {
+		uid := imap.UID(k.at)
+		if t.taken.Contains(uid) {
 			continue
 		}
 		sum, known := t.sums[uid]
 		if !known {
-			var err error
-			if sum, err = sumOf(s, uid); err != nil {
+			if sum, err = sumOf(func(w io.Writer) error { return fetchOne(s, uid, w) }); err != nil {
 				return false, err
 			}
 			t.sums[uid] = sum
 		}
-		if sum == rec.Sum {
-			t.taken[uid] = true
+		if sum == mine {
+			t.taken.AddNum(uid)
 			return true, nil
 		}
 	}
 	return false, nil
 }
 
-// sumOf fetches a message to see what it is.
-func sumOf(s *remote.Session, uid imap.UID) (sum [32]byte, err error) {
+// sumOf returns the sum of a text whose lines end with LF: some servers change that.
+func sumOf(text func(io.Writer) error) (sum [32]byte, err error) {
+	hash := sha256.New()
+	strip := mbox.WithoutCR(hash)
+	if err := errors.Join(text(strip), strip.Close()); err != nil {
+		return sum, err
+	}
+	hash.Sum(sum[:0])
+	return sum, nil
+}
+
+// fetchOne copies a message to w, if it is still there.
+func fetchOne(s *remote.Session, uid imap.UID, w io.Writer) error {
 	fetch := s.StartFetch(imap.UIDSetNum(uid))
 	for {
-		text := &summer{hash: sha256.New()}
-		info, whole, err := fetch.Next(text, 1<<62)
+		info, _, err := fetch.Next(w, 1<<62)
 		if err != nil {
 			fetch.Abandon(err)
-			return sum, s.Lost(err)
+			return s.Lost(err)
 		}
 		if info.UID == 0 {
-			return sum, fetch.Close()
-		}
-		if whole {
-			sum = text.sum()
+			return fetch.Close()
 		}
 	}
 }

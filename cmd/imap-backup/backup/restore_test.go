@@ -80,6 +80,20 @@ func TestRestoreRefused(t *testing.T) {
 	to.restore(to.options(o.Dir), Restore{}).bad(t, 2, "message UID 1: the server takes it without its keywords only", "message UID 2: the server refuses it: it is a bad one")
 }
 
+// Some servers end all lines with CR LF. What was put there is known again all the same.
+func TestRestoreLineEnds(t *testing.T) {
+	box := &fakeBox{name: "INBOX", validity: 1}
+	box.add("Message-ID: <1@x>\n\nbare\n", "no Message-ID\n\nbare\r\n")
+	from, to := serve(t, box), serve(t)
+	o := from.options(t.TempDir())
+	from.run(o).good(t, 2)
+	to.restore(to.options(o.Dir), Restore{}).good(t, 2)
+	for i, m := range to.boxes[0].messages {
+		to.boxes[0].messages[i].text = strings.ReplaceAll(strings.ReplaceAll(m.text, "\r\n", "\n"), "\n", "\r\n")
+	}
+	to.restore(to.options(o.Dir), Restore{}).good(t, 0)
+}
+
 // The line drops after a message was taken and before the server says so: it is not put there twice.
 func TestRestoreLost(t *testing.T) {
 	from, to := serve(t, inbox(5)), serve(t)

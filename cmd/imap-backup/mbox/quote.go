@@ -136,16 +136,8 @@ func (c withCR) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// WithoutCR copies text, leaves out the CR before each LF, and returns how much is left.
-func WithoutCR(w io.Writer, text io.Reader) (int64, error) {
-	counted := &counter{w: w}
-	strip := &withoutCR{w: counted}
-	if _, err := io.Copy(strip, text); err != nil {
-		return counted.n, err
-	}
-	err := strip.Close()
-	return counted.n, err
-}
+// WithoutCR returns what copies text to w and leaves out the CR before each LF. Close writes what it holds back.
+func WithoutCR(w io.Writer) io.WriteCloser { return &withoutCR{w: w} }
 
 // WithCR copies text and puts a CR before each LF.
 func WithCR(w io.Writer, text io.Reader) error {
