@@ -37,6 +37,7 @@ type Options struct {
 // directory is what an Authenticator needs of the store.
 type directory interface {
 	LookupLogin(ctx context.Context, login string) (store.Login, error)
+	ActAs(ctx context.Context, actor store.User, login string) (store.User, error)
 }
 
 // Authenticator verifies logins. It is safe for concurrent use.
@@ -93,6 +94,16 @@ func (a *Authenticator) Login(ctx context.Context, login, password string) (stor
 		return store.User{}, store.ErrDisabled
 	}
 	return account.User, nil
+}
+
+// LoginAs is Login for somebody who wants to act as another, their identity
+// (RFC 4616 section 2); "" is no other. store.ErrActAs where their role does not let them.
+func (a *Authenticator) LoginAs(ctx context.Context, identity, login, password string) (store.User, error) {
+	user, err := a.Login(ctx, login, password)
+	if err != nil || identity == "" {
+		return user, err
+	}
+	return a.directory.ActAs(ctx, user, identity)
 }
 
 // refuse does the work of verifying a password, so that the time an answer

@@ -34,6 +34,13 @@ func (l *logins) LookupLogin(_ context.Context, login string) (store.Login, erro
 	return account, nil
 }
 
+func (l *logins) ActAs(_ context.Context, actor store.User, login string) (store.User, error) {
+	if actor.Login != "a@one.test" {
+		return store.User{}, store.ErrActAs
+	}
+	return store.User{Login: login, Actor: actor.Login}, nil
+}
+
 func (l *logins) set(t *testing.T, login, password string, disabled bool) {
 	t.Helper()
 	l.mu.Lock()
@@ -53,6 +60,31 @@ func cheap(password string) string {
 	h := hash{memory: 64, time: 1, threads: 1, salt: []byte(strings.Repeat("s", 16))}
 	h.key = h.derive(prepare(password), keyLen)
 	return h.String()
+}
+
+// Who acts as another has shown their own password before anything is said of the other.
+func TestLoginAs(t *testing.T) {
+	var dir logins
+	dir.set(t, "a@one.test", "right", false)
+	dir.set(t, "b@one.test", "right", false)
+	a := newAuthenticator(&dir, Options{})
+	for _, test := range []struct {
+		identity, login, password string
+		want                      error
+		as                        string
+	}{
+		{"", "a@one.test", "right", nil, "a@one.test"},
+		{"b@one.test", "a@one.test", "right", nil, "b@one.test"},
+		{"b@one.test", "a@one.test", "wrong", store.ErrAuth, ""},
+		{"b@one.test", "nobody@one.test", "right", store.ErrAuth, ""},
+		{"a@one.test", "b@one.test", "right", store.ErrActAs, ""},
+		{"a@one.test", "b@one.test", "wrong", store.ErrAuth, ""},
+	} {
+		u, err := a.LoginAs(t.Context(), test.identity, test.login, test.password)
+		if !errors.Is(err, test.want) || u.Login != test.as {
+			t.Errorf("%s as %q with %s: %q, %v; want %q, %v", test.login, test.identity, test.password, u.Login, err, test.as, test.want)
+		}
+	}
 }
 
 func TestLogin(t *testing.T) {

@@ -53,16 +53,16 @@ func readLogin(d *wire.Decoder) (run, error) {
 	d.SP()
 	password := d.AString()
 	return do(func(ctx context.Context, s *session) error {
-		return s.login(ctx, login, password)
+		return s.login(ctx, "", login, password)
 	}), d.End()
 }
 
-// login lets a client in.
-func (s *session) login(ctx context.Context, login, password string) error {
+// login lets a client in, as identity where that is not "".
+func (s *session) login(ctx context.Context, identity, login, password string) error {
 	if !s.privacy() {
 		return no("PRIVACYREQUIRED", "Passwords are only taken over TLS")
 	}
-	user, err := s.server.o.Authenticator.Login(ctx, login, password)
+	user, err := s.server.o.Authenticator.LoginAs(ctx, identity, login, password)
 	if err != nil {
 		return s.refused(ctx, err)
 	}
@@ -72,7 +72,7 @@ func (s *session) login(ctx context.Context, login, password string) error {
 	s.user, s.state = user, authenticated
 	s.trust()
 	s.log = s.log.With("tenant", user.Tenant, "account", user.Account)
-	s.log.InfoContext(ctx, "logged in", "tls", s.conn.tls)
+	s.log.InfoContext(ctx, "logged in", "tls", s.conn.tls, "for_another", user.Actor != "", "read_only", user.ReadOnly)
 	s.ok("CAPABILITY "+s.capabilityList(), "Logged in")
 	return nil
 }
@@ -80,7 +80,7 @@ func (s *session) login(ctx context.Context, login, password string) error {
 // refused answers a login that failed: later each time it is a guess, and not
 // at all after many of them.
 func (s *session) refused(ctx context.Context, err error) error {
-	if !errors.Is(err, store.ErrAuth) {
+	if !errors.Is(err, store.ErrAuth) && !errors.Is(err, store.ErrActAs) {
 		return err
 	}
 	s.log.InfoContext(ctx, "login failed")
@@ -124,10 +124,7 @@ func (a authenticateCmd) run(ctx context.Context, s *session) error {
 		return no("PRIVACYREQUIRED", "Passwords are only taken over TLS")
 	}
 	server := sasl.NewPlainServer(func(identity, login, password string) error {
-		if identity != "" && identity != login {
-			return no("AUTHORIZATIONFAILED", "Acting as somebody else is not supported")
-		}
-		return s.login(ctx, login, password)
+		return s.login(ctx, identity, login, password)
 	})
 	response, err := a.first()
 	for err == nil {

@@ -77,7 +77,10 @@ func matches(got, want string) bool {
 // account and its password at once.
 type logins map[string]store.User
 
-func (l logins) Login(_ context.Context, login, password string) (store.User, error) {
+func (l logins) LoginAs(_ context.Context, identity, login, password string) (store.User, error) {
+	if identity != "" && identity != login {
+		return store.User{}, store.ErrActAs
+	}
 	switch u, ok := l[login]; {
 	case login == "bug":
 		panic("a bug")

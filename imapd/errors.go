@@ -38,6 +38,7 @@ var responses = []struct {
 	{is(store.ErrFull), "NO", "LIMIT", "The mailbox has no UID left: create another"},
 	{is(store.ErrExpunged), "NO", "EXPUNGEISSUED", "Some of the messages no longer exist"},
 	{is(store.ErrAuth), "NO", "AUTHENTICATIONFAILED", "Wrong login or password"},
+	{is(store.ErrActAs), "NO", "AUTHORIZATIONFAILED", "Not allowed to act as this user"},
 	{is(store.ErrDisabled), "NO", "CONTACTADMIN", "Account disabled"},
 	{is(store.ErrDamaged), "NO", "CORRUPTION", "A message is damaged in storage"},
 	{is(store.ErrUnavailable), "NO", "UNAVAILABLE", "Temporarily unavailable, try again later"},

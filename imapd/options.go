@@ -13,10 +13,10 @@ import (
 	"mailstead.dev/store"
 )
 
-// authenticator decides who logs in. Its errors wrap store.ErrAuth,
-// store.ErrDisabled or store.ErrUnavailable.
+// authenticator decides who logs in, and as whom: identity is "" for themself.
+// Its errors wrap store.ErrAuth, store.ErrActAs, store.ErrDisabled or store.ErrUnavailable.
 type authenticator interface {
-	Login(ctx context.Context, login, password string) (store.User, error)
+	LoginAs(ctx context.Context, identity, login, password string) (store.User, error)
 }
 
 // Options sets up a Server. Zero fields mean the defaults.

@@ -304,7 +304,7 @@ func TestDisconnectDuringIdle(t *testing.T) {
 // slowLogins lets a login take as long as the test wants.
 type slowLogins struct{ entered, leave chan struct{} }
 
-func (l slowLogins) Login(ctx context.Context, login, password string) (store.User, error) {
+func (l slowLogins) LoginAs(ctx context.Context, identity, login, password string) (store.User, error) {
 	close(l.entered)
 	select {
 	case <-l.leave:

@@ -25,7 +25,7 @@ import (
 //	@raw says that the client gets the greeting and logs in itself
 //	@deflate says that the client compresses from then on
 //
-// $LOGIN stands for the account's login, of 23 octets, $PLAIN for what SASL PLAIN makes of it,
+// $LOGIN stands for the account's login, of 23 octets, $PLAIN for what SASL PLAIN makes of it, $ASOTHER for that to act as other,
 // $NUL, $CR and $FF for octets, and each name of remembered for what was told last. A connection begins where it is first named; at the end each that is open must have said no more than is written.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.imap")
@@ -76,6 +76,7 @@ func play(t *testing.T, file, login string, connect func() *client) {
 	raw := false
 	known := map[string]string{
 		"$LOGIN": login, "$PLAIN": base64.StdEncoding.EncodeToString([]byte("\x00" + login + "\x00" + storetest.Password)),
+		"$ASOTHER": base64.StdEncoding.EncodeToString([]byte("other\x00" + login + "\x00" + storetest.Password)),
 		"$NUL": "\x00", "$CR": "\r", "$FF": "\xff",
 	}
 	open := make(map[string]*client)

@@ -132,22 +132,26 @@ $$;
 -- +goose StatementEnd
 
 -- create_tenant is a function because a new tenant's number is not known
--- before, so that row-level security could not let its row in.
+-- before, so that row-level security could not let its row in. who makes it is
+-- the first entry of its audit log.
 -- +goose StatementBegin
-CREATE FUNCTION create_tenant(wanted text)
+CREATE FUNCTION create_tenant(wanted text, who text)
     RETURNS TABLE (tenant_id bigint, name text, disabled boolean, deleting boolean, created_at timestamptz)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = public, pg_temp
     AS $$
 #variable_conflict use_column
+DECLARE
+    made tenant;
 BEGIN
-    RETURN QUERY
-        INSERT INTO tenant AS t (name) VALUES (wanted)
-        RETURNING t.tenant_id, t.name, t.disabled, t.deleting, t.created_at;
+    INSERT INTO tenant AS t (name) VALUES (wanted) RETURNING t.* INTO made;
+    PERFORM set_config('mailstead.tenant', made.tenant_id::text, true);
+    PERFORM write_audit(made.tenant_id, who, 'tenant.create', wanted, '{}');
+    RETURN QUERY SELECT made.tenant_id, made.name, made.disabled, made.deleting, made.created_at;
 END
 $$;
 -- +goose StatementEnd
 
 REVOKE EXECUTE ON FUNCTION lookup_login(text), resolve_addresses(text[], text[], boolean), lookup_domain(text),
-    lookup_account(text), list_tenants(), create_tenant(text) FROM PUBLIC;
+    lookup_account(text), list_tenants(), create_tenant(text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION lookup_login(text), resolve_addresses(text[], text[], boolean), lookup_domain(text),
-    lookup_account(text), list_tenants(), create_tenant(text) TO mailstead_serving;
+    lookup_account(text), list_tenants(), create_tenant(text, text) TO mailstead_serving;

@@ -108,6 +108,11 @@ func (s *Store) createAccounts(ctx context.Context, accounts []NewAccount) ([]Us
 			}
 			made = append(made, User{Tenant: t, Account: account, Login: logins[i]})
 		}
+		for _, u := range made {
+			if err := audit(ctx, tx, t, Act{Action: "account.create", Object: u.Login}); err != nil {
+				return err
+			}
+		}
 		return nil
 	})
 	return made, err
@@ -219,27 +224,45 @@ func (s *Store) Accounts(ctx context.Context, t id.Tenant) iter.Seq2[Account, er
 
 // SetPassword gives an account another password: a PHC string, or "" to let nobody in.
 func (s *Store) SetPassword(ctx context.Context, u User, phc string) error {
-	return s.updateAccount(ctx, u, `UPDATE account SET password = $3 WHERE tenant_id = $1 AND account_id = $2 AND NOT deleting`, phc)
+	const query = `UPDATE account SET password = $3 WHERE tenant_id = $1 AND account_id = $2 AND NOT deleting`
+
+	return s.updateAccount(ctx, u, "account.password", query, phc)
 }
 
 // DisableAccount locks an account out of login and mail, or lets it in again.
 // Sessions that are open go on.
 func (s *Store) DisableAccount(ctx context.Context, u User, disabled bool) error {
-	return s.updateAccount(ctx, u, `UPDATE account SET disabled = $3 WHERE tenant_id = $1 AND account_id = $2 AND NOT deleting`, disabled)
+	const query = `UPDATE account SET disabled = $3 WHERE tenant_id = $1 AND account_id = $2 AND NOT deleting`
+
+	return s.updateAccount(ctx, u, onOff("account", disabled), query, disabled)
 }
 
-func (s *Store) updateAccount(ctx context.Context, u User, query string, value any) error {
+func (s *Store) updateAccount(ctx context.Context, u User, action, query string, value any) error {
 	return s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, query, u.Tenant, u.Account, value)
-		return affected(tag, err, ErrNoAccount)
+		if err := affected(tag, err, ErrNoAccount); err != nil {
+			return err
+		}
+		return audit(ctx, tx, u.Tenant, Act{Action: action, Object: u.Login})
 	})
+}
+
+// onOff names the act of locking something out, or letting it in again.
+func onOff(what string, disabled bool) string {
+	if disabled {
+		return what + ".disable"
+	}
+	return what + ".enable"
 }
 
 // SetLimits sets the quota of an account, in messages and in octets; nil is no
 // limit. A limit below what is there stops what would add to it.
 func (s *Store) SetLimits(ctx context.Context, u User, messages, storage *int64) error {
 	return s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
-		return setLimits(ctx, tx, u.Tenant, u.Account, messages, storage)
+		if err := setLimits(ctx, tx, u.Tenant, u.Account, messages, storage); err != nil {
+			return err
+		}
+		return audit(ctx, tx, u.Tenant, Act{Action: "account.limits", Object: u.Login, Detail: map[string]*int64{"messages": messages, "storage": storage}})
 	})
 }
 

@@ -3,13 +3,16 @@ package store
 import (
 	"context"
 	"errors"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // ActAs lets somebody act as another user (an authorization identity: RFC 4616
 // section 2), where their role reaches that far: support only looks, admins
 // do all that the user may do, but not what a role of the user's would let them.
-// ErrActAs where it does not, also where there is no such account: who
-// may not act as a user need not know whether there is one.
+// ErrActAs where it does not, also where there is no such account: who may not
+// act as a user need not know whether there is one. The audit log of the user's
+// tenant has it before anybody acts.
 func (s *Store) ActAs(ctx context.Context, actor User, login string) (User, error) {
 	target, err := s.LookupLogin(ctx, login)
 	if errors.Is(err, ErrNotExist) {
@@ -33,7 +36,9 @@ func (s *Store) ActAs(ctx context.Context, actor User, login string) (User, erro
 		return User{}, ErrDisabled
 	}
 	u.Actor, u.Role, u.ReadOnly = actor.Login, RoleNone, !administers
-	return u, nil
+	return u, s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
+		return audit(ctx, tx, u.Tenant, Act{Actor: actor.Login, Action: "act-as", Object: u.Login, Detail: map[string]bool{"read_only": u.ReadOnly}})
+	})
 }
 
 // looksAt tells whether support may look at a user's mail.

@@ -48,7 +48,10 @@ func (s *Store) CreateAlias(ctx context.Context, address string, targets ...stri
 		if err := addressIsFree(ctx, tx, t, address); err != nil {
 			return err
 		}
-		return tx.QueryRow(ctx, query, t, domain, address, a.Targets).Scan(&a.Created)
+		if err := tx.QueryRow(ctx, query, t, domain, address, a.Targets).Scan(&a.Created); err != nil {
+			return err
+		}
+		return audit(ctx, tx, t, Act{Action: "alias.create", Object: address, Detail: map[string]any{"targets": a.Targets}})
 	})
 	return a, unique(err, ErrAddressTaken)
 }
@@ -70,7 +73,10 @@ func (s *Store) SetAlias(ctx context.Context, address string, targets ...string)
 	}
 	return s.transact(ctx, t, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, query, t, address, targets)
-		return affected(tag, err, ErrNoAlias)
+		if err := affected(tag, err, ErrNoAlias); err != nil {
+			return err
+		}
+		return audit(ctx, tx, t, Act{Action: "alias.set", Object: address, Detail: map[string]any{"targets": targets}})
 	})
 }
 
@@ -88,7 +94,10 @@ func (s *Store) DeleteAlias(ctx context.Context, address string) error {
 	}
 	return s.transact(ctx, t, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, query, t, address)
-		return affected(tag, err, ErrNoAlias)
+		if err := affected(tag, err, ErrNoAlias); err != nil {
+			return err
+		}
+		return audit(ctx, tx, t, Act{Action: "alias.delete", Object: address})
 	})
 }
 

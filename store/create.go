@@ -46,6 +46,9 @@ func lockNames(ctx context.Context, tx pgx.Tx, u User) error {
 		WHERE tenant_id = $1 AND account_id = $2
 		FOR NO KEY UPDATE`
 
+	if err := u.mayChange(); err != nil {
+		return err
+	}
 	err := tx.QueryRow(ctx, query, u.Tenant, u.Account).Scan()
 	if errors.Is(err, pgx.ErrNoRows) {
 		return ErrNotExist // the account is being deleted

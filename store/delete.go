@@ -61,7 +61,10 @@ func (s *Store) closeAccount(ctx context.Context, u User) error {
 			}
 		}
 		tag, err := tx.Exec(ctx, account, u.Tenant, u.Account)
-		return affected(tag, err, ErrNoAccount)
+		if err := affected(tag, err, ErrNoAccount); err != nil {
+			return err
+		}
+		return audit(ctx, tx, u.Tenant, Act{Action: "account.delete", Object: u.Login})
 	})
 }
 
@@ -106,16 +109,19 @@ func (s *Store) deleteInSteps(ctx context.Context, t id.Tenant, query string, ar
 
 // DeleteTenant removes a tenant with all of its accounts and content, objects
 // in object storage included, for good, in bounded steps; when it was
-// interrupted, it goes on where it was.
+// interrupted, it goes on where it was. Its audit log stays.
 //
 // An object whose PUT is under way in another process while its intent goes
 // here is left in the bucket without a row; nothing refers to it.
 func (s *Store) DeleteTenant(ctx context.Context, t id.Tenant) error {
-	const closing = `UPDATE tenant SET deleting = true, disabled = true WHERE tenant_id = $1`
+	const closing = `UPDATE tenant SET deleting = true, disabled = true WHERE tenant_id = $1 RETURNING name`
 
+	var name string
 	err := s.transact(ctx, t, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, closing, t)
-		return affected(tag, err, ErrNoTenant)
+		if err := tx.QueryRow(ctx, closing, t).Scan(&name); err != nil {
+			return noRow(err, ErrNoTenant)
+		}
+		return audit(ctx, tx, t, Act{Action: "tenant.delete", Object: name})
 	})
 	if err != nil {
 		return err
@@ -143,7 +149,7 @@ func (s *Store) DeleteTenant(ctx context.Context, t id.Tenant) error {
 				return err
 			}
 		}
-		return nil
+		return audit(ctx, tx, t, Act{Action: "tenant.deleted", Object: name})
 	})
 }
 

@@ -71,6 +71,14 @@ func unique(err, taken error) error {
 	return err
 }
 
+// noRow returns missing where a query found no row.
+func noRow(err, missing error) error {
+	if errors.Is(err, pgx.ErrNoRows) {
+		return missing
+	}
+	return err
+}
+
 // affected returns missing where a statement found no row.
 func affected(tag pgconn.CommandTag, err, missing error) error {
 	if err == nil && tag.RowsAffected() == 0 {

@@ -40,7 +40,10 @@ func (s *Store) CreateDomain(ctx context.Context, t id.Tenant, name string) (Dom
 		if err := lockTenant(ctx, tx, t); err != nil {
 			return err
 		}
-		return tx.QueryRow(ctx, query, t, name).Scan(&d.ID, &d.Created)
+		if err := tx.QueryRow(ctx, query, t, name).Scan(&d.ID, &d.Created); err != nil {
+			return err
+		}
+		return audit(ctx, tx, t, Act{Action: "domain.create", Object: name})
 	})
 	return d, unique(err, ErrDomainTaken)
 }
@@ -99,10 +102,10 @@ func (s *Store) findDomain(ctx context.Context, name string) (id.Tenant, id.Doma
 
 // SetCatchAll says who gets mail of a domain that has neither account nor
 // alias: an address of the same tenant, or "" for nobody.
-func (s *Store) SetCatchAll(ctx context.Context, name, address string) error {
+func (s *Store) SetCatchAll(ctx context.Context, domainName, address string) error {
 	const query = `UPDATE domain SET catch_all = NULLIF($3, '') WHERE tenant_id = $1 AND domain_id = $2`
 
-	t, domain, err := s.findDomain(ctx, name)
+	t, domain, err := s.findDomain(ctx, domainName)
 	if err != nil {
 		return err
 	}
@@ -113,7 +116,10 @@ func (s *Store) SetCatchAll(ctx context.Context, name, address string) error {
 	}
 	return s.transact(ctx, t, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, query, t, domain, address)
-		return affected(tag, err, ErrNoDomain)
+		if err := affected(tag, err, ErrNoDomain); err != nil {
+			return err
+		}
+		return audit(ctx, tx, t, Act{Action: "domain.catch-all", Object: domainName, Detail: map[string]string{"address": address}})
 	})
 }
 
@@ -141,8 +147,10 @@ func (s *Store) DeleteDomain(ctx context.Context, name string) error {
 		if _, err := tx.Exec(ctx, `DELETE FROM domain_admin WHERE tenant_id = $1 AND domain_id = $2`, t, domain); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `DELETE FROM domain WHERE tenant_id = $1 AND domain_id = $2`, t, domain)
-		return err
+		if _, err := tx.Exec(ctx, `DELETE FROM domain WHERE tenant_id = $1 AND domain_id = $2`, t, domain); err != nil {
+			return err
+		}
+		return audit(ctx, tx, t, Act{Action: "domain.delete", Object: name})
 	})
 }
 

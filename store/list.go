@@ -43,7 +43,7 @@ func (s *Store) List(ctx context.Context, u User) ([]Entry, error) {
 	err := s.read(ctx, u.Tenant, func(b *pgx.Batch) {
 		b.Queue(query, u.Tenant, u.Account).Query(func(rows pgx.Rows) (err error) {
 			entries, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Entry, error) {
-				e := Entry{Owner: u.Account, Rights: acl.All}
+				e := Entry{Owner: u.Account, Rights: u.permitted(acl.All)}
 				err := row.Scan(&e.Name, &e.Mailbox, &e.SpecialUse, &e.Subscribed)
 				e.Exists = e.Mailbox != 0
 				return e, err

@@ -41,7 +41,7 @@ func (s *Store) Open(ctx context.Context, u User, name string, want acl.Rights) 
 		FROM mailbox
 		WHERE tenant_id = $1 AND account_id = $2 AND name = $3 AND deleted_at IS NULL`
 
-	m := &Mailbox{Tenant: u.Tenant, Owner: u.Account, Name: name, Rights: acl.All, store: s}
+	m := &Mailbox{Tenant: u.Tenant, Owner: u.Account, Name: name, Rights: u.permitted(acl.All), store: s}
 	err := s.read(ctx, u.Tenant, func(b *pgx.Batch) {
 		b.Queue(query, u.Tenant, u.Account, name).QueryRow(func(row pgx.Row) error {
 			return row.Scan(&m.ID, &m.UIDValidity, &m.ObjectID, &m.epoch)

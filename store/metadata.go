@@ -148,6 +148,9 @@ func (s *Store) SetMetadata(ctx context.Context, u User, mailbox string, set []A
 	if err != nil {
 		return err
 	}
+	if err := u.mayChange(); err != nil {
+		return err
+	}
 	for _, a := range set {
 		if of.ID == 0 && strings.HasPrefix(a.Entry, shared) {
 			return &acl.DeniedError{Missing: acl.Administer}
@@ -168,7 +171,16 @@ func (s *Store) SetTenantMetadata(ctx context.Context, t id.Tenant, set ...Annot
 			return ErrBadEntry
 		}
 	}
-	return s.setMetadata(ctx, &Mailbox{Tenant: t}, 0, set)
+	if err := s.setMetadata(ctx, &Mailbox{Tenant: t}, 0, set); err != nil {
+		return err
+	}
+	return s.transact(ctx, t, func(tx pgx.Tx) error {
+		entries := make([]string, len(set))
+		for i, a := range set {
+			entries[i] = a.Entry
+		}
+		return audit(ctx, tx, t, Act{Action: "tenant.annotate", Object: strings.Join(entries, " ")})
+	})
 }
 
 // annotations are those to be put and those to be removed, by column.

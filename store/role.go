@@ -82,7 +82,7 @@ func (s *Store) SetRole(ctx context.Context, u User, role Role, domains ...strin
 				return fmt.Errorf("domain %s: %w", name, err)
 			}
 		}
-		return nil
+		return audit(ctx, tx, u.Tenant, Act{Action: "account.role", Object: u.Login, Detail: map[string]any{"role": role, "domains": domains}})
 	})
 }
 

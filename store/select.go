@@ -42,7 +42,7 @@ func (s *Store) Select(ctx context.Context, u User, name string, want acl.Rights
 	}
 	var found bool
 	var end logEnd
-	sel := Selected{Mailbox: &Mailbox{Tenant: u.Tenant, Owner: u.Account, Name: name, Rights: acl.All, store: s}}
+	sel := Selected{Mailbox: &Mailbox{Tenant: u.Tenant, Owner: u.Account, Name: name, Rights: u.permitted(acl.All), store: s}}
 	err := s.read(ctx, u.Tenant, func(b *pgx.Batch) {
 		found, end = false, logEnd{}
 		b.Queue(query, u.Tenant, u.Account, name, guess, since).Query(func(rows pgx.Rows) error {

@@ -56,6 +56,9 @@ func (s *Store) Unsubscribe(ctx context.Context, u User, name string) error {
 	if checkName(name) != nil {
 		return nil
 	}
+	if err := u.mayChange(); err != nil {
+		return err
+	}
 	const query = `DELETE FROM subscription WHERE tenant_id = $1 AND account_id = $2 AND name = $3`
 
 	err := s.batch(ctx, u.Tenant, func(b *pgx.Batch) { b.Queue(query, u.Tenant, u.Account, name) })

@@ -23,7 +23,7 @@ var tenantName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,62}$`)
 
 // CreateTenant makes a tenant; ErrTenantTaken.
 func (s *Store) CreateTenant(ctx context.Context, name string) (Tenant, error) {
-	const query = `SELECT tenant_id, name, disabled, deleting, created_at FROM create_tenant($1)`
+	const query = `SELECT tenant_id, name, disabled, deleting, created_at FROM create_tenant($1, $2)`
 
 	if !tenantName.MatchString(name) {
 		return Tenant{}, &InvalidError{"tenant", name, "want up to 63 of a-z, 0-9, dot and hyphen, the first of them a letter or digit"}
@@ -33,7 +33,7 @@ func (s *Store) CreateTenant(ctx context.Context, name string) (Tenant, error) {
 		return Tenant{}, err
 	}
 	defer conn.Release()
-	rows, _ := conn.Query(ctx, query, name) // CollectExactlyOneRow reports the error
+	rows, _ := conn.Query(ctx, query, name, actor(ctx)) // CollectExactlyOneRow reports the error
 	t, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[Tenant])
 	return t, unique(s.lost(ctx, conn, err, sent), ErrTenantTaken)
 }
@@ -59,11 +59,14 @@ func (s *Store) Tenant(ctx context.Context, name string) (Tenant, error) {
 
 // DisableTenant locks all accounts of a tenant out, or lets them in again.
 func (s *Store) DisableTenant(ctx context.Context, t id.Tenant, disabled bool) error {
-	const query = `UPDATE tenant SET disabled = $2 WHERE tenant_id = $1`
+	const query = `UPDATE tenant SET disabled = $2 WHERE tenant_id = $1 RETURNING name`
 
 	return s.transact(ctx, t, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, query, t, disabled)
-		return affected(tag, err, ErrNoTenant)
+		var name string
+		if err := tx.QueryRow(ctx, query, t, disabled).Scan(&name); err != nil {
+			return noRow(err, ErrNoTenant)
+		}
+		return audit(ctx, tx, t, Act{Action: onOff("tenant", disabled), Object: name})
 	})
 }
 

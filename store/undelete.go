@@ -275,8 +275,10 @@ func (s *Store) UndeleteMailbox(ctx context.Context, u User, name, as string) (m
 		if err := lockNames(ctx, tx, u); err != nil {
 			return err
 		}
-		back, taken, err = s.undeleteMailbox(ctx, tx, u, name, as)
-		return err
+		if back, taken, err = s.undeleteMailbox(ctx, tx, u, name, as); err != nil {
+			return err
+		}
+		return audit(ctx, tx, u.Tenant, Act{Action: "mailbox.undelete", Object: u.Login + "/" + name, Detail: map[string]string{"as": as}})
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("undelete mailbox: %w", changeError(err))

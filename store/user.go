@@ -1,6 +1,9 @@
 package store
 
-import "mailstead.dev/store/id"
+import (
+	"mailstead.dev/acl"
+	"mailstead.dev/store/id"
+)
 
 // User is who acts: the session's user, not necessarily the owner of what they act on.
 type User struct {
@@ -11,4 +14,20 @@ type User struct {
 
 	ReadOnly bool   // somebody who only looks: nothing is changed, not even \Seen
 	Actor    string // login of the admin who acts as this user; "": it is the user
+}
+
+// permitted returns what is left of rights to a user who only looks.
+func (u User) permitted(r acl.Rights) acl.Rights {
+	if u.ReadOnly {
+		return r & (acl.Lookup | acl.Read)
+	}
+	return r
+}
+
+// mayChange refuses a user who only looks what no right to a mailbox stands for.
+func (u User) mayChange() error {
+	if u.ReadOnly {
+		return &acl.DeniedError{Missing: acl.Write}
+	}
+	return nil
 }

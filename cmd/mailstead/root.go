@@ -56,6 +56,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.accountCommand(),
 		a.aliasCommand(),
+		a.auditCommand(),
 		a.configCommand(),
 		a.devCommand(),
 		a.domainCommand(),

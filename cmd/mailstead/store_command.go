@@ -28,7 +28,8 @@ func (a *app) onStore(f func(j *job) error) func(*cobra.Command, []string) error
 		if err != nil {
 			return err
 		}
-		return errors.Join(f(&job{app: a, Context: c.Context(), store: s, config: cfg, args: args}), s.Close())
+		ctx := store.WithActor(c.Context(), operator())
+		return errors.Join(f(&job{app: a, Context: ctx, store: s, config: cfg, args: args}), s.Close())
 	}
 }
 
