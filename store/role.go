@@ -41,6 +41,12 @@ func ParseRole(name string) (Role, error) {
 // MarshalText writes the role by its name.
 func (r Role) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
+// UnmarshalText reads what MarshalText writes.
+func (r *Role) UnmarshalText(text []byte) (err error) {
+	*r, err = ParseRole(string(text))
+	return err
+}
+
 // Scan reads the role as the database has it, by its name.
 func (r *Role) Scan(value any) (err error) {
 	name, ok := value.(string)
