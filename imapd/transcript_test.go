@@ -77,7 +77,7 @@ func play(t *testing.T, file, login string, connect func() *client) {
 	known := map[string]string{
 		"$LOGIN": login, "$PLAIN": base64.StdEncoding.EncodeToString([]byte("\x00" + login + "\x00" + storetest.Password)),
 		"$ASOTHER": base64.StdEncoding.EncodeToString([]byte("other\x00" + login + "\x00" + storetest.Password)),
-		"$NUL": "\x00", "$CR": "\r", "$FF": "\xff",
+		"$NUL":     "\x00", "$CR": "\r", "$FF": "\xff",
 	}
 	open := make(map[string]*client)
 	for i, line := range strings.Split(string(text), "\n") {
