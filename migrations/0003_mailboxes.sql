@@ -14,13 +14,19 @@ CALL protect('name_tree');
 -- account_state is what every change of an account's mail moves: apart from
 -- account, so that logins read rows that rest.
 CREATE TABLE account_state (
-    tenant_id     bigint NOT NULL,
-    account_id    bigint NOT NULL,
-    next_email    bigint NOT NULL DEFAULT 1,
-    messages      bigint NOT NULL DEFAULT 0 CHECK (messages >= 0),
-    bytes         bigint NOT NULL DEFAULT 0 CHECK (bytes >= 0), -- RFC822.SIZE of every copy
-    message_limit bigint,                                       -- NULL: none
-    storage_limit bigint,                                       -- octets; NULL: none
+    tenant_id        bigint NOT NULL,
+    account_id       bigint NOT NULL,
+    domain_id        bigint NOT NULL, -- the account's, which never changes
+    next_email       bigint NOT NULL DEFAULT 1,
+    messages         bigint NOT NULL DEFAULT 0 CHECK (messages >= 0),
+    bytes            bigint NOT NULL DEFAULT 0 CHECK (bytes >= 0),       -- RFC822.SIZE of every copy
+    mailboxes        bigint NOT NULL DEFAULT 0 CHECK (mailboxes >= 0),
+    annotations      bigint NOT NULL DEFAULT 0 CHECK (annotations >= 0), -- octets: of its mailboxes, and its own of the server
+    message_limit    bigint,                                             -- NULL: none
+    storage_limit    bigint,                                             -- octets; NULL: none
+    mailbox_limit    bigint,                                             -- NULL: none
+    annotation_limit bigint,                                             -- octets; NULL: none
+    over_soft        boolean NOT NULL DEFAULT false,                     -- above a soft limit
     PRIMARY KEY (tenant_id, account_id)
 ) WITH (fillfactor = 50);
 CALL protect('account_state');

@@ -9,13 +9,15 @@ ALTER TABLE mailbox ADD COLUMN expunged_modseq bigint NOT NULL DEFAULT 1;
 
 -- charge_account counts n messages more (or fewer), of so many octets, and
 -- gives out email numbers: those above the result. Only growth is refused,
--- so that who is over a limit can still clear away.
+-- so that who is over a limit can still clear away. What it counts is counted for the account's domain
+-- and tenant too (0012_quota.sql), unless roots says that the caller does. Locks: account, domain slot, tenant slot.
 -- +goose StatementBegin
-CREATE FUNCTION charge_account(t bigint, account bigint, n bigint, octets bigint, emails bigint) RETURNS bigint
+CREATE FUNCTION charge_account(t bigint, account bigint, n bigint, octets bigint, emails bigint, roots boolean DEFAULT true) RETURNS bigint
     LANGUAGE plpgsql
     AS $$
 DECLARE
-    a account_state;
+    a    account_state;
+    done boolean;
 BEGIN
     UPDATE account_state s
     SET next_email = next_email + emails, messages = messages + n, bytes = bytes + octets
@@ -25,12 +27,16 @@ BEGIN
         RAISE EXCEPTION 'no account %', account USING ERRCODE = 'MS001';
     END IF;
     IF octets > 0 AND a.bytes > a.storage_limit THEN
-        RAISE EXCEPTION 'over quota' USING ERRCODE = 'MS003',
-            DETAIL = format('STORAGE %s %s %s', a.bytes - octets, a.storage_limit, octets);
+        PERFORM over_quota('STORAGE', a.bytes - octets, a.storage_limit, octets, 'account');
     END IF;
     IF n > 0 AND a.messages > a.message_limit THEN
-        RAISE EXCEPTION 'over quota' USING ERRCODE = 'MS003',
-            DETAIL = format('MESSAGE %s %s %s', a.messages - n, a.message_limit, n);
+        PERFORM over_quota('MESSAGE', a.messages - n, a.message_limit, n, 'account');
+    END IF;
+    IF a.over_soft THEN
+        PERFORM set_config('mailstead.over_soft', 'yes', true);
+    END IF;
+    IF roots AND (n <> 0 OR octets <> 0) THEN
+        done := charge_roots(t, a.domain_id, account, n, octets, 0, 0);
     END IF;
     RETURN a.next_email - emails - 1;
 END
@@ -111,7 +117,7 @@ $$;
 -- expected is the MODSEQ that rec was computed for, NULL where it fits any.
 -- c_ arrays hold the contents, each once, by ascending digest; e_ arrays the
 -- emails, in order. freed messages, of so many octets, have been removed in the
--- same transaction: they are not charged any more. Locks: mailbox, blobs by digest, account.
+-- same transaction: they are not charged any more. Locks: mailbox, blobs by digest, account, slots.
 -- +goose StatementBegin
 CREATE FUNCTION append_messages(
     t bigint, account bigint, box bigint, named text, epoch bigint, expected bigint, rec bytea,

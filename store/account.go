@@ -93,7 +93,7 @@ func (s *Store) createAccounts(ctx context.Context, accounts []NewAccount) ([]Us
 		return nil, err
 	}
 	var made []User
-	err = s.transact(ctx, t, func(tx pgx.Tx) error {
+	err = s.transactAllSlots(ctx, t, func(tx pgx.Tx) error { // for the first account of a slot makes it
 		made = made[:0]
 		if err := lockTenant(ctx, tx, t); err != nil {
 			return err
@@ -107,6 +107,11 @@ func (s *Store) createAccounts(ctx context.Context, accounts []NewAccount) ([]Us
 				return fmt.Errorf("account %s: %w", logins[i], unique(err, ErrAddressTaken))
 			}
 			made = append(made, User{Tenant: t, Account: account, Login: logins[i]})
+		}
+		for i, u := range made { // at last, so that others wait for the slots no longer than they must
+			if err := chargeNames(ctx, tx, u, 1+len(accounts[i].mailboxes()), 0); err != nil {
+				return fmt.Errorf("account %s: %w", u.Login, changeError(err))
+			}
 		}
 		for _, u := range made {
 			if err := audit(ctx, tx, t, Act{Action: "account.create", Object: u.Login}); err != nil {
@@ -131,17 +136,21 @@ func createAccount(ctx context.Context, tx pgx.Tx, t id.Tenant, domain id.Domain
 	if err := tx.QueryRow(ctx, query, t, domain, login, n.Password).Scan(&account); err != nil {
 		return 0, err
 	}
-	mailboxes := n.Mailboxes
-	if mailboxes == nil {
-		mailboxes = DefaultMailboxes
-	}
-	if err := createMailboxes(ctx, tx, t, account, mailboxes); err != nil {
+	if err := createMailboxes(ctx, tx, t, domain, account, n.mailboxes()); err != nil {
 		return 0, err
 	}
 	if n.MessageLimit == nil && n.StorageLimit == nil {
 		return account, nil
 	}
 	return account, setLimits(ctx, tx, t, account, n.MessageLimit, n.StorageLimit)
+}
+
+// mailboxes are those that the account gets beside INBOX.
+func (n NewAccount) mailboxes() []DefaultMailbox {
+	if n.Mailboxes == nil {
+		return DefaultMailboxes
+	}
+	return n.Mailboxes
 }
 
 // newLogin checks the address of an account that is to be made.
@@ -267,15 +276,26 @@ func (s *Store) SetLimits(ctx context.Context, u User, messages, storage *int64)
 }
 
 func setLimits(ctx context.Context, tx pgx.Tx, t id.Tenant, account id.Account, messages, storage *int64) error {
-	const query = `
-		UPDATE account_state SET message_limit = $3, storage_limit = $4
-		WHERE tenant_id = $1 AND account_id = $2`
+	const (
+		there = `SELECT FROM account_state WHERE tenant_id = $1 AND account_id = $2`
 
+		query = `
+			INSERT INTO quota_root AS r (tenant_id, level, root, hard)
+			VALUES ($1, 0, $2, ARRAY[$3, $4, NULL, NULL]::bigint[])
+			ON CONFLICT (tenant_id, level, root) DO UPDATE
+			SET hard = excluded.hard[1:2] || r.hard[3:4]`
+	)
 	for _, limit := range []*int64{messages, storage} {
 		if limit != nil && *limit < 0 {
 			return &InvalidError{"limit", fmt.Sprint(*limit), "it cannot be below zero"}
 		}
 	}
-	tag, err := tx.Exec(ctx, query, t, account, messages, storage)
-	return affected(tag, err, ErrNoAccount)
+	tag, err := tx.Exec(ctx, there, t, account)
+	if err := affected(tag, err, ErrNoAccount); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, query, t, account, storage, messages); err != nil {
+		return err
+	}
+	return applyLimits(ctx, tx, t, levelAccount, int64(account))
 }

@@ -24,9 +24,9 @@ var DefaultMailboxes = []DefaultMailbox{
 }
 
 // createMailboxes gives a new account all that its mail needs: account_state
-// (without limits), name_tree, INBOX, and the mailboxes of defaults, all subscribed.
-func createMailboxes(ctx context.Context, tx pgx.Tx, t id.Tenant, account id.Account, defaults []DefaultMailbox) error {
-	const state = `INSERT INTO account_state (tenant_id, account_id) VALUES ($1, $2)`
+// (without limits, nothing charged yet), name_tree, INBOX, and the mailboxes of defaults, all subscribed.
+func createMailboxes(ctx context.Context, tx pgx.Tx, t id.Tenant, domain id.Domain, account id.Account, defaults []DefaultMailbox) error {
+	const state = `INSERT INTO account_state (tenant_id, domain_id, account_id) VALUES ($1, $2, $3)`
 
 	// The clock as the first UIDVALIDITY: an account that is made anew under an
 	// old login then starts above the one that its clients knew.
@@ -34,7 +34,7 @@ func createMailboxes(ctx context.Context, tx pgx.Tx, t id.Tenant, account id.Acc
 		INSERT INTO name_tree (tenant_id, account_id, uidvalidity)
 		VALUES ($1, $2, extract(epoch FROM now())::bigint)`
 
-	if _, err := tx.Exec(ctx, state, t, account); err != nil {
+	if _, err := tx.Exec(ctx, state, t, domain, account); err != nil {
 		return err
 	}
 	if _, err := tx.Exec(ctx, tree, t, account); err != nil {
@@ -54,7 +54,7 @@ func createMailboxes(ctx context.Context, tx pgx.Tx, t id.Tenant, account id.Acc
 	return nil
 }
 
-// insertMailbox makes a mailbox in an account whose name tree is locked.
+// insertMailbox makes a mailbox in an account whose name tree is locked; chargeNames comes after it, and after the mailboxes that are locked.
 func insertMailbox(ctx context.Context, tx pgx.Tx, t id.Tenant, account id.Account, name string, specialUse []string) (*Mailbox, error) {
 	const query = `
 		WITH tree AS (

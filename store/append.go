@@ -70,6 +70,7 @@ type appending struct {
 
 	define view.Record // keywords that the record defines
 	with   bool        // the contents are sent along even if they are known to be there
+	try    trial
 
 	// What the database answered.
 	validity  uint32
@@ -118,7 +119,7 @@ func (a *appending) count(flags view.Flags, size int64) {
 // run writes the messages. Content that was stored before is first taken to be
 // there still, and sent only where that is not so.
 func (a *appending) run(ctx context.Context) error {
-	for attempt := 1; ; attempt++ {
+	for {
 		err := a.once(ctx)
 		if isState(err, stateNotFresh) && !a.with {
 			a.with = true
@@ -129,7 +130,7 @@ func (a *appending) run(ctx context.Context) error {
 				c.kept.Store(true)
 			}
 		}
-		if !inTheWay(err) || attempt == attempts || !pause(ctx, attempt) {
+		if !a.try.again(ctx, err) {
 			return err
 		}
 	}
@@ -174,7 +175,7 @@ func (a *appending) mailboxes() *changing {
 	if r := a.replaced; r != nil && r.mailbox.ID != m.ID {
 		targets = append(targets, target{mailbox: r.mailbox.ID})
 	}
-	return &changing{store: m.store, tenant: m.Tenant, account: m.Owner, targets: targets, before: make([]*view.View, len(targets))}
+	return &changing{store: m.store, tenant: m.Tenant, account: m.Owner, targets: targets, try: a.try, before: make([]*view.View, len(targets))}
 }
 
 // locked appends with keywords that the mailbox may not know yet: it is locked

@@ -101,7 +101,7 @@ func TestAppendOverQuota(t *testing.T) {
 	if _, err := m.Append(t.Context(), incoming(m, 4), incoming(m, 5)); !errors.As(err, &over) {
 		t.Fatalf("append: %v", err)
 	}
-	if want := (quota.OverError{Resource: quota.Message, Used: 3, Limit: 4, Wanted: 2}); *over != want {
+	if want := (quota.OverError{Resource: quota.Message, Level: quota.Account, Used: 3, Limit: 4, Wanted: 2}); *over != want {
 		t.Errorf("over %+v, want %+v", *over, want)
 	}
 	if _, err := m.Copy(t.Context(), between(1, 2), open(t, s, u, "Archive")); !errors.As(err, &over) {

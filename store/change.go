@@ -45,12 +45,12 @@ func (s *Store) change(ctx context.Context, t id.Tenant, account id.Account, tar
 		return nil, err
 	}
 	defer done()
-	for attempt := 1; ; attempt++ {
+	for {
 		err = c.guess(ctx)
 		if errors.Is(err, errMovedOn) {
 			err = c.locked(ctx)
 		}
-		if !inTheWay(err) || attempt == attempts || !pause(ctx, attempt) {
+		if !c.try.again(ctx, err) {
 			break
 		}
 	}
@@ -72,6 +72,7 @@ type changing struct {
 	account id.Account
 	targets []target
 	compute computation
+	try     trial
 
 	before  []*view.View
 	records []view.Record
@@ -180,6 +181,7 @@ func (c *changing) lock(ctx context.Context, conn *pgxpool.Conn) error {
 	b := &pgx.Batch{}
 	b.Queue("BEGIN")
 	c.store.queueTenant(b, c.tenant)
+	c.try.queue(b, c.tenant)
 	h := c.queueLock(b)
 	if err := conn.SendBatch(ctx, b).Close(); err != nil {
 		return err
@@ -375,13 +377,13 @@ func changeError(err error) error {
 	return err
 }
 
-// overError reads the detail that charge_account gives.
+// overError reads the detail that over_quota gives.
 func overError(e *pgconn.PgError) error {
 	fields := strings.Fields(e.Detail)
-	if len(fields) != 4 {
+	if len(fields) != 5 {
 		return e
 	}
-	over := &quota.OverError{Resource: quota.Resource(fields[0])}
+	over := &quota.OverError{Resource: quota.Resource(fields[0]), Level: quota.Level(fields[4])}
 	for i, n := range []*int64{&over.Used, &over.Limit, &over.Wanted} {
 		v, err := strconv.ParseInt(fields[i+1], 10, 64)
 		if err != nil {

@@ -15,7 +15,7 @@ import (
 // Create makes a mailbox, and those above it that are missing. A separator at
 // the end only says that there will be children (RFC 9051 section 6.3.4).
 // ErrExists, ErrBadName; ErrSpecialUse where another mailbox has one of the special uses:
-// a client would not know which to take; ErrMailboxes where there would be too many.
+// a client would not know which to take; ErrMailboxes where there would be too many; *quota.OverError.
 func (s *Store) Create(ctx context.Context, u User, name string, specialUse []string) (*Mailbox, error) {
 	name = canonicalName(strings.TrimSuffix(name, separator))
 	if err := s.checkNewName(name); err != nil {
@@ -29,11 +29,14 @@ func (s *Store) Create(ctx context.Context, u User, name string, specialUse []st
 		if err := lockNames(ctx, tx, u); err != nil {
 			return err
 		}
-		m, err = s.createWithParents(ctx, tx, u, name, specialUse)
-		return err
+		var more int
+		if m, more, err = s.createWithParents(ctx, tx, u, name, specialUse); err != nil {
+			return err
+		}
+		return chargeNames(ctx, tx, u, more, 0)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("create mailbox: %w", err)
+		return nil, fmt.Errorf("create mailbox: %w", changeError(err))
 	}
 	m.store, m.Rights = s, acl.All
 	return m, nil
@@ -57,30 +60,33 @@ func lockNames(ctx context.Context, tx pgx.Tx, u User) error {
 }
 
 // createWithParents makes a mailbox, and those above it that are missing. The names are locked.
-func (s *Store) createWithParents(ctx context.Context, tx pgx.Tx, u User, name string, specialUse []string) (*Mailbox, error) {
+// It returns how many there are more, for chargeNames.
+func (s *Store) createWithParents(ctx context.Context, tx pgx.Tx, u User, name string, specialUse []string) (m *Mailbox, more int, err error) {
 	above := parents(name)
 	there, err := existing(ctx, tx, u, append(above, name))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if there[name] != nil {
-		return nil, ErrExists
+		return nil, 0, ErrExists
 	}
 	if err := specialUseFree(ctx, tx, u, specialUse); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	if err := s.roomForMailboxes(ctx, tx, u, 1+len(above)-len(there)); err != nil {
-		return nil, err
+	more = 1 + len(above) - len(there)
+	if err := s.roomForMailboxes(ctx, tx, u, more); err != nil {
+		return nil, 0, err
 	}
 	for _, parent := range above {
 		if there[parent] != nil {
 			continue
 		}
 		if _, err := insertMailbox(ctx, tx, u.Tenant, u.Account, parent, nil); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 	}
-	return insertMailbox(ctx, tx, u.Tenant, u.Account, name, specialUse)
+	m, err = insertMailbox(ctx, tx, u.Tenant, u.Account, name, specialUse)
+	return m, more, err
 }
 
 // roomForMailboxes tells whether the account can have n mailboxes more. The names are locked.

@@ -52,16 +52,26 @@ func (s *Store) closeAccount(ctx context.Context, u User) error {
 		tree      = `DELETE FROM name_tree WHERE tenant_id = $1 AND account_id = $2`
 		lock      = `SELECT FROM mailbox WHERE tenant_id = $1 AND account_id = $2 ORDER BY mailbox_id FOR UPDATE`
 		mailboxes = `UPDATE mailbox SET deleted_at = now() WHERE tenant_id = $1 AND account_id = $2 AND deleted_at IS NULL`
+		limits    = `DELETE FROM quota_root WHERE tenant_id = $1 AND level = 0 AND root = $2`
 		account   = `UPDATE account SET deleting = true, password = '' WHERE tenant_id = $1 AND account_id = $2`
+
+		// Its domain and its tenant do not have it any more.
+		uncharge = `
+			SELECT charge_account(tenant_id, account_id, -messages, -bytes, 0), charge_names(tenant_id, account_id, -mailboxes, -annotations)
+			FROM account_state
+			WHERE tenant_id = $1 AND account_id = $2`
 	)
 	return s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
-		for _, query := range []string{tree, lock, mailboxes} {
+		for _, query := range []string{tree, lock, mailboxes, limits} {
 			if _, err := tx.Exec(ctx, query, u.Tenant, u.Account); err != nil {
 				return err
 			}
 		}
 		tag, err := tx.Exec(ctx, account, u.Tenant, u.Account)
 		if err := affected(tag, err, ErrNoAccount); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, uncharge, u.Tenant, u.Account); err != nil {
 			return err
 		}
 		return audit(ctx, tx, u.Tenant, Act{Action: "account.delete", Object: u.Login})
@@ -142,6 +152,8 @@ func (s *Store) DeleteTenant(ctx context.Context, t id.Tenant) error {
 			`DELETE FROM metadata WHERE tenant_id = $1`,
 			`DELETE FROM alias WHERE tenant_id = $1`,
 			`DELETE FROM domain WHERE tenant_id = $1`,
+			`DELETE FROM quota_slot WHERE tenant_id = $1`,
+			`DELETE FROM quota_root WHERE tenant_id = $1`,
 			`DELETE FROM swept WHERE tenant_id = $1`,
 			`DELETE FROM tenant WHERE tenant_id = $1`,
 		} {

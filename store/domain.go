@@ -144,11 +144,15 @@ func (s *Store) DeleteDomain(ctx context.Context, name string) error {
 		if used {
 			return ErrInUse
 		}
-		if _, err := tx.Exec(ctx, `DELETE FROM domain_admin WHERE tenant_id = $1 AND domain_id = $2`, t, domain); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, `DELETE FROM domain WHERE tenant_id = $1 AND domain_id = $2`, t, domain); err != nil {
-			return err
+		for _, query := range []string{
+			`DELETE FROM domain_admin WHERE tenant_id = $1 AND domain_id = $2`,
+			`DELETE FROM quota_slot WHERE tenant_id = $1 AND root = $2`,
+			`DELETE FROM quota_root WHERE tenant_id = $1 AND level = 1 AND root = $2`,
+			`DELETE FROM domain WHERE tenant_id = $1 AND domain_id = $2`,
+		} {
+			if _, err := tx.Exec(ctx, query, t, domain); err != nil {
+				return err
+			}
 		}
 		return audit(ctx, tx, t, Act{Action: "domain.delete", Object: name})
 	})

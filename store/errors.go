@@ -42,11 +42,12 @@ var (
 const (
 	stateGone     = "MS001" // the mailbox is not there (any more)
 	stateMoved    = "MS002" // the mailbox has moved on from the state that a change was computed for
-	stateOver     = "MS003" // a quota; DETAIL holds resource, used, limit and wanted, separated by blanks
+	stateOver     = "MS003" // a quota; DETAIL holds resource, used, limit, wanted and level, separated by blanks
 	stateFull     = "MS004" // UIDs or MODSEQs are used up
 	stateIntent   = "MS005" // the intent of an object is gone: its collector was faster
 	stateNotFresh = "MS007" // content that the change relies on is gone: store it again
 	stateUseless  = "MS008" // nothing that a new object holds is still where it was copied from
+	stateSlot     = "MS010" // it does not fit its slot of a quota: again, under the locks of all slots
 )
 
 // isState reports whether err was raised by the database with that SQLSTATE.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -106,6 +107,9 @@ func (f *fsck) run(ctx context.Context) (Checked, error) {
 			return f.Checked, fmt.Errorf("check account %s: %w", a.Login, err)
 		}
 	}
+	if err := f.slots(ctx); err != nil {
+		return f.Checked, fmt.Errorf("check quotas: %w", err)
+	}
 	if err := f.strays(ctx); err != nil {
 		return f.Checked, fmt.Errorf("look for mailboxes without a row: %w", err)
 	}
@@ -113,6 +117,41 @@ func (f *fsck) run(ctx context.Context) (Checked, error) {
 		return f.Checked, fmt.Errorf("check content: %w", err)
 	}
 	return f.Checked, nil
+}
+
+// slots checks what the domains and the tenant count and grant, and counts it anew where it is not so and that may be repaired.
+func (f *fsck) slots(ctx context.Context) error {
+	drift, err := f.slotDrift(ctx)
+	if err != nil || len(drift) == 0 {
+		return err
+	}
+	left := drift
+	if f.repairer {
+		if err := f.store.RecountQuota(ctx, f.tenant); err != nil {
+			return err
+		}
+		if left, err = f.slotDrift(ctx); err != nil {
+			return err
+		}
+	}
+	for _, d := range drift {
+		f.report(Finding{
+			Kind: FoundCounter, Tenant: f.tenant, Detail: d.String(),
+			Repaired: f.repairer && !slices.Contains(left, d),
+		})
+	}
+	return nil
+}
+
+func (f *fsck) slotDrift(ctx context.Context) (drift []QuotaDrift, err error) {
+	err = f.store.snapshot(ctx, f.tenant, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, unhurried); err != nil {
+			return err
+		}
+		drift, err = slotDrift(ctx, tx, f.tenant)
+		return err
+	})
+	return drift, err
 }
 
 // strays looks for mailboxes that have lost their row. They are no account's any more.
@@ -164,7 +203,7 @@ func (f *fsck) account(ctx context.Context, tx pgx.Tx, account id.Account) error
 		there = `SELECT FROM account WHERE tenant_id = $1 AND account_id = $2 AND NOT deleting`
 
 		state = `
-			SELECT s.next_email, s.messages, s.bytes, n.uidvalidity
+			SELECT s.next_email, n.uidvalidity
 			FROM account_state s
 			JOIN name_tree n ON n.tenant_id = s.tenant_id AND n.account_id = s.account_id
 			WHERE s.tenant_id = $1 AND s.account_id = $2`
@@ -178,8 +217,8 @@ func (f *fsck) account(ctx context.Context, tx pgx.Tx, account id.Account) error
 	}
 	f.Accounts++
 	var nextEmail id.Email
-	var messages, octets, uidValidity int64
-	err = tx.QueryRow(ctx, state, f.tenant, account).Scan(&nextEmail, &messages, &octets, &uidValidity)
+	var uidValidity int64
+	err = tx.QueryRow(ctx, state, f.tenant, account).Scan(&nextEmail, &uidValidity)
 	if errors.Is(err, pgx.ErrNoRows) {
 		f.found(FoundMissing, account, 0, "it has no state or no name tree")
 		return nil
@@ -196,7 +235,6 @@ func (f *fsck) account(ctx context.Context, tx pgx.Tx, account id.Account) error
 	if err != nil {
 		return err
 	}
-	var sum, sumOctets int64
 	hasInbox := false
 	for _, row := range mailboxes {
 		m := mailboxRows{row: row}
@@ -211,17 +249,16 @@ func (f *fsck) account(ctx context.Context, tx pgx.Tx, account id.Account) error
 		}
 		if row.DeletedAt == nil {
 			hasInbox = hasInbox || row.Name == inbox
-			sum += row.Messages
-			sumOctets += row.Bytes
 		}
 	}
 	if !hasInbox {
 		f.found(FoundMissing, account, 0, "it has no INBOX")
 	}
-	if sum != messages || sumOctets != octets {
-		f.found(FoundCounter, account, 0, "it counts %d messages of %d octets, its mailboxes %d of %d", messages, octets, sum, sumOctets)
+	drift, err := accountDrift(ctx, tx, f.tenant, account)
+	for _, d := range drift {
+		f.found(FoundCounter, account, 0, "%v", d)
 	}
-	return nil
+	return err
 }
 
 // emails checks the emails of an account, and returns their sizes.

@@ -42,7 +42,7 @@ type saved struct {
 	conn *pgx.Conn
 }
 
-var savedTables = []string{"mailbox", "mailbox_log", "mailbox_segment", "account_state", "email", "blob", "object", "object_intent", "staged_0"}
+var savedTables = []string{"mailbox", "mailbox_log", "mailbox_segment", "account_state", "quota_slot", "email", "blob", "object", "object_intent", "staged_0"}
 
 func saveTables(t *testing.T, super string) *saved {
 	t.Helper()
@@ -162,7 +162,11 @@ func TestFsckFinds(t *testing.T) {
 		{name: "wrong counter", query: `UPDATE mailbox SET unseen = unseen + 1` + inboxRow, args: []any{p.mailbox.ID},
 			want: []store.FindingKind{store.FoundCounter}, says: "the row counts"},
 		{name: "wrong sum", query: `UPDATE account_state SET bytes = bytes + 1 WHERE tenant_id = $1`,
-			want: []store.FindingKind{store.FoundCounter}, says: "octets"},
+			want: []store.FindingKind{store.FoundCounter}, says: "of STORAGE, it has"},
+		{name: "wrong sum of a domain", query: `UPDATE quota_slot SET messages = messages + 1 WHERE tenant_id = $1 AND root <> 0`,
+			want: []store.FindingKind{store.FoundCounter}, says: "of MESSAGE, its accounts"},
+		{name: "limit that is not there", query: `UPDATE quota_slot SET storage_grant = bytes WHERE tenant_id = $1 AND root = 0`,
+			want: []store.FindingKind{store.FoundCounter}, says: "the limit is -1"},
 		{name: "email lost", query: `DELETE FROM email WHERE tenant_id = $1 AND email_id = 25`,
 			want: []store.FindingKind{store.FoundEmail}, says: "which does not exist"},
 		{name: "email of another size", query: `UPDATE email SET size = size + 1 WHERE tenant_id = $1 AND email_id = 25`,

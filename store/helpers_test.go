@@ -161,6 +161,9 @@ func checkAccount(t testing.TB, s *store.Store, u store.User) {
 	if gotMessages != messages || gotOctets != octets {
 		t.Errorf("the account counts %d messages of %d octets, its mailboxes hold %d of %d", gotMessages, gotOctets, messages, octets)
 	}
+	if drift, _, err := s.AuditQuota(t.Context(), u.Tenant); err != nil || len(drift) > 0 {
+		t.Errorf("quota counters: %v, %v", drift, err)
+	}
 	if gotEmails != int64(len(list)) {
 		t.Errorf("%d of %d emails are there", gotEmails, len(list))
 	}

@@ -141,7 +141,7 @@ func (s *Store) annotated(ctx context.Context, u User, mailbox string) (*Mailbox
 }
 
 // SetMetadata sets annotations of a mailbox, "" for the server, all or none; a
-// value of nil removes one. ErrBadEntry, ErrMetadataSize, ErrMetadataTooMany; ErrSpecialUse as
+// value of nil removes one. ErrBadEntry, ErrMetadataSize, ErrMetadataTooMany, *quota.OverError; ErrSpecialUse as
 // Create's. What the server's users share is the operator's to set: *acl.DeniedError.
 func (s *Store) SetMetadata(ctx context.Context, u User, mailbox string, set []Annotation) error {
 	of, err := s.annotated(ctx, u, mailbox)
@@ -295,6 +295,10 @@ func (s *Store) changeMetadata(ctx context.Context, tx pgx.Tx, m *Mailbox, accou
 	if err != nil {
 		return false, err
 	}
+	octets, err := annotationOctets(ctx, tx, m.Tenant, m.ID, account)
+	if err != nil {
+		return false, err
+	}
 	weights, err := weighMetadata(ctx, tx, m.Tenant, m.Owner, account)
 	if err != nil {
 		return false, err
@@ -316,7 +320,39 @@ func (s *Store) changeMetadata(ctx context.Context, tx pgx.Tx, m *Mailbox, accou
 			return false, ErrMetadataTooMany
 		}
 	}
-	return removed.RowsAffected()+written.RowsAffected() > 0, s.metadataFits(ctx, tx, m.Tenant, weights)
+	if err := s.metadataFits(ctx, tx, m.Tenant, weights); err != nil {
+		return false, err
+	}
+	return removed.RowsAffected()+written.RowsAffected() > 0, chargeAnnotations(ctx, tx, m, account, octets)
+}
+
+// chargeAnnotations charges a mailbox's owner, or of the server who they belong to, for annotations that have been changed. What
+// all users of a tenant share of the server is the operator's, and charged to nobody.
+func chargeAnnotations(ctx context.Context, tx pgx.Tx, m *Mailbox, account id.Account, before int64) error {
+	owner := m.owner()
+	if m.ID == 0 {
+		owner.Account = account
+	}
+	if owner.Account == 0 {
+		return nil
+	}
+	after, err := annotationOctets(ctx, tx, m.Tenant, m.ID, account)
+	if err != nil {
+		return err
+	}
+	return chargeNames(ctx, tx, owner, 0, after-before)
+}
+
+// annotationOctets returns how many octets the annotations of a mailbox take that its owner is charged: all; of the
+// server (0) those of an account.
+func annotationOctets(ctx context.Context, tx pgx.Tx, t id.Tenant, mailbox id.Mailbox, account id.Account) (octets int64, err error) {
+	const query = `
+		SELECT coalesce(sum(octet_length(entry) + octet_length(value)), 0)
+		FROM metadata
+		WHERE tenant_id = $1 AND mailbox_id = $2 AND (mailbox_id <> 0 OR account_id = $3)`
+
+	err = tx.QueryRow(ctx, query, t, mailbox, account).Scan(&octets)
+	return octets, err
 }
 
 // weighMetadata locks accounts, 0 being none, and returns how many octets the annotations of each take:

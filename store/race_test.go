@@ -271,7 +271,8 @@ func TestCachedViewOfALostHistory(t *testing.T) {
 					return err
 				}
 			}
-			return nil
+			_, err := tx.Exec(t.Context(), `SELECT recount_slots($1)`, u.Tenant)
+			return err
 		})
 		if err != nil {
 			t.Fatal(err)

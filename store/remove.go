@@ -80,8 +80,14 @@ func deleteMailbox(ctx context.Context, tx pgx.Tx, u User, m id.Mailbox) error {
 		}
 		return err
 	}
-	_, err := tx.Exec(ctx, uncharge, u.Tenant, u.Account, -messages, -octets)
-	return err
+	notes, err := annotationOctets(ctx, tx, u.Tenant, m, u.Account)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, uncharge, u.Tenant, u.Account, -messages, -octets); err != nil {
+		return err
+	}
+	return chargeNames(ctx, tx, u, -1, -notes)
 }
 
 // leaveTombstone remembers the highest UIDVALIDITY that a name has had.

@@ -17,7 +17,7 @@ import (
 // below it another name; mailboxes above the new one are made where they are
 // missing. Renaming INBOX moves its messages to a new mailbox, and leaves it
 // empty, with what is below it (RFC 9051 section 6.3.6). Subscriptions are to
-// names, and stay. ErrNotExist, ErrExists, ErrBadName.
+// names, and stay. ErrNotExist, ErrExists, ErrBadName, *quota.OverError.
 func (s *Store) Rename(ctx context.Context, u User, from, to string) error {
 	from, to = canonicalName(from), canonicalName(strings.TrimSuffix(to, separator))
 	switch {
@@ -43,7 +43,7 @@ func (s *Store) Rename(ctx context.Context, u User, from, to string) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("rename mailbox: %w", err)
+		return fmt.Errorf("rename mailbox: %w", changeError(err))
 	}
 	for _, m := range moved {
 		s.watch.changed(viewKey{u.Tenant, m.Mailbox}, 0)
@@ -77,7 +77,8 @@ func (s *Store) renameTree(ctx context.Context, tx pgx.Tx, u User, from, to stri
 	if len(there) > 0 {
 		return nil, ErrExists
 	}
-	if err := s.createMissing(ctx, tx, u, parents(to)); err != nil {
+	more, err := s.createMissing(ctx, tx, u, parents(to))
+	if err != nil {
 		return nil, err
 	}
 	for i, m := range tree {
@@ -88,7 +89,7 @@ func (s *Store) renameTree(ctx context.Context, tx pgx.Tx, u User, from, to stri
 			return nil, err
 		}
 	}
-	return tree, nil
+	return tree, chargeNames(ctx, tx, u, more, 0)
 }
 
 // treeOf returns a mailbox, if there is one of the name, and all below it, by ascending number.
@@ -112,24 +113,25 @@ func treeOf(ctx context.Context, tx pgx.Tx, u User, name string) ([]*named, erro
 	return tree, nil
 }
 
-// createMissing makes those mailboxes of the names that are not there.
-func (s *Store) createMissing(ctx context.Context, tx pgx.Tx, u User, names []string) error {
+// createMissing makes those mailboxes of the names that are not there, and returns how many, for chargeNames.
+func (s *Store) createMissing(ctx context.Context, tx pgx.Tx, u User, names []string) (int, error) {
 	there, err := existing(ctx, tx, u, names)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if err := s.roomForMailboxes(ctx, tx, u, len(names)-len(there)); err != nil {
-		return err
+	missing := len(names) - len(there)
+	if err := s.roomForMailboxes(ctx, tx, u, missing); err != nil {
+		return 0, err
 	}
 	for _, name := range names {
 		if there[name] != nil {
 			continue
 		}
 		if _, err := insertMailbox(ctx, tx, u.Tenant, u.Account, name, nil); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return nil
+	return missing, nil
 }
 
 // renameOne gives a mailbox its new name.
@@ -187,7 +189,7 @@ func (s *Store) renameInbox(ctx context.Context, u User, to string) error {
 		if source == nil {
 			return ErrNotExist
 		}
-		dest, err := s.createWithParents(ctx, tx, u, to, nil)
+		dest, more, err := s.createWithParents(ctx, tx, u, to, nil)
 		if err != nil {
 			return err
 		}
@@ -202,7 +204,14 @@ func (s *Store) renameInbox(ctx context.Context, u User, to string) error {
 		if err := c.within(ctx, tx); err != nil {
 			return err
 		}
-		return s.metadataFits(ctx, tx, u.Tenant, map[id.Account]int64{u.Account: 0})
+		if err := s.metadataFits(ctx, tx, u.Tenant, map[id.Account]int64{u.Account: 0}); err != nil {
+			return err
+		}
+		notes, err := annotationOctets(ctx, tx, u.Tenant, dest.ID, u.Account)
+		if err != nil {
+			return err
+		}
+		return chargeNames(ctx, tx, u, more, notes)
 	})
 	if err != nil {
 		return changeError(err)

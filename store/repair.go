@@ -120,12 +120,17 @@ func (r *recounting) run(ctx context.Context, tx pgx.Tx) error {
 		// A statement of its own behind the lock: it sees what those have counted who had it before.
 		sum = `
 			UPDATE account_state s
-			SET messages = m.messages, bytes = m.bytes
+			SET messages = m.messages, bytes = m.bytes, mailboxes = m.mailboxes, annotations = d.octets
 			FROM (
-				SELECT coalesce(sum(messages), 0) AS messages, coalesce(sum(bytes), 0) AS bytes
+				SELECT coalesce(sum(messages), 0) AS messages, coalesce(sum(bytes), 0) AS bytes, count(*) AS mailboxes
 				FROM mailbox
 				WHERE tenant_id = $1 AND account_id = $2 AND deleted_at IS NULL
-			) m
+			) m, (
+				SELECT coalesce(sum(octet_length(entry) + octet_length(value)), 0) AS octets
+				FROM metadata n
+				WHERE n.tenant_id = $1 AND (n.mailbox_id = 0 AND n.account_id = $2 OR n.mailbox IN (
+					SELECT mailbox_id FROM mailbox WHERE tenant_id = $1 AND account_id = $2 AND deleted_at IS NULL))
+			) d
 			WHERE s.tenant_id = $1 AND s.account_id = $2 AND (m.messages >= s.messages OR $3)`
 	)
 	if _, err := tx.Exec(ctx, unhurried); err != nil {

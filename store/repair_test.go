@@ -40,6 +40,8 @@ func TestRepair(t *testing.T) {
 		{"counters of a mailbox", `UPDATE mailbox SET unseen = unseen + 1, messages = messages + 3, log_bytes = 7 WHERE tenant_id = $1 AND mailbox_id = $2`, []any{p.mailbox.ID}, store.FoundCounter},
 		{"too low a counter", `UPDATE mailbox SET messages = 1, bytes = 1 WHERE tenant_id = $1 AND mailbox_id = $2`, []any{p.mailbox.ID}, store.FoundCounter},
 		{"counters of an account", `UPDATE account_state SET bytes = bytes + 1, messages = 0 WHERE tenant_id = $1`, nil, store.FoundCounter},
+		{"counters of a domain and the tenant", `UPDATE quota_slot SET bytes = 0, mailboxes = mailboxes + root + 1 WHERE tenant_id = $1`, nil, store.FoundCounter},
+		{"grants", `UPDATE quota_slot SET message_grant = 1 WHERE tenant_id = $1`, nil, store.FoundCounter},
 		{"dying content", `UPDATE blob SET dying = true WHERE tenant_id = $1 AND digest = $2`, []any{digest[:]}, store.FoundContent},
 		{"object without a row", `DELETE FROM object WHERE tenant_id = $1`, nil, store.FoundObject},
 		{"object with an intent", `INSERT INTO object_intent (tenant_id, object_key) SELECT tenant_id, object_key FROM object WHERE tenant_id = $1`, nil, store.FoundObject},

@@ -70,29 +70,57 @@ func (s *Store) readIn(ctx context.Context, t id.Tenant, begin string, queue fun
 }
 
 func (s *Store) send(ctx context.Context, t id.Tenant, begin string, queue func(b *pgx.Batch), writes bool) error {
-	for attempt := 1; ; attempt++ {
-		err := s.sendOnce(ctx, t, begin, queue, writes)
-		if !inTheWay(err) || attempt == attempts || !pause(ctx, attempt) {
+	var try trial
+	for {
+		err := s.sendOnce(ctx, t, begin, try, queue, writes)
+		if !try.again(ctx, err) {
 			return err
 		}
 	}
 }
 
+// trial is one run of a transaction that is run again where others were in its way.
+type trial struct {
+	failed   int
+	allSlots bool // what is charged is charged under the locks of all slots of its quota roots
+}
+
+// again reports whether a transaction that failed with err is to be run once more, and waits before it.
+func (try *trial) again(ctx context.Context, err error) bool {
+	if isState(err, stateSlot) && !try.allSlots {
+		try.allSlots = true
+		return true
+	}
+	try.failed++
+	return inTheWay(err) && try.failed < attempts && pause(ctx, try.failed)
+}
+
+// lockAllSlots is the first statement of a transaction that locks all slots of a quota root.
+const lockAllSlots = `SELECT all_slots($1)`
+
+// queue queues what comes before all else in the transaction.
+func (try trial) queue(b *pgx.Batch, t id.Tenant) {
+	if try.allSlots {
+		b.Queue(lockAllSlots, t)
+	}
+}
+
 // sendOnce pipelines what is queued; begin is the statement that begins a transaction block, "" for none.
-func (s *Store) sendOnce(ctx context.Context, t id.Tenant, begin string, queue func(b *pgx.Batch), writes bool) error {
+func (s *Store) sendOnce(ctx context.Context, t id.Tenant, begin string, try trial, queue func(b *pgx.Batch), writes bool) error {
 	conn, err := s.acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Release() // which closes a connection that an error left inside a transaction block
 	if writes && s.options.PgBouncer {
-		return s.sendPooled(ctx, conn, t, queue)
+		return s.sendPooled(ctx, conn, t, try, queue)
 	}
 	b := &pgx.Batch{}
 	if begin != "" {
 		b.Queue(begin)
 	}
 	s.queueTenant(b, t)
+	try.queue(b, t)
 	queue(b)
 	if begin != "" {
 		b.Queue(commitBlock)
@@ -116,10 +144,11 @@ func (s *Store) queueTenant(b *pgx.Batch, t id.Tenant) {
 // After the first there is a server: what the pooler says in its own name before
 // that is that there is none, and nothing was done. What it says after that
 // is that it has lost the server, and nobody knows what that has done.
-func (s *Store) sendPooled(ctx context.Context, conn *pgxpool.Conn, t id.Tenant, queue func(b *pgx.Batch)) error {
+func (s *Store) sendPooled(ctx context.Context, conn *pgxpool.Conn, t id.Tenant, try trial, queue func(b *pgx.Batch)) error {
 	b := &pgx.Batch{}
 	b.Queue("BEGIN")
 	s.queueTenant(b, t)
+	try.queue(b, t)
 	if err := conn.SendBatch(ctx, b).Close(); err != nil {
 		return s.lost(ctx, conn, err, unsent)
 	}
@@ -153,26 +182,31 @@ func (s *Store) commit(ctx context.Context, conn *pgxpool.Conn, b *pgx.Batch) er
 }
 
 // transact runs f in a READ COMMITTED transaction, and again where others were
-// in the way (serialization failure, deadlock): f touches nothing but the transaction.
+// in the way (serialization failure, deadlock), or what f charges does not fit its slot: f touches nothing but the transaction.
 func (s *Store) transact(ctx context.Context, t id.Tenant, f func(tx pgx.Tx) error) error {
-	return s.retry(ctx, t, "BEGIN", true, f)
+	return s.retry(ctx, t, "BEGIN", true, trial{}, f)
+}
+
+// transactAllSlots is transact for what locks all slots of a quota root.
+func (s *Store) transactAllSlots(ctx context.Context, t id.Tenant, f func(tx pgx.Tx) error) error {
+	return s.retry(ctx, t, "BEGIN", true, trial{allSlots: true}, f)
 }
 
 // snapshot runs f in a read-only transaction that sees one state of the database.
 func (s *Store) snapshot(ctx context.Context, t id.Tenant, f func(tx pgx.Tx) error) error {
-	return s.retry(ctx, t, beginSnapshot, false, f)
+	return s.retry(ctx, t, beginSnapshot, false, trial{}, f)
 }
 
-func (s *Store) retry(ctx context.Context, t id.Tenant, begin string, writes bool, f func(tx pgx.Tx) error) error {
-	for attempt := 1; ; attempt++ {
-		err := s.once(ctx, t, begin, writes, f)
-		if !inTheWay(err) || attempt == attempts || !pause(ctx, attempt) {
+func (s *Store) retry(ctx context.Context, t id.Tenant, begin string, writes bool, try trial, f func(tx pgx.Tx) error) error {
+	for {
+		err := s.once(ctx, t, begin, writes, try, f)
+		if !try.again(ctx, err) {
 			return err
 		}
 	}
 }
 
-func (s *Store) once(ctx context.Context, t id.Tenant, begin string, writes bool, f func(tx pgx.Tx) error) error {
+func (s *Store) once(ctx context.Context, t id.Tenant, begin string, writes bool, try trial, f func(tx pgx.Tx) error) error {
 	conn, err := s.acquire(ctx)
 	if err != nil {
 		return err
@@ -189,6 +223,11 @@ func (s *Store) once(ctx context.Context, t id.Tenant, begin string, writes bool
 		return s.lost(ctx, conn, err, unsent)
 	}
 	defer rollback(ctx, tx)
+	if try.allSlots {
+		if _, err := tx.Exec(ctx, lockAllSlots, t); err != nil {
+			return s.lost(ctx, conn, err, unsent)
+		}
+	}
 	if err := f(tx); err != nil {
 		return s.failed(ctx, conn, err)
 	}

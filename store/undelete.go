@@ -320,7 +320,8 @@ func (s *Store) undeleteMailbox(ctx context.Context, tx pgx.Tx, u User, name, as
 	if len(there) > 0 {
 		return 0, nil, ErrExists
 	}
-	if err := s.createMissing(ctx, tx, u, parents(as)); err != nil {
+	more, err := s.createMissing(ctx, tx, u, parents(as))
+	if err != nil {
 		return 0, nil, err
 	}
 	if err := s.roomForMailboxes(ctx, tx, u, 1); err != nil {
@@ -338,6 +339,12 @@ func (s *Store) undeleteMailbox(ctx context.Context, tx pgx.Tx, u User, name, as
 	if err := affected(tag, err, ErrNotExist); err != nil {
 		return 0, nil, err
 	}
-	_, err = tx.Exec(ctx, charge, u.Tenant, u.Account, messages, octets)
-	return m.Mailbox, taken, err
+	notes, err := annotationOctets(ctx, tx, u.Tenant, m.Mailbox, u.Account)
+	if err != nil {
+		return 0, nil, err
+	}
+	if _, err := tx.Exec(ctx, charge, u.Tenant, u.Account, messages, octets); err != nil {
+		return 0, nil, err
+	}
+	return m.Mailbox, taken, chargeNames(ctx, tx, u, 1+more, notes)
 }
