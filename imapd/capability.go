@@ -56,9 +56,16 @@ var capabilities = []struct {
 	{"UIDONLY", "RFC 9586", anytime},
 	{"METADATA", "RFC 5464", anytime},
 	{"METADATA-SERVER", "RFC 5464", anytime},
+	{"QUOTA", "RFC 9208", anytime},
+	{"QUOTA=RES-STORAGE", "RFC 9208 section 5.1", anytime},
+	{"QUOTA=RES-MESSAGE", "RFC 9208 section 5.2", anytime},
+	{"QUOTA=RES-MAILBOX", "RFC 9208 section 5.3", anytime},
+	{"QUOTA=RES-ANNOTATION-STORAGE", "RFC 9208 section 5.4", anytime},
+	{"QUOTASET", "RFC 9208 section 4.1.3", administering},
 }
 
 func anytime(*session) bool               { return true }
+func administering(s *session) bool       { return s.state != notAuthenticated && s.user.AdministersAny() }
 func literalsOfAnySize(s *session) bool   { return !s.server.o.LiteralMinus }
 func literalsOfSmallSize(s *session) bool { return s.server.o.LiteralMinus }
 func beforeLogin(s *session) bool         { return s.state == notAuthenticated }

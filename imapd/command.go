@@ -128,6 +128,11 @@ var commands = map[string]command{
 	"GETMETADATA": {loggedIn, beside, readGetMetadata},
 	"SETMETADATA": {loggedIn, goesOn, readSetMetadata},
 
+	// quota.go
+	"GETQUOTA":     {loggedIn, beside, readGetQuota},
+	"GETQUOTAROOT": {loggedIn, beside, readGetQuotaRoot},
+	"SETQUOTA":     {loggedIn, 0, readSetQuota},
+
 	// idle.go
 	"IDLE": {loggedIn, goesOn, readIdle},
 

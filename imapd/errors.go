@@ -29,6 +29,7 @@ var responses = []struct {
 	{is(store.ErrHasChildren), "NO", "HASCHILDREN", "Mailbox has mailboxes below it"},
 	{as[*acl.DeniedError], "NO", "NOPERM", "Permission denied"},
 	{as[*quota.OverError], "NO", "OVERQUOTA", "Quota exceeded"},
+	{is(store.ErrNoQuotaRoot), "NO", "NONEXISTENT", "No such quota root"},
 	{is(store.ErrTooBig), "NO", "TOOBIG", "Message too big"},
 	{is(store.ErrBadEntry), "BAD", "CLIENTBUG", "This annotation cannot have a value"},
 	{is(store.ErrMetadataTooMany), "NO", "METADATA TOOMANY", "Too many annotations"},

@@ -2,7 +2,7 @@ package imapd
 
 // STATUS.
 //
-// RFC 3501 section 6.3.10; DELETED: RFC 9051 section 6.3.11; HIGHESTMODSEQ: RFC 7162 section 3.1.7; SIZE: RFC 8438;
+// RFC 3501 section 6.3.10; DELETED: RFC 9051 section 6.3.11; DELETED-STORAGE: RFC 9208 section 4.1.4; HIGHESTMODSEQ: RFC 7162 section 3.1.7; SIZE: RFC 8438;
 // MAILBOXID: RFC 8474 section 4.3; APPENDLIMIT: RFC 7889 section 3.1.
 // LIST has it too, of all mailboxes that it names (RFC 5819).
 
@@ -24,16 +24,18 @@ var _ statusReader = (*store.Store)(nil)
 
 // statusItems are the items of STATUS, and what they are of a mailbox.
 var statusItems = map[string]func(store.Status) string{
-	"MESSAGES":      func(s store.Status) string { return numeral(s.Counts.Messages) },
-	"RECENT":        func(s store.Status) string { return numeral(s.Recent) },
-	"UIDNEXT":       func(s store.Status) string { return numeral(s.UIDNext) },
-	"UIDVALIDITY":   func(s store.Status) string { return numeral(s.UIDValidity) },
-	"DELETED":       func(s store.Status) string { return numeral(s.Counts.Deleted) },
-	"UNSEEN":        func(s store.Status) string { return numeral(s.Counts.Unseen) },
-	"SIZE":          func(s store.Status) string { return numeral(s.Counts.Bytes) },
-	"HIGHESTMODSEQ": func(s store.Status) string { return numeral(max(s.HighestModSeq, 1)) },
-	"APPENDLIMIT":   func(s store.Status) string { return numeral(s.AppendLimit) },
-	"MAILBOXID":     func(s store.Status) string { return "(" + string(s.MailboxID) + ")" },
+	"MESSAGES":    func(s store.Status) string { return numeral(s.Counts.Messages) },
+	"RECENT":      func(s store.Status) string { return numeral(s.Recent) },
+	"UIDNEXT":     func(s store.Status) string { return numeral(s.UIDNext) },
+	"UIDVALIDITY": func(s store.Status) string { return numeral(s.UIDValidity) },
+	"DELETED":     func(s store.Status) string { return numeral(s.Counts.Deleted) },
+	// In octets, as RFC822.SIZE is, of which it is the sum (RFC 9208 section 4.1.4).
+	"DELETED-STORAGE": func(s store.Status) string { return numeral(s.Counts.DeletedBytes) },
+	"UNSEEN":          func(s store.Status) string { return numeral(s.Counts.Unseen) },
+	"SIZE":            func(s store.Status) string { return numeral(s.Counts.Bytes) },
+	"HIGHESTMODSEQ":   func(s store.Status) string { return numeral(max(s.HighestModSeq, 1)) },
+	"APPENDLIMIT":     func(s store.Status) string { return numeral(s.AppendLimit) },
+	"MAILBOXID":       func(s store.Status) string { return "(" + string(s.MailboxID) + ")" },
 }
 
 func numeral[N ~uint32 | ~int64](n N) string { return string(appendNumber(nil, n)) }

@@ -117,6 +117,11 @@ func (s *Store) AdministersDomain(ctx context.Context, u User, d Domain) (bool, 
 	return domains[d.Name], err
 }
 
+// AdministersAny tells whether the user is an admin of anything.
+func (u User) AdministersAny() bool {
+	return !u.ReadOnly && (u.Role == RoleDomainAdmin || u.Role == RoleTenantAdmin || u.Role == RolePlatformAdmin)
+}
+
 // AdministersTenant tells whether u may administer a tenant.
 func (u User) AdministersTenant(t id.Tenant) bool {
 	return !u.ReadOnly && (u.Role == RolePlatformAdmin || u.Role == RoleTenantAdmin && u.Tenant == t)
