@@ -56,6 +56,8 @@ var (
 	freed          = prometheus.NewDesc("mailstead_content_freed_bytes_total", "Those contents, compressed.", nil, nil)
 	rewrites       = prometheus.NewDesc("mailstead_pack_rewrites_total", "Packs that this process has written from those in which much was dead.", nil, nil)
 	drift          = prometheus.NewDesc("mailstead_drift_total", "Counters that this process has found to differ from the recount, and emails that were missing. It stays 0.", nil, nil)
+	quotaAudits    = prometheus.NewDesc("mailstead_quota_audits_total", "Audits of a tenant's quota counters that this process has made.", nil, nil)
+	quotaDrift     = prometheus.NewDesc("mailstead_quota_drift_total", "Quota counters that this process has found to differ from the recount. It stays 0.", nil, nil)
 	sweptAge       = prometheus.NewDesc("mailstead_sweep_oldest_seconds", "How long ago the tenant was swept that waits longest.", nil, nil)
 	storedBytes    = prometheus.NewDesc("mailstead_stored_bytes", "Content in object storage and in staging when each tenant was swept last, what is dead in packs included.", nil, nil)
 	liveBytes      = prometheus.NewDesc("mailstead_live_bytes", "Content that was live then, what can be brought back included.", nil, nil)
@@ -74,7 +76,7 @@ type maintenance struct {
 func (m maintenance) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		stagedBytes, stagedMessages, stagedAge, packs, packed, merges, orphans, unknown, failures,
-		emails, contents, freed, rewrites, drift, sweptAge, storedBytes, liveBytes,
+		emails, contents, freed, rewrites, drift, quotaAudits, quotaDrift, sweptAge, storedBytes, liveBytes,
 	} {
 		to <- d
 	}
@@ -86,6 +88,7 @@ func (m maintenance) Collect(to chan<- prometheus.Metric) {
 	for d, n := range map[*prometheus.Desc]int64{
 		packs: done.Packs, packed: done.Packed, merges: done.Merges, orphans: done.Orphans, unknown: done.Unknown, failures: done.Failures,
 		emails: done.Emails, contents: done.Contents, freed: done.Freed, rewrites: done.Rewrites, drift: done.Drift,
+		quotaAudits: done.QuotaAudits, quotaDrift: done.QuotaDrift,
 	} {
 		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n))
 	}

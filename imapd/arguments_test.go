@@ -80,6 +80,9 @@ var arguments = map[string][]place{
 	"UID SEARCH":  searchPlaces("UID SEARCH"),
 	"GETMETADATA": {{"GETMETADATA %s /private/a", "INBOX", astring}, {"GETMETADATA INBOX %s", "/private/a", astring}, {"GETMETADATA INBOX (/private/b %s)", "/private/a", astring},
 		{"GETMETADATA (MAXSIZE %s) INBOX /private/a", "1", bare}, {"GETMETADATA (%s 1) INBOX /private/a", "DEPTH", bare}},
+	"GETQUOTA":     {{"GETQUOTA %s", "tenant:x", astring}},
+	"GETQUOTAROOT": {{"GETQUOTAROOT %s", "INBOX", astring}},
+	"SETQUOTA":     {{"SETQUOTA %s (STORAGE 1)", "tenant:x", astring}, {"SETQUOTA tenant:x (%s 1)", "STORAGE", bare}, {"SETQUOTA tenant:x (STORAGE %s)", "1", bare}},
 	"SETMETADATA": {{"SETMETADATA %s (/private/a NIL)", "INBOX", astring}, {"SETMETADATA INBOX (%s NIL)", "/private/a", astring},
 		{"SETMETADATA INBOX (/private/a %s)", "x", "ql8s"}, {"SETMETADATA INBOX (/private/a %s)", "NIL", "bql8s"}},
 }

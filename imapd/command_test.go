@@ -37,6 +37,8 @@ func TestCapabilities(t *testing.T) {
 		"UIDONLY":          {"ENABLE"},
 		"METADATA":         {"GETMETADATA", "SETMETADATA"},
 		"METADATA-SERVER":  {"GETMETADATA", "SETMETADATA"},
+		"QUOTA":            {"GETQUOTA", "GETQUOTAROOT"},
+		"QUOTASET":         {"SETQUOTA"},
 	}
 	rfc := regexp.MustCompile(`^RFC [0-9]+( section [0-9.]+)?$`)
 	var needed []string
@@ -76,6 +78,8 @@ func TestCapabilitiesAreUsed(t *testing.T) {
 		"UNAUTHENTICATE": ` UNAUTHENTICATE$`, "COMPRESS=DEFLATE": ` COMPRESS DEFLATE$`,
 		"PARTIAL": ` SEARCH RETURN \(PARTIAL `, "REPLACE": ` UID REPLACE `, "UIDONLY": ` ENABLE UIDONLY`,
 		"METADATA": ` SETMETADATA INBOX `, "METADATA-SERVER": ` SETMETADATA "" `,
+		"QUOTA": ` GETQUOTA `, "QUOTASET": ` SETQUOTA `, "QUOTA=RES-STORAGE": ` STATUS \w+ \(.*DELETED-STORAGE`, "QUOTA=RES-MESSAGE": ` STATUS \w+ \(.*DELETED `,
+		"QUOTA=RES-MAILBOX": ` GETQUOTAROOT `, "QUOTA=RES-ANNOTATION-STORAGE": ` GETQUOTAROOT `,
 		"BINARY": ` FETCH .*BINARY`, "UTF8=ACCEPT": ` UTF8 \(~\{`, "IMAP4rev2": ` ENABLE IMAP4rev2$`, "IMAP4": ` PARTIAL 1 `,
 	}
 	sent := transcriptLines(t, 'C')

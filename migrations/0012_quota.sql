@@ -44,6 +44,14 @@ CREATE TABLE quota_slot (
 ) WITH (fillfactor = 50);
 CALL protect('quota_slot');
 
+-- When the counters of a tenant were audited last, and how many were wrong.
+CREATE TABLE quota_audit (
+    tenant_id bigint PRIMARY KEY,
+    at        timestamptz NOT NULL,
+    drift     bigint NOT NULL
+);
+CALL protect('quota_audit');
+
 -- root_limits returns what a root is held to: its limits, or soft limits whose grace is over.
 CREATE FUNCTION root_limits(t bigint, l int, r bigint) RETURNS bigint[]
     LANGUAGE sql STABLE

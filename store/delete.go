@@ -154,6 +154,7 @@ func (s *Store) DeleteTenant(ctx context.Context, t id.Tenant) error {
 			`DELETE FROM domain WHERE tenant_id = $1`,
 			`DELETE FROM quota_slot WHERE tenant_id = $1`,
 			`DELETE FROM quota_root WHERE tenant_id = $1`,
+			`DELETE FROM quota_audit WHERE tenant_id = $1`,
 			`DELETE FROM swept WHERE tenant_id = $1`,
 			`DELETE FROM tenant WHERE tenant_id = $1`,
 		} {

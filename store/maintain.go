@@ -19,6 +19,7 @@ import (
 type maintained struct {
 	packs, packed, merges, orphans, unknown, failures atomic.Int64
 	emails, contents, freed, rewrites, drift          atomic.Int64
+	audits, quotaDrift                                atomic.Int64
 }
 
 // Maintained is what Maintain has done in this process since it started.
@@ -34,6 +35,9 @@ type Maintained struct {
 	Freed    int64 // octets of them, compressed
 	Rewrites int64 // packs written from those of which most was dead
 	Drift    int64 // counters that were not the recount, and emails that were missing; always 0
+
+	QuotaAudits int64 // audits of a tenant's quota counters
+	QuotaDrift  int64 // counters that they found wrong; always 0
 }
 
 // Maintained returns what Maintain has done so far.
@@ -43,6 +47,7 @@ func (s *Store) Maintained() Maintained {
 		Packs: m.packs.Load(), Packed: m.packed.Load(), Merges: m.merges.Load(), Orphans: m.orphans.Load(), Unknown: m.unknown.Load(),
 		Failures: m.failures.Load(), Emails: m.emails.Load(), Contents: m.contents.Load(), Freed: m.freed.Load(),
 		Rewrites: m.rewrites.Load(), Drift: m.drift.Load(),
+		QuotaAudits: m.audits.Load(), QuotaDrift: m.quotaDrift.Load(),
 	}
 }
 
@@ -64,6 +69,7 @@ func (s *Store) Maintain(ctx context.Context) error {
 		{"tidy", s.options.TidyInterval, s.tidyAll},
 		{"sweep", min(s.options.TidyInterval, s.options.SweepEvery), s.sweepAll},
 		{"bucket", s.options.TidyInterval, s.sweepOnce},
+		{"quota", s.options.QuotaInterval, s.watchQuotas},
 	} {
 		working.Go(func() { s.repeat(ctx, c) })
 	}

@@ -6,6 +6,7 @@ import (
 
 	"mailstead.dev/acl"
 	"mailstead.dev/quota"
+	"mailstead.dev/store/id"
 )
 
 // MailboxQuota returns the quota roots of a mailbox: those of its owner, or of the user where there is none of the name.
@@ -38,7 +39,11 @@ func (s *Store) FindQuota(ctx context.Context, u User, name string) (QuotaRoot, 
 	if !ok || u.ReadOnly || u.Role == RoleNone {
 		return QuotaRoot{}, ErrNoQuotaRoot
 	}
-	r, sees, _, err := s.administeredQuota(ctx, u, root)
+	r, err := s.AnyQuota(ctx, root)
+	if err != nil {
+		return QuotaRoot{}, err
+	}
+	sees, _, err := s.overQuota(ctx, u, r)
 	if err == nil && !sees {
 		err = ErrNoQuotaRoot
 	}
@@ -52,7 +57,7 @@ func (s *Store) LimitQuota(ctx context.Context, u User, name string, limits quot
 	if err != nil {
 		return QuotaRoot{}, err
 	}
-	_, _, sets, err := s.administeredQuota(ctx, u, r.Root)
+	_, sets, err := s.overQuota(ctx, u, r)
 	if err != nil {
 		return QuotaRoot{}, err
 	}
@@ -65,39 +70,47 @@ func (s *Store) LimitQuota(ctx context.Context, u User, name string, limits quot
 	})
 }
 
-// administeredQuota finds a quota root of any tenant, and tells whether the user may see it, and may set its limits.
-func (s *Store) administeredQuota(ctx context.Context, u User, root quota.Root) (r QuotaRoot, sees, sets bool, err error) {
-	t := u.Tenant
+// overQuota tells whether the user administers what a quota root is of, and so sees it, and whether they may set its limits.
+func (s *Store) overQuota(ctx context.Context, u User, r QuotaRoot) (sees, sets bool, err error) {
+	switch r.Level {
+	case quota.Account:
+		var a Account
+		if a, err = s.accountByID(ctx, r.tenant, id.Account(r.id)); err == nil {
+			sees, err = s.Administers(ctx, u, a.User())
+		}
+		return sees, sees, err
+	case quota.Domain:
+		sees, err = s.AdministersDomain(ctx, u, Domain{Tenant: r.tenant, Name: r.Name})
+		return sees, u.AdministersTenant(r.tenant), err
+	}
+	sees = u.AdministersTenant(r.tenant)
+	return sees, sees && u.Role == RolePlatformAdmin, nil
+}
+
+// AnyQuota finds a quota root of whatever tenant by its name, for operators; ErrNoQuotaRoot.
+func (s *Store) AnyQuota(ctx context.Context, root quota.Root) (QuotaRoot, error) {
+	var t id.Tenant
+	var err error
 	switch root.Level {
 	case quota.Account:
 		var a Account
-		if a, err = s.Account(ctx, root.Name); err == nil {
-			t = a.Tenant
-			sees, err = s.Administers(ctx, u, a.User())
-			sets = sees
-		}
+		a, err = s.Account(ctx, root.Name)
+		t, root.Name = a.Tenant, a.Login
 	case quota.Domain:
 		var d Domain
-		if d, err = s.Domain(ctx, root.Name); err == nil {
-			t = d.Tenant
-			sees, err = s.AdministersDomain(ctx, u, d)
-			sets = u.AdministersTenant(t)
-		}
+		d, err = s.Domain(ctx, root.Name)
+		t, root.Name = d.Tenant, d.Name
 	default:
 		var tenant Tenant
-		if tenant, err = s.Tenant(ctx, root.Name); err == nil {
-			t = tenant.ID
-			sees = u.AdministersTenant(t)
-			sets = sees && u.Role == RolePlatformAdmin
-		}
+		tenant, err = s.Tenant(ctx, root.Name)
+		t = tenant.ID
 	}
 	var invalid *InvalidError
 	if errors.Is(err, ErrNoAccount) || errors.Is(err, ErrNoDomain) || errors.Is(err, ErrNoTenant) || errors.As(err, &invalid) {
-		err = ErrNoQuotaRoot
+		return QuotaRoot{}, ErrNoQuotaRoot
 	}
-	if err != nil || !sees {
-		return r, sees, sets, err
+	if err != nil {
+		return QuotaRoot{}, err
 	}
-	r, err = s.QuotaRoot(ctx, t, root)
-	return r, sees, sets, err
+	return s.QuotaRoot(ctx, t, root)
 }

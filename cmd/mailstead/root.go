@@ -64,6 +64,7 @@ func (a *app) root() *cobra.Command {
 		a.gcCommand(),
 		a.mailboxCommand(),
 		a.migrateCommand(),
+		a.quotaCommand(),
 		a.serveCommand(),
 		a.tenantCommand(),
 	)
