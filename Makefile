@@ -11,7 +11,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 # Where `mailstead dev` and the tests find the S3 server, wherever their own binary lies.
 LIBRARY := $(if $(filter 0,$(shell id -u)),/usr/local/lib/mailstead,$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mailstead)
 
-.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz fuzz-corpus long property day crash e2e e2e-serve e2e-clients e2e-backup bench memory clean
+.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz fuzz-corpus long property day quota crash e2e e2e-serve e2e-clients e2e-backup bench memory clean
 
 run: dev-deps build
 	bin/mailstead dev --data $(DATA) --port-base $(PORT)
@@ -94,6 +94,11 @@ e2e-backup: build dev-deps
 property: test-deps
 	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 90m -run '^TestHistory$$' ./store -args -history.operations=200000 $(if $(SEED),-history.seed=$(SEED))
 
+# Quotas, longer than in `make test`: near each limit of each level, 16 clients on two front ends; then what pooled limits cost, both rates of one run.
+quota: test-deps
+	$(GO) run ./store/storetest/withservers $(GO) test -race -v -count 1 -timeout 30m -run '^TestQuota' ./store -args -quota.operations=300
+	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 30m -run '^TestPooledRate$$' ./store -args -quota.rate=5s
+
 # A day of simulated use, maintenance being killed again and again: what is stored in the end, and that it is right.
 day: test-deps
 	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 90m -run '^TestDay$$' ./store -args -day.ticks=144 -day.operations=60 $(if $(SEED),-day.seed=$(SEED))
@@ -104,7 +109,7 @@ crash: dev-deps
 	$(GO) test -v -count 1 -timeout 60m -tags crash -run '^TestCrash' ./cmd/mailstead/crash -args $(if $(SEED),-crash.seed=$(SEED))
 
 # All that takes longer than make test, but for the benchmark.
-long: property day crash e2e e2e-serve e2e-clients e2e-backup memory containers
+long: property day quota crash e2e e2e-serve e2e-clients e2e-backup memory containers
 	$(MAKE) fuzz FUZZTIME=10m
 
 bench: build dev-deps

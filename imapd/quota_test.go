@@ -130,9 +130,8 @@ func limitRoot(t testing.TB, s *store.Store, u store.User, name string, limits q
 	t.Helper()
 	r, err := s.FindQuota(t.Context(), u, name)
 	if err == nil {
-		_, err = s.ChangeQuota(t.Context(), r, func(set *store.QuotaSettings) error {
-			set.Hard = limits
-			return nil
+		_, err = s.ChangeQuota(t.Context(), r, func(l quota.Limits) (quota.Limits, error) {
+			return limits, nil
 		})
 	}
 	if err != nil {

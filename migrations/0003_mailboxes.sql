@@ -26,7 +26,6 @@ CREATE TABLE account_state (
     storage_limit    bigint,                                             -- octets; NULL: none
     mailbox_limit    bigint,                                             -- NULL: none
     annotation_limit bigint,                                             -- octets; NULL: none
-    over_soft        boolean NOT NULL DEFAULT false,                     -- above a soft limit
     PRIMARY KEY (tenant_id, account_id)
 ) WITH (fillfactor = 50);
 CALL protect('account_state');

@@ -32,9 +32,6 @@ BEGIN
     IF n > 0 AND a.messages > a.message_limit THEN
         PERFORM over_quota('MESSAGE', a.messages - n, a.message_limit, n, 'account');
     END IF;
-    IF a.over_soft THEN
-        PERFORM set_config('mailstead.over_soft', 'yes', true);
-    END IF;
     IF roots AND (n <> 0 OR octets <> 0) THEN
         done := charge_roots(t, a.domain_id, account, n, octets, 0, 0);
     END IF;

@@ -6,21 +6,13 @@
 -- not charge them, must be gone before limits are set: mailstead quota audit --repair counts anew.
 -- +goose Up
 
--- Settings of a root, where there are any. Arrays are of STORAGE and ANNOTATION-STORAGE in
--- octets, MESSAGE, MAILBOX, in the order of package quota: STORAGE, MESSAGE, MAILBOX, ANNOTATION-STORAGE. An element of NULL is none.
+-- Limits of a root, where any was set: in the order of package quota, STORAGE, MESSAGE, MAILBOX, ANNOTATION-STORAGE, octets
+-- or pieces. An element of NULL is none.
 CREATE TABLE quota_root (
-    tenant_id  bigint NOT NULL,
-    level      smallint NOT NULL CHECK (level BETWEEN 0 AND 2), -- account, domain, tenant
-    root       bigint NOT NULL CHECK ((root = 0) = (level = 2)), -- account_id, domain_id, 0
-    hard       bigint[] NOT NULL DEFAULT '{NULL,NULL,NULL,NULL}' CHECK (cardinality(hard) = 4 AND 0 <= ALL (hard)),
-    soft       bigint[] NOT NULL DEFAULT '{NULL,NULL,NULL,NULL}' CHECK (cardinality(soft) = 4 AND 0 <= ALL (soft)),
-    grace      bigint NOT NULL DEFAULT 0 CHECK (grace >= 0), -- seconds that a soft limit can be exceeded
-    over_since timestamptz[] NOT NULL DEFAULT '{NULL,NULL,NULL,NULL}', -- when a soft limit was found exceeded
-    enforced   boolean[] NOT NULL DEFAULT '{f,f,f,f}',                 -- its grace is over: it is the limit
-    warn_at    smallint[] NOT NULL DEFAULT '{}' CHECK (0 < ALL (warn_at)),    -- percent of the limit, ascending
-    warned     smallint[] NOT NULL DEFAULT '{0,0,0,0}',                -- the highest of warn_at that was told and still holds
-    mail_to    text COLLATE "C" NOT NULL DEFAULT '',                   -- login of the account that is told by mail; ''; none
-    webhook    text NOT NULL DEFAULT '',
+    tenant_id bigint NOT NULL,
+    level     smallint NOT NULL CHECK (level BETWEEN 0 AND 2),        -- account, domain, tenant
+    root      bigint NOT NULL CHECK ((root = 0) = (level = 2)),       -- account_id, domain_id, 0
+    hard      bigint[] NOT NULL CHECK (cardinality(hard) = 4 AND 0 <= ALL (hard)),
     PRIMARY KEY (tenant_id, level, root)
 );
 CALL protect('quota_root');
@@ -39,7 +31,6 @@ CREATE TABLE quota_slot (
     message_grant    bigint CHECK (message_grant >= -1),
     mailbox_grant    bigint CHECK (mailbox_grant >= -1),
     annotation_grant bigint CHECK (annotation_grant >= -1),
-    over_soft        boolean NOT NULL DEFAULT false, -- the root is above a soft limit
     PRIMARY KEY (tenant_id, root, slot)
 ) WITH (fillfactor = 50);
 CALL protect('quota_slot');
@@ -52,18 +43,11 @@ CREATE TABLE quota_audit (
 );
 CALL protect('quota_audit');
 
--- root_limits returns what a root is held to: its limits, or soft limits whose grace is over.
+-- root_limits returns what a root is held to.
 CREATE FUNCTION root_limits(t bigint, l int, r bigint) RETURNS bigint[]
     LANGUAGE sql STABLE
     AS $$
-SELECT coalesce((
-    SELECT ARRAY(
-        SELECT least(x.hard, CASE WHEN x.enforced THEN x.soft END)
-        FROM unnest(hard, soft, enforced) WITH ORDINALITY AS x (hard, soft, enforced, nth)
-        ORDER BY x.nth)
-    FROM quota_root
-    WHERE tenant_id = t AND level = l AND root = r
-), '{NULL,NULL,NULL,NULL}')
+SELECT coalesce((SELECT hard FROM quota_root WHERE tenant_id = t AND level = l AND root = r), '{NULL,NULL,NULL,NULL}')
 $$;
 
 -- apply_limits holds a root to what root_limits says. For a domain or tenant the caller has called all_slots. Locks: account, or slots.
@@ -129,8 +113,6 @@ $$;
 CREATE FUNCTION charge_root(t bigint, r bigint, account bigint, n bigint, octets bigint, boxes bigint, notes bigint) RETURNS boolean
     LANGUAGE plpgsql
     AS $$
-DECLARE
-    over boolean;
 BEGIN
     IF current_setting('mailstead.slots', true) = 'all' THEN
         RETURN charge_under_all(t, r, account, n, octets, boxes, notes);
@@ -141,13 +123,9 @@ BEGIN
       AND (octets <= 0 OR bytes + octets <= storage_grant) IS NOT FALSE
       AND (n <= 0 OR messages + n <= message_grant) IS NOT FALSE
       AND (boxes <= 0 OR mailboxes + boxes <= mailbox_grant) IS NOT FALSE
-      AND (notes <= 0 OR annotations + notes <= annotation_grant) IS NOT FALSE
-    RETURNING over_soft INTO over;
+      AND (notes <= 0 OR annotations + notes <= annotation_grant) IS NOT FALSE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'it does not fit its slot of root %', r USING ERRCODE = 'MS010';
-    END IF;
-    IF over THEN
-        PERFORM set_config('mailstead.over_soft', 'yes', true);
     END IF;
     RETURN true;
 END
@@ -189,7 +167,7 @@ BEGIN
     lim := root_limits(t, CASE WHEN r = 0 THEN 2 ELSE 1 END, r);
     -- A statement of its own behind the locks: it sees what those have counted who had them before.
     SELECT sum(bytes)::bigint AS bytes, sum(messages)::bigint AS messages, sum(mailboxes)::bigint AS mailboxes,
-           sum(annotations)::bigint AS annotations, bool_or(over_soft) AS over_soft INTO u
+           sum(annotations)::bigint AS annotations INTO u
     FROM quota_slot
     WHERE tenant_id = t AND root = r;
     IF octets > 0 AND u.bytes + octets > lim[1] THEN
@@ -211,9 +189,6 @@ BEGIN
            OR boxes > 0 AND mailboxes > mailbox_grant OR notes > 0 AND annotations > annotation_grant INTO split;
     IF split THEN
         PERFORM split_slots(t, r);
-    END IF;
-    IF u.over_soft THEN
-        PERFORM set_config('mailstead.over_soft', 'yes', true);
     END IF;
     RETURN true;
 END

@@ -69,7 +69,7 @@ func (s *Store) Maintain(ctx context.Context) error {
 		{"tidy", s.options.TidyInterval, s.tidyAll},
 		{"sweep", min(s.options.TidyInterval, s.options.SweepEvery), s.sweepAll},
 		{"bucket", s.options.TidyInterval, s.sweepOnce},
-		{"quota", s.options.QuotaInterval, s.watchQuotas},
+		{"quota", min(s.options.TidyInterval, s.options.AuditEvery), s.auditQuotas},
 	} {
 		working.Go(func() { s.repeat(ctx, c) })
 	}

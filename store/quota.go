@@ -35,7 +35,7 @@ const (
 type QuotaRoot struct {
 	quota.Root
 	Used   quota.Amounts
-	Limits quota.Limits // in force: soft ones where their grace is over
+	Limits quota.Limits
 
 	tenant id.Tenant
 	level  quotaLevel
@@ -161,7 +161,7 @@ func queueRoot(q *pgx.QueuedQuery, t id.Tenant, level quotaLevel, roots *[]Quota
 	})
 }
 
-// applyLimits holds a root to the limits that are set, or in force, by now.
+// applyLimits holds a root to the limits that are set by now.
 func applyLimits(ctx context.Context, tx pgx.Tx, t id.Tenant, level quotaLevel, root int64) error {
 	_, err := tx.Exec(ctx, `SELECT apply_limits($1, $2, $3)`, t, int(level), root)
 	return err

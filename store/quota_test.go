@@ -54,9 +54,8 @@ func quotaRace(t *testing.T, level quota.Level, resource quota.Resource) {
 	root := roots[map[quota.Level]int{quota.Account: 0, quota.Domain: 1, quota.Tenant: 2}[level]]
 	const messages, octets = 60, 20_000
 	limit := root.Used.Of(resource) + map[quota.Resource]int64{quota.Message: messages, quota.Storage: octets}[resource]
-	if _, err := s.ChangeQuota(t.Context(), root, func(set *store.QuotaSettings) error {
-		set.Hard = set.Hard.With(resource, &limit)
-		return nil
+	if _, err := s.ChangeQuota(t.Context(), root, func(l quota.Limits) (quota.Limits, error) {
+		return l.With(resource, &limit), nil
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -180,9 +179,8 @@ func TestQuotaLowered(t *testing.T) {
 		t.Helper()
 		root, err := s.FindQuota(t.Context(), one, "tenant:one.test")
 		if err == nil {
-			_, err = s.ChangeQuota(t.Context(), root, func(set *store.QuotaSettings) error {
-				set.Hard = set.Hard.With(quota.Message, n)
-				return nil
+			_, err = s.ChangeQuota(t.Context(), root, func(l quota.Limits) (quota.Limits, error) {
+				return l.With(quota.Message, n), nil
 			})
 		}
 		if err != nil {
@@ -264,9 +262,8 @@ func TestQuotaOfAccounts(t *testing.T) {
 	// An account that does not fit is not made.
 	root, err := s.FindQuota(t.Context(), u, "domain:one.test")
 	if err == nil {
-		_, err = s.ChangeQuota(t.Context(), root, func(set *store.QuotaSettings) error {
-			set.Hard = set.Hard.With(quota.Mailbox, ptr[int64](11))
-			return nil
+		_, err = s.ChangeQuota(t.Context(), root, func(l quota.Limits) (quota.Limits, error) {
+			return l.With(quota.Mailbox, ptr[int64](11)), nil
 		})
 	}
 	if err != nil {
@@ -298,9 +295,8 @@ func TestQuotaTransfer(t *testing.T) {
 		for _, root := range []string{"tenant:one.test", "domain:one.test"} {
 			r, err := s.FindQuota(t.Context(), u, root)
 			if err == nil {
-				_, err = s.ChangeQuota(t.Context(), r, func(set *store.QuotaSettings) error {
-					set.Hard = set.Hard.With(quota.Message, ptr(r.Used.Of(quota.Message)))
-					return nil
+				_, err = s.ChangeQuota(t.Context(), r, func(l quota.Limits) (quota.Limits, error) {
+					return l.With(quota.Message, ptr(r.Used.Of(quota.Message))), nil
 				})
 			}
 			if err != nil {

@@ -73,8 +73,6 @@ type Options struct {
 	// SweepEvery is how often Maintain looks for what nothing names any more; default 6 hours.
 	SweepEvery time.Duration
 
-	// QuotaInterval is how often Maintain looks whether a quota's soft limit or warning threshold is crossed; default 1 minute.
-	QuotaInterval time.Duration
 	// AuditEvery is how often Maintain counts all that is charged to quotas anew; default 1 hour.
 	AuditEvery time.Duration
 
@@ -132,7 +130,6 @@ func (o Options) withDefaults() Options {
 	o.ExpungeHorizon = max(o.ExpungeHorizon, o.Retention)
 	setDefault(&o.StoredRatio, 1.15)
 	setDefault(&o.SweepEvery, 6*time.Hour)
-	setDefault(&o.QuotaInterval, time.Minute)
 	setDefault(&o.AuditEvery, time.Hour)
 	setDefault(&o.FoldMin, 64<<10)
 	setDefault(&o.FoldRatio, 0.25)

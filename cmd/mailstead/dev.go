@@ -304,6 +304,7 @@ Mailstead runs in %s; logs are in %s.
 
   demo1@demo.test  password %s  (mail to demo1@second.test comes here, too)
   demo2@demo.test  password %s  (mail to demo2@second.test comes here, too)
+  quotas: 10 GiB and 1,000,000 messages each, 500 GiB and 50,000,000 for their domain, 1 TiB and 100,000,000 for their tenant
 `, o.data, o.path("log"), o.address(portIMAP), o.address(portIMAPS), o.address(portLMTP),
 		o.address(portHTTP), o.address(portS3), o.address(portS3Status), state.psql,
 		state.Passwords["demo1@demo.test"], state.Passwords["demo2@demo.test"])

@@ -13,6 +13,7 @@ import (
 
 	"mailstead.dev/auth"
 	"mailstead.dev/cmd/mailstead/config"
+	"mailstead.dev/quota"
 	"mailstead.dev/store"
 	"mailstead.dev/store/id"
 )
@@ -88,6 +89,9 @@ func provision(ctx context.Context, c *config.Config, accounts int, state *devSt
 			return err
 		}
 	}
+	if err := provisionQuotas(ctx, s); err != nil {
+		return err
+	}
 	for address, target := range demoAliases {
 		if _, err := s.CreateAlias(ctx, address, target); err != nil && !errors.Is(err, store.ErrExists) {
 			return err
@@ -105,6 +109,34 @@ func provision(ctx context.Context, c *config.Config, accounts int, state *devSt
 		return err
 	}
 	return provisionAccounts(ctx, s, c, other, numbered("other.test", others), accountPassword)
+}
+
+// demoQuotas are the limits of STORAGE and MESSAGE of the demo users, their domain and their tenant.
+var demoQuotas = map[quota.Root][2]int64{
+	{Level: quota.Account, Name: demoUsers[0]}: {10 << 30, 1_000_000},
+	{Level: quota.Account, Name: demoUsers[1]}: {10 << 30, 1_000_000},
+	{Level: quota.Domain, Name: "demo.test"}:   {500 << 30, 50_000_000},
+	{Level: quota.Tenant, Name: "demo"}:        {1 << 40, 100_000_000},
+}
+
+// provisionQuotas sets the limits of roots that have none.
+func provisionQuotas(ctx context.Context, s *store.Store) error {
+	for root, limits := range demoQuotas {
+		r, err := s.AnyQuota(ctx, root)
+		if err != nil {
+			return err
+		}
+		if r.Limits.Any() {
+			continue
+		}
+		_, err = s.ChangeQuota(ctx, r, func(l quota.Limits) (quota.Limits, error) {
+			return l.With(quota.Storage, &limits[0]).With(quota.Message, &limits[1]), nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // accountPassword is that of all accounts of --accounts, for load generators.

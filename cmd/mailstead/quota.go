@@ -3,8 +3,6 @@ package main
 import (
 	"fmt"
 	"strconv"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,7 +15,7 @@ func (a *app) quotaCommand() *cobra.Command {
 	var set quotaOptions
 	change := &cobra.Command{
 		Use:   "set ROOT",
-		Short: "Set limits of an account, a domain or a tenant, and what warns of them",
+		Short: "Set limits of an account, a domain or a tenant",
 		Long: `Set limits of a quota root: account:LOGIN, domain:NAME or tenant:NAME. A change must fit its account,
 its domain and its tenant. What is not given stays as it is; "none" takes a limit away. A limit below what is used stops
 what would add to it, and nothing else.`,
@@ -46,18 +44,12 @@ nothing, and may run while mail is served. Maintenance does so by itself. The ex
 type quotaView struct {
 	Root      string         `json:"root"`
 	Resources []resourceView `json:"resources"`
-	Grace     string         `json:"grace"`
-	WarnAt    []int          `json:"warn_at"`
-	MailTo    string         `json:"mail_to"`
-	Webhook   string         `json:"webhook"`
 }
 
 type resourceView struct {
 	Resource quota.Resource `json:"resource"`
 	Used     int64          `json:"used"`
-	Hard     *int64         `json:"hard"`
-	Soft     *int64         `json:"soft"`
-	Limit    *int64         `json:"limit"` // that holds now
+	Limit    *int64         `json:"limit"`
 }
 
 // quotaRoot finds the quota root that the argument names.
@@ -80,21 +72,13 @@ func showQuota(j *job) error {
 }
 
 func printQuota(j *job, r store.QuotaRoot) error {
-	set, err := j.store.QuotaSettings(j, r)
-	if err != nil {
-		return err
-	}
-	v := quotaView{Root: r.String(), Grace: set.Grace.String(), WarnAt: append([]int{}, set.WarnAt...), MailTo: set.MailTo, Webhook: set.Webhook}
-	t := table{header: []string{"resource", "used", "hard limit", "soft limit", "holds now"}}
+	v := quotaView{Root: r.String()}
+	t := table{header: []string{"resource", "used", "limit"}}
 	for _, resource := range quota.Resources {
-		of := resourceView{resource, r.Used.Of(resource), set.Hard.Of(resource), set.Soft.Of(resource), r.Limits.Of(resource)}
+		of := resourceView{resource, r.Used.Of(resource), r.Limits.Of(resource)}
 		v.Resources = append(v.Resources, of)
-		t.add(resource, of.Used, limitText(of.Hard), limitText(of.Soft), limitText(of.Limit))
+		t.add(resource, of.Used, limitText(of.Limit))
 	}
-	t.add("grace", v.Grace)
-	t.add("warns at", strings.Trim(fmt.Sprint(v.WarnAt), "[]")+"%")
-	t.add("mail to", v.MailTo)
-	t.add("webhook", v.Webhook)
 	return j.print(v, t)
 }
 
@@ -105,33 +89,19 @@ func limitText(limit *int64) string {
 	return strconv.FormatInt(*limit, 10)
 }
 
-// quotaOptions are settings of a root as options; "" is not given.
-type quotaOptions struct {
-	hard, soft      [len(quota.Resources)]string
-	grace           time.Duration
-	warnAt          string
-	mailTo, webhook string
-	given           func(option string) bool
+// quotaOptions are limits as options, in the order of quota.Resources; "" is not given.
+type quotaOptions [len(quota.Resources)]string
+
+// resourceOptions are the names of the options, and what they limit.
+var resourceOptions = [len(quota.Resources)][2]string{
+	{"storage", "the most bytes, such as 2GiB"}, {"messages", "the most messages"}, {"mailboxes", "the most mailboxes"},
+	{"annotations", "the most bytes of annotations, such as 1MiB"},
 }
 
-// resourceOptions are the options of the resources, in their order.
-var resourceOptions = [len(quota.Resources)]string{"storage", "messages", "mailboxes", "annotations"}
-
 func (o *quotaOptions) register(c *cobra.Command) {
-	flags := c.Flags()
-	for i, name := range resourceOptions {
-		of := "the most " + name
-		if i == 0 || i == 3 {
-			of = "the most bytes of " + name + ", such as 2GiB"
-		}
-		flags.StringVar(&o.hard[i], name, "", of+", or none")
-		flags.StringVar(&o.soft[i], "soft-"+name, "", of+" for longer than the grace, or none")
+	for i, option := range resourceOptions {
+		c.Flags().StringVar(&o[i], option[0], "", option[1]+", or none")
 	}
-	flags.DurationVar(&o.grace, "grace", 0, "for how long a soft limit can be exceeded, such as 168h")
-	flags.StringVar(&o.warnAt, "warn-at", "", "percentages of a limit at which to warn, such as 80,95, or none")
-	flags.StringVar(&o.mailTo, "mail-to", "", "account of the tenant that gets warnings as mail; empty for none")
-	flags.StringVar(&o.webhook, "webhook", "", "URL that warnings are posted to; empty for none")
-	o.given = flags.Changed
 }
 
 func setQuota(j *job, o quotaOptions) error {
@@ -147,39 +117,13 @@ func setQuota(j *job, o quotaOptions) error {
 }
 
 // apply changes what is given.
-func (o quotaOptions) apply(set *store.QuotaSettings) (err error) {
+func (o quotaOptions) apply(limits quota.Limits) (_ quota.Limits, err error) {
 	for i, resource := range quota.Resources {
-		if set.Hard, err = withLimit(set.Hard, resource, resourceOptions[i], o.hard[i]); err != nil {
-			return err
-		}
-		if set.Soft, err = withLimit(set.Soft, resource, "soft-"+resourceOptions[i], o.soft[i]); err != nil {
-			return err
+		if limits, err = withLimit(limits, resource, resourceOptions[i][0], o[i]); err != nil {
+			return limits, err
 		}
 	}
-	if o.given("grace") {
-		set.Grace = o.grace
-	}
-	if o.given("mail-to") {
-		set.MailTo = o.mailTo
-	}
-	if o.given("webhook") {
-		set.Webhook = o.webhook
-	}
-	switch o.warnAt {
-	case "":
-	case "none":
-		set.WarnAt = nil
-	default:
-		set.WarnAt = nil
-		for _, text := range strings.Split(o.warnAt, ",") {
-			percent, err := strconv.Atoi(strings.TrimSpace(text))
-			if err != nil {
-				return usageError{fmt.Errorf("--warn-at %s: want percentages, such as 80,95, or none", o.warnAt)}
-			}
-			set.WarnAt = append(set.WarnAt, percent)
-		}
-	}
-	return nil
+	return limits, nil
 }
 
 // withLimit returns limits with what an option says of a resource.
