@@ -20,7 +20,7 @@ func TestQuotaUnits(t *testing.T) {
 	c := serveStore(t, s, nil)(t)
 	enter(c, login)
 	c.want("APPEND INBOX {1025+}\r\n"+strings.Repeat("x", 1025), "OK ")
-	c.want("SETMETADATA INBOX (/private/comment nice)", "OK ")
+	c.want("SETMETADATA INBOX (/private/comment \"nice\")", "OK ")
 	want := []string{
 		`* QUOTAROOT "INBOX" "account:a@quota.test" "domain:quota.test" "tenant:quota.test"`,
 		`* QUOTA "account:a@quota.test" (STORAGE 2 2 MESSAGE 1 10 MAILBOX 6 7 ANNOTATION-STORAGE 1 2)`,
@@ -42,7 +42,7 @@ func TestQuotaOfAllRoots(t *testing.T) {
 	enter(c, u.Login)
 	enter(d, other.Login)
 	d.want("APPEND INBOX {3+}\r\none", "OK ")
-	d.want("SETMETADATA \"\" (/private/comment here)", "OK ")
+	d.want("SETMETADATA \"\" (/private/comment \"here\")", "OK ")
 	c.want("APPEND INBOX {3+}\r\ntwo", "OK ")
 	c.want("SELECT INBOX", "OK ")
 	for _, test := range []struct {
@@ -52,7 +52,7 @@ func TestQuotaOfAllRoots(t *testing.T) {
 		{quota.Storage, []string{"APPEND INBOX {1+}\r\nx", "APPEND INBOX {1+}\r\nx {1+}\r\ny", "COPY 1 Sent", "UID COPY 1:* INBOX", "REPLACE 1 INBOX {9+}\r\n123456789"}},
 		{quota.Message, []string{"APPEND INBOX {1+}\r\nx", "COPY 1 Sent"}},
 		{quota.Mailbox, []string{"CREATE new", "CREATE a/b/c", "RENAME Sent x/y", "RENAME INBOX old"}},
-		{quota.AnnotationStorage, []string{"SETMETADATA INBOX (/private/comment x)", "SETMETADATA \"\" (/private/comment x)"}},
+		{quota.AnnotationStorage, []string{"SETMETADATA INBOX (/private/comment \"x\")", "SETMETADATA \"\" (/private/comment \"x\")"}},
 	} {
 		for _, root := range []string{"account:" + u.Login, "domain:quota.test", "tenant:quota.test"} {
 			r, err := s.FindQuota(t.Context(), u, root)
