@@ -59,6 +59,17 @@ func (l Limits) With(r Resource, limit *int64) Limits {
 	return l
 }
 
+// Named returns the limits that there are, by resource.
+func (l Limits) Named() map[Resource]int64 {
+	named := make(map[Resource]int64)
+	for i, limit := range l {
+		if limit != nil {
+			named[Resources[i]] = *limit
+		}
+	}
+	return named
+}
+
 // Any reports whether there is a limit.
 func (l Limits) Any() bool { return l != Limits{} }
 

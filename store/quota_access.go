@@ -64,7 +64,7 @@ func (s *Store) LimitQuota(ctx context.Context, u User, name string, limits quot
 	if !sets {
 		return QuotaRoot{}, &acl.DeniedError{Missing: acl.Administer}
 	}
-	return s.ChangeQuota(ctx, r, func(quota.Limits) (quota.Limits, error) { return limits, nil })
+	return s.ChangeQuota(WithActor(ctx, u.Who()), r, func(quota.Limits) (quota.Limits, error) { return limits, nil })
 }
 
 // overQuota tells whether the user administers what a quota root is of, and so sees it, and whether they may set its limits.

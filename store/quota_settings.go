@@ -40,7 +40,10 @@ func (s *Store) ChangeQuota(ctx context.Context, r QuotaRoot, change func(quota.
 		if _, err := tx.Exec(ctx, set, r.tenant, int(r.level), r.id, limits[:]); err != nil {
 			return err
 		}
-		return applyLimits(ctx, tx, r.tenant, r.level, r.id)
+		if err := applyLimits(ctx, tx, r.tenant, r.level, r.id); err != nil {
+			return err
+		}
+		return audit(ctx, tx, r.tenant, Act{Action: "quota.set", Object: r.String(), Detail: limits.Named()})
 	})
 	if err != nil {
 		return QuotaRoot{}, err
