@@ -14,7 +14,7 @@ import (
 
 func (a *app) listCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "list [flags] (DIRECTORY | URL DIRECTORY | ACCOUNT...)",
+		Use:   "list [flags] {DIRECTORY | URL DIRECTORY | ACCOUNT...}",
 		Short: "Show what is here, what is on the server, and what a run would fetch",
 		Args:  cobra.MinimumNArgs(1),
 	}

@@ -53,7 +53,7 @@ func version() string {
 func (a *app) root() *cobra.Command {
 	var run runOptions
 	root := &cobra.Command{
-		Use:   "imap-backup [flags] (URL DIRECTORY | ACCOUNT... | --all)",
+		Use:   "imap-backup [flags] {URL DIRECTORY | ACCOUNT... | --all}",
 		Short: "Keep a copy of your mail as plain files, from any IMAP server",
 		Long: `Imap-backup keeps a copy of the mail on an IMAP server as plain files: each
 mailbox one mbox file, or a Maildir, or a directory of .eml files, which mail

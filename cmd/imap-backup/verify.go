@@ -16,7 +16,7 @@ func isDirectory(name string) bool {
 
 func (a *app) verifyCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "verify [flags] (DIRECTORY | URL DIRECTORY | ACCOUNT...)",
+		Use:   "verify [flags] {DIRECTORY | URL DIRECTORY | ACCOUNT...}",
 		Short: "Check the plain files against their state files, and against the server",
 		Long: `Verify reads every message in the plain files and compares size, SHA-256 sum and
 flags with the state files. With a URL or an account it also compares UIDs,

@@ -16,7 +16,8 @@ import (
 	"mailstead.dev/cmd/imap-backup/remote"
 )
 
-// tries is how often in a row a mailbox may make no progress before it is given up.
+// tries is how often in a row a mailbox may make no progress before it is given up, or the run if there is no
+// connection any more.
 const tries = 5
 
 // Run brings the copies in a directory up to date. What concerns one mailbox or message is
@@ -115,9 +116,17 @@ func (c *connection) get(ctx context.Context) (*remote.Session, error) {
 		return c.session, nil
 	}
 	session, err := c.dial(ctx)
+	if err != nil {
+		return nil, &unreachableError{err}
+	}
 	c.session = session
-	return session, err
+	return session, nil
 }
+
+// unreachableError is that there is no connection to be had.
+type unreachableError struct{ error }
+
+func (e *unreachableError) Unwrap() error { return e.error }
 
 // lose drops a session that is lost.
 func (c *connection) lose() {
@@ -159,8 +168,8 @@ func (q *queue) putBack(m remote.Mailbox) {
 	q.mailboxes = append(q.mailboxes, m)
 }
 
-// each runs work for all mailboxes, over several connections. What work returns ends all, but for a login that the
-// server refuses to a further connection: perhaps it allows no more of them, and the others do the work.
+// each runs work for all mailboxes, over several connections. What work returns ends all, but where a further
+// connection cannot be had: perhaps the server allows no more of them, and the others do the work.
 func each(ctx context.Context, o Options, r *report, first *remote.Session, mailboxes []remote.Mailbox,
 	work func(context.Context, *connection, remote.Mailbox) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -176,9 +185,9 @@ func each(ctx context.Context, o Options, r *report, first *remote.Session, mail
 				return
 			}
 			err := work(ctx, c, m)
-			var login *remote.LoginError
-			if further && errors.As(err, &login) {
-				r.event(Event{Kind: Notice, Text: "the server takes no further connection: " + login.Error()})
+			var unreachable *unreachableError
+			if further && errors.As(err, &unreachable) {
+				r.event(Event{Kind: Notice, Text: "the server takes no further connection: " + unreachable.Error()})
 				waiting.putBack(m)
 				return
 			}

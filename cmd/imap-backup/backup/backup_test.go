@@ -256,6 +256,38 @@ func TestMessageThatCannotBeHad(t *testing.T) {
 	wantTexts(t, o.Dir, box)
 }
 
+// A line that breaks now here and now there in a message is tried on.
+func TestBadLine(t *testing.T) {
+	box := inbox(3)
+	s := serve(t, box)
+	cuts := 0
+	s.body = func(uid int, text string) string {
+		if uid == 2 && cuts < 8 {
+			cuts++
+			return fmt.Sprintf("{%d}\r\n%s<cut>", len(text), text[:cuts])
+		}
+		return fmt.Sprintf("{%d}\r\n%s", len(text), text)
+	}
+	o := s.options(t.TempDir())
+	s.run(o).good(t, 3)
+	wantTexts(t, o.Dir, box)
+}
+
+// A server that is there no more ends the run, and does not cost all mailboxes their tries.
+func TestServerThatGoesAway(t *testing.T) {
+	s := serve(t, inbox(1), &fakeBox{name: "Other", validity: 1}, &fakeBox{name: "Third", validity: 1})
+	s.before = func(command string) (string, bool) {
+		if strings.HasPrefix(command, "EXAMINE") {
+			s.listener.Close()
+			return "<cut>", true
+		}
+		return "", false
+	}
+	if out := s.run(s.options(t.TempDir())); out.err == nil || len(out.problems) > 0 || !strings.Contains(out.err.Error(), "refused") {
+		t.Errorf("%+v", out)
+	}
+}
+
 // 4 GB are announced; nothing of them is read.
 func TestHugeLiteral(t *testing.T) {
 	box := inbox(3)

@@ -133,15 +133,15 @@ func (f *fetcher) plan(set imap.UIDSet) ([]*batch, error) {
 		if f.left[uid] || !there { // removed since
 			continue
 		}
-		if f.failed[uid] >= enough {
-			f.leave(uid, "the connection ended here %d times; left out", enough)
+		if failed := f.failed[uid]; failed.enough() {
+			f.leave(uid, "the connection ended here %d times; left out", failed.times)
 			continue
 		}
 		if limit := f.limit(); size > limit {
 			f.leave(uid, "%v; left out", &remote.TooLargeError{Size: size, Limit: limit})
 			continue
 		}
-		alone := f.failed[uid] > 0
+		alone := f.failed[uid].times > 0
 		if last == nil || alone || bytes+size > batchBytes || len(last.uids) >= batchMessages || len(last.set) >= batchRanges {
 			last, bytes = &batch{}, 0
 			batches = append(batches, last)
@@ -243,6 +243,7 @@ func (f *fetcher) receive(b *batch, next func()) (open bool, err error) {
 	err = b.fetch.Close()
 	var status *imap.Error
 	if err != nil && !errors.As(err, &status) {
+		f.spool.Reset()
 		f.blame(b, waiting)
 		return false, err
 	}
@@ -276,9 +277,15 @@ func (f *fetcher) fetchNext(b *batch, waiting map[imap.UID]bool) (remote.Message
 
 // blame notes at which message the connection ended: the first that was awaited.
 func (f *fetcher) blame(b *batch, waiting map[imap.UID]bool) {
+	at := f.spool.Size()
+	f.some = f.some || at > 0
 	for _, uid := range b.uids {
 		if waiting[uid] {
-			f.failed[uid]++
+			failed := f.failed[uid]
+			if failed.times == 0 || failed.octet != at {
+				failed.same = 0
+			}
+			f.failed[uid] = failure{failed.times + 1, failed.same + 1, at}
 			return
 		}
 	}

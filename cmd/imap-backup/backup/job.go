@@ -20,10 +20,11 @@ type job struct {
 
 	box     *archive.Box
 	result  Result
-	failed  map[imap.UID]int  // how often the connection ended at a message
+	failed  map[imap.UID]failure
 	left    map[imap.UID]bool // messages that are given up, reported
 	planned bool
-	lies    int // messages of another size than the server said
+	some    bool // octets of a message have come, if not all
+	lies    int  // messages of another size than the server said
 	lie     string
 	gone    []known // messages that are here and not on the server, by the beginning of their sum
 
@@ -31,17 +32,25 @@ type job struct {
 	keptBefore int  // messages that were here and not on the server before that
 }
 
-// enough is how often the connection may end at one message before it is left out.
-const enough = 3
+// failure is that the connection ended at a message.
+type failure struct {
+	times int
+	same  int   // of those in a row, how often behind the same octet
+	octet int64 // and which that is
+}
+
+// enough reports whether a message is to be left out: it is what ends the connection, not a bad line.
+func (f failure) enough() bool { return f.same >= 3 || f.times >= 10 }
 
 func newJob(o Options, a *archive.Archive, r *report, m remote.Mailbox) *job {
-	return &job{o: o, archive: a, report: r, mailbox: m, failed: map[imap.UID]int{}, left: map[imap.UID]bool{}}
+	return &job{o: o, archive: a, report: r, mailbox: m, failed: map[imap.UID]failure{}, left: map[imap.UID]bool{}}
 }
 
 // run tries until the mailbox is done or no try gets any further. The error is one that ends all.
 func (j *job) run(ctx context.Context, c *connection) error {
 	for fruitless := 0; ; {
 		before := j.result.New + len(j.left)
+		j.some = false
 		err := j.try(ctx, c)
 		if err == nil {
 			break
@@ -59,8 +68,12 @@ func (j *job) run(ctx context.Context, c *connection) error {
 			j.report.problem(j.mailbox.Name, "%v; begun again", validity)
 		}
 		fruitless++
-		if j.result.New+len(j.left) > before {
+		if j.some || j.result.New+len(j.left) > before {
 			fruitless = 0
+		}
+		var unreachable *unreachableError
+		if fruitless >= tries && errors.As(err, &unreachable) {
+			return err
 		}
 		if !again || fruitless >= tries {
 			j.report.problem(j.mailbox.Name, "%v", err)

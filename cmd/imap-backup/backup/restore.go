@@ -108,6 +108,10 @@ func (p *putter) run(ctx context.Context, c *connection) error {
 		if p.result.New > before {
 			fruitless = 0
 		}
+		var unreachable *unreachableError
+		if fruitless >= tries && errors.As(err, &unreachable) {
+			return err
+		}
 		if !again || fruitless >= tries {
 			p.r.problem(target, "%v", err)
 			break

@@ -314,7 +314,7 @@ class Server:
         for form in ("mbox", "maildir", "eml"):
             flags = ("--format", form)
             want, seconds = self.undisturbed(*flags)
-            kills, copies = self.killed(rng, flags, want, seconds * 0.3, options.kills if form != "eml" else options.kills // 10)
+            kills, copies = self.killed(rng, flags, want, seconds * 0.1, options.kills if form != "eml" else options.kills // 10)
             self.say(f"{form}: SIGKILL at {kills} random points in {copies} copies: files and state are octet by octet those of an undisturbed run")
             # And while messages are re-flagged and dropped.
             base = self.work / "undisturbed"
@@ -324,7 +324,7 @@ class Server:
             shutil.copytree(base, folder)
             flags = (*flags, "--removed", "drop")
             seconds = Run(command(self.port, self.user, folder, *flags)).seconds
-            kills, copies = self.killed(rng, flags, plain.digest(folder), seconds, max(10, options.kills // 4), base)
+            kills, copies = self.killed(rng, flags, plain.digest(folder), seconds * 0.5, max(10, options.kills // 4), base)
             self.say(f"{form}, changes and drops: SIGKILL at {kills} random points in {copies} copies: the same")
             shutil.rmtree(folder)
             shutil.rmtree(base)
@@ -371,7 +371,7 @@ class Server:
         for form in ("mbox", "maildir"):
             want, _ = self.undisturbed("--format", form)
             size = sum(p.stat().st_size for p in (self.work / "undisturbed").rglob("*"))
-            proxy = cutter.Cutter(self.port, options.seed, size / 30)
+            proxy = cutter.Cutter(self.port, options.seed, max(size / 30, 4_000_000))
             folder = self.work / "cut"
             copies = runs = 0
             while proxy.cuts < 40:
@@ -551,7 +551,7 @@ def restore(source, target, user, cut_user):
     again = run(target.port, user)
     assert again.result["new"] == 0, again.result
     same(expected, there(user), "the second restore changed something")
-    proxy = cutter.Cutter(target.port, options.seed, first.result["bytes"] / 20)
+    proxy = cutter.Cutter(target.port, options.seed, max(first.result["bytes"] / 20, 4_000_000))
     while run(proxy.port, cut_user).status > 1:
         pass
     proxy.stop()
