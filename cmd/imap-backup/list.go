@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -29,7 +30,7 @@ func (a *app) listCommand() *cobra.Command {
 
 // forDirectoryOrAccounts is forAccounts, but a directory alone will do.
 func (a *app) forDirectoryOrAccounts(c *cobra.Command, args []string, all bool, f func(context.Context, target) error) error {
-	if len(args) == 1 && isDirectory(args[0]) {
+	if len(args) == 1 && !strings.Contains(args[0], "://") && (isDirectory(args[0]) || strings.Contains(args[0], "/")) {
 		return f(c.Context(), target{dir: args[0]})
 	}
 	return a.forAccounts(c, args, all, f)

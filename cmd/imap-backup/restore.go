@@ -34,10 +34,10 @@ is not put there again, so that restore can be run again after it was interrupte
 		return problems(result, err)
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
-		switch len(args) {
-		case 1:
+		switch {
+		case len(args) == 1 && !isDirectory(args[0]):
 			return a.forAccounts(c, args, false, run)
-		case 2:
+		case len(args) == 2:
 			u, err := parseURL(args[1])
 			if err != nil {
 				return err

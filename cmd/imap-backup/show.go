@@ -40,6 +40,9 @@ type shower interface {
 // done with messages: fetched, restored.
 func (o *outputOptions) show(a *app, account, verb string) shower {
 	plain := &lines{out: a.out, err: a.err, verb: verb, quiet: o.quiet, verbose: o.verbose}
+	if account != "" {
+		plain.account = account + ": "
+	}
 	switch {
 	case o.json:
 		return &jsonLines{enc: json.NewEncoder(a.out), account: account}
@@ -87,6 +90,7 @@ func (j *jsonLines) print(v any) {
 // lines prints a line for each mailbox in which something was done, and for each problem.
 type lines struct {
 	out, err       io.Writer
+	account        string // to begin a line with
 	verb           string
 	quiet, verbose bool
 	mailboxes      int
@@ -104,9 +108,9 @@ func (l *lines) event(e backup.Event) {
 
 // text returns the line for an event, or "".
 func (l *lines) text(e backup.Event) string {
-	where := ""
+	where := l.account
 	if e.Mailbox != "" {
-		where = printable(e.Mailbox) + ": "
+		where += printable(e.Mailbox) + ": "
 	}
 	switch e.Kind {
 	case backup.Problem:
@@ -128,7 +132,7 @@ func (l *lines) text(e backup.Event) string {
 
 func (l *lines) end(r backup.Result, err error) {
 	if err == nil && !l.quiet {
-		fmt.Fprintf(l.out, "%d mailboxes: %s\n", l.mailboxes, l.summary(r))
+		fmt.Fprintf(l.out, "%s%d mailboxes: %s\n", l.account, l.mailboxes, l.summary(r))
 	}
 }
 

@@ -105,6 +105,10 @@ func connect(ctx context.Context, o Options) (net.Conn, error) {
 	}
 	secure := tls.Client(conn, o.TLS)
 	if err := secure.HandshakeContext(ctx); err != nil {
+		var certificate *tls.CertificateVerificationError
+		if errors.As(err, &certificate) {
+			err = fmt.Errorf("%w (--ca-file names others to trust)", err)
+		}
 		return nil, errors.Join(fmt.Errorf("TLS: %w", err), conn.Close())
 	}
 	return &greeted{secure, greeting}, nil

@@ -389,7 +389,7 @@ func findName(line []byte, kind string) (at, end int, name string, ok bool) {
 		}
 		at = closing + 2
 		_, delimiterEnd, ok := readString(line, at)
-		if !ok {
+		if !ok || line[closing+1] != ' ' || line[at] == '{' || line[delimiterEnd] != ' ' {
 			return 0, 0, "", false
 		}
 		at = delimiterEnd + 1
