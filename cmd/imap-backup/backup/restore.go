@@ -207,13 +207,10 @@ func (p *putter) append(s *remote.Session, box *archive.Box, target string, rec 
 // present is what is in a mailbox on the server; each message may be taken once.
 type present struct {
 	exact []known // UIDs by Message-ID, size and date, of those that have a Message-ID
-	rough []known // UIDs by Message-ID and date: the server may say another size, or keep lines with other ends
+	rough []known // UIDs by date: the server may find another Message-ID in a strange header, say another size, or keep lines with other ends
 	taken imap.UIDSet
 	sums  map[imap.UID][32]byte // of the texts that were fetched to compare
 }
-
-// anySize is the size in the keys of rough.
-const anySize = -1
 
 func (p *putter) present(s *remote.Session, target string) (*present, error) {
 	status, err := s.Examine(target)
@@ -229,7 +226,7 @@ func (p *putter) present(s *remote.Session, target string) (*present, error) {
 		if m.MessageID != "" {
 			there.exact = append(there.exact, known{keyOf(m.MessageID, m.Size, m.Date.Unix()), int64(m.UID)})
 		}
-		there.rough = append(there.rough, known{keyOf(m.MessageID, anySize, m.Date.Unix()), int64(m.UID)})
+		there.rough = append(there.rough, known{uint64(m.Date.Unix()), int64(m.UID)})
 		return nil
 	}, archive.MessageID)
 	index(there.exact)
@@ -247,7 +244,7 @@ func (t *present) take(s *remote.Session, box *archive.Box, rec *state.Record) (
 			}
 		}
 	}
-	rough := with(t.rough, keyOf(rec.MessageID, anySize, rec.Date.Unix()))
+	rough := slices.DeleteFunc(slices.Clone(with(t.rough, uint64(rec.Date.Unix()))), func(k known) bool { return t.taken.Contains(imap.UID(k.at)) })
 	if len(rough) == 0 {
 		return false, nil
 	}
@@ -257,9 +254,6 @@ func (t *present) take(s *remote.Session, box *archive.Box, rec *state.Record) (
 	}
 	for _, k := range rough {
 		uid := imap.UID(k.at)
-		if t.taken.Contains(uid) {
-			continue
-		}
 		sum, known := t.sums[uid]
 		if !known {
 			if sum, err = sumOf(func(w io.Writer) error { return fetchOne(s, uid, w) }); err != nil {

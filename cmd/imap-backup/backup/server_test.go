@@ -33,6 +33,7 @@ type server struct {
 	before   func(command string) (answer string, instead bool)
 	body     func(uid int, text string) string // what is sent for a message, from { on
 	size     func(uid int, text string) int    // RFC822.SIZE
+	head     func(text string) string          // what is sent for the field Message-ID
 	commands []string
 	fetched  int // messages in full
 }
@@ -293,6 +294,9 @@ func (s *server) uid(command string, box *fakeBox) string {
 		switch {
 		case strings.Contains(items, "HEADER.FIELDS"):
 			head, _, _ := strings.Cut(m.text, "\r\n\r\n")
+			if s.head != nil {
+				head = s.head(m.text)
+			}
 			fmt.Fprintf(&b, " BODY[HEADER.FIELDS (\"Message-ID\")] {%d}\r\n%s\r\n\r\n", len(head)+4, head)
 		case strings.Contains(items, "BODY.PEEK[]"):
 			s.fetched++
