@@ -37,18 +37,28 @@ func run(ctx context.Context, o Options, a *archive.Archive) (Result, error) {
 	if err != nil {
 		return r.total, err
 	}
-	if err := reportStrays(a, mailboxes, r); err != nil {
+	names, foreign, err := a.Names()
+	if err != nil {
 		session.Close()
 		return r.total, err
 	}
+	reportStrays(foreign, mailboxes, r)
 	wanted := slices.DeleteFunc(mailboxes, func(m remote.Mailbox) bool { return !o.Select.Match(m.Name, m.Uses) })
 	r.event(Event{Kind: Found, Messages: len(wanted)})
 	// The largest first, so that at the end no connection is alone with it.
 	slices.SortStableFunc(wanted, func(x, y remote.Mailbox) int {
 		return cmp.Compare(y.Status.Messages, x.Status.Messages)
 	})
+	// All of a mailbox that is not here yet is to be fetched; of the others it is found out when it is their turn.
+	planned := map[string]bool{}
+	for _, m := range wanted {
+		if o.Filter == (remote.Filter{}) && !slices.Contains(names, filename.Encode(m.Name, m.Delimiter)) {
+			planned[m.Name] = true
+			r.event(Event{Kind: Planned, Mailbox: m.Name, Messages: int(m.Status.Messages), Bytes: m.Status.Size})
+		}
+	}
 	err = each(ctx, o, r, session, wanted, func(ctx context.Context, c *connection, m remote.Mailbox) error {
-		return newJob(o, a, r, m).run(ctx, c)
+		return newJob(o, a, r, m, planned[m.Name]).run(ctx, c)
 	})
 	return r.total, err
 }
@@ -78,11 +88,7 @@ func survey(ctx context.Context, o Options, r *report) (*remote.Session, []remot
 }
 
 // reportStrays names what lies in the directory and is not ours.
-func reportStrays(a *archive.Archive, mailboxes []remote.Mailbox, r *report) error {
-	_, foreign, err := a.Names()
-	if err != nil {
-		return err
-	}
+func reportStrays(foreign []string, mailboxes []remote.Mailbox, r *report) {
 	wanted := map[string]bool{}
 	for _, m := range mailboxes {
 		wanted[filename.Encode(m.Name, m.Delimiter)] = true
@@ -94,7 +100,6 @@ func reportStrays(a *archive.Archive, mailboxes []remote.Mailbox, r *report) err
 		}
 		r.event(Event{Kind: Notice, Text: fmt.Sprintf("%s is not ours; left alone", name)})
 	}
-	return nil
 }
 
 func cutLast(s, sep string) (before, after string, found bool) {

@@ -42,8 +42,8 @@ type failure struct {
 // enough reports whether a message is to be left out: it is what ends the connection, not a bad line.
 func (f failure) enough() bool { return f.same >= 3 || f.times >= 10 }
 
-func newJob(o Options, a *archive.Archive, r *report, m remote.Mailbox) *job {
-	return &job{o: o, archive: a, report: r, mailbox: m, failed: map[imap.UID]failure{}, left: map[imap.UID]bool{}}
+func newJob(o Options, a *archive.Archive, r *report, m remote.Mailbox, planned bool) *job {
+	return &job{o: o, archive: a, report: r, mailbox: m, planned: planned, failed: map[imap.UID]failure{}, left: map[imap.UID]bool{}}
 }
 
 // run tries until the mailbox is done or no try gets any further. The error is one that ends all.
