@@ -326,6 +326,7 @@ func TestHugeLiteralElsewhere(t *testing.T) {
 
 func TestSilence(t *testing.T) {
 	s := serve(t, inbox(1))
+	s.timeout = time.Second
 	silent := true
 	s.before = func(command string) (string, bool) {
 		if strings.HasPrefix(command, "UID SEARCH") && silent {

@@ -34,6 +34,7 @@ type server struct {
 	body     func(uid int, text string) string // what is sent for a message, from { on
 	size     func(uid int, text string) int    // RFC822.SIZE
 	head     func(text string) string          // what is sent for the field Message-ID
+	timeout  time.Duration                     // of the client
 	commands []string
 	fetched  int // messages in full
 }
@@ -77,7 +78,7 @@ func serve(t *testing.T, boxes ...*fakeBox) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{t: t, listener: listener, boxes: boxes, capabilities: "IMAP4rev1 CONDSTORE ESEARCH LITERAL+"}
+	s := &server{t: t, listener: listener, boxes: boxes, capabilities: "IMAP4rev1 CONDSTORE ESEARCH LITERAL+", timeout: time.Minute}
 	s.silent.L = &s.mutex
 	var done sync.WaitGroup
 	done.Go(func() {
@@ -281,9 +282,10 @@ func (s *server) uid(command string, box *fakeBox) string {
 	if m := regexp.MustCompile(`CHANGEDSINCE (\d+)`).FindStringSubmatch(items); m != nil {
 		since, _ = strconv.Atoi(m[1])
 	}
+	wanted := inSet(set)
 	var b strings.Builder
 	for i, m := range box.messages {
-		if !inSet(set, m.uid) || m.modSeq <= since {
+		if !wanted(m.uid) || m.modSeq <= since {
 			continue
 		}
 		size := len(m.text)
@@ -314,7 +316,9 @@ func (s *server) uid(command string, box *fakeBox) string {
 	return b.String()
 }
 
-func inSet(set string, uid int) bool {
+// inSet returns a function that reports whether a UID is in a set.
+func inSet(set string) func(uid int) bool {
+	var ranges [][2]int
 	for part := range strings.SplitSeq(set, ",") {
 		from, to, isRange := strings.Cut(part, ":")
 		first, _ := strconv.Atoi(from)
@@ -325,11 +329,11 @@ func inSet(set string, uid int) bool {
 				last = 1 << 32
 			}
 		}
-		if first <= uid && uid <= last {
-			return true
-		}
+		ranges = append(ranges, [2]int{first, last})
 	}
-	return false
+	return func(uid int) bool {
+		return slices.ContainsFunc(ranges, func(r [2]int) bool { return r[0] <= uid && uid <= r[1] })
+	}
 }
 
 // options are those of a run from this server.
@@ -337,7 +341,7 @@ func (s *server) options(dir string) Options {
 	return Options{
 		Dir: dir, Format: "mbox", Connections: 1, Pause: time.Millisecond, Show: func(Event) {},
 		Dial: func(ctx context.Context, report func(string)) (*remote.Session, error) {
-			return remote.Dial(ctx, remote.Options{Address: s.listener.Addr().String(), Plaintext: true, User: "u", Password: "p", Report: report, Timeout: 2 * time.Second})
+			return remote.Dial(ctx, remote.Options{Address: s.listener.Addr().String(), Plaintext: true, User: "u", Password: "p", Report: report, Timeout: s.timeout})
 		},
 	}
 }
@@ -359,7 +363,7 @@ func (s *server) run(o Options) outcome {
 			out.problems = append(out.problems, e.Mailbox+": "+e.Text)
 		}
 	}
-	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(s.t.Context(), 3*time.Minute)
 	defer cancel()
 	out.Result, out.err = Run(ctx, o)
 	return out
