@@ -19,7 +19,7 @@ $$;
 -- +goose StatementEnd
 
 -- resolve_addresses tells what stands under each address: an account with its
--- INBOX and, where one is asked for with the address, its folder; or an alias;
+-- INBOX and, where one is asked for with the address, its folder, if its owner may post there; or an alias;
 -- or, for '@domain', what catches that domain's rest. Where all are asked about one recipient, the best
 -- first, what is under others than the first that is there may be left out.
 -- +goose StatementBegin
@@ -72,6 +72,7 @@ BEGIN
             WHERE q.folder IS NOT NULL
               AND m.tenant_id = a.tenant_id AND m.account_id = a.account_id
               AND m.deleted_at IS NULL
+              AND m.owner_rights & 32 <> 0 -- acl.Post
               AND lower(m.name COLLATE "default") = lower(q.folder COLLATE "default")
             ORDER BY m.name <> q.folder, m.name
             LIMIT 1

@@ -113,15 +113,15 @@ $$;
 -- rights at that time, NULL where that does not matter.
 -- expected is the MODSEQ that rec was computed for, NULL where it fits any.
 -- c_ arrays hold the contents, each once, by ascending digest; e_ arrays the
--- emails, in order. freed messages, of so many octets, have been removed in the
--- same transaction: they are not charged any more. Locks: mailbox, blobs by digest, account, slots.
+-- emails, in order. freed messages, of so many octets, of the account freed_of, have been removed in the
+-- same transaction: they are not charged any more. Locks: mailbox, blobs by digest, accounts, slots.
 -- +goose StatementBegin
 CREATE FUNCTION append_messages(
     t bigint, account bigint, box bigint, named text, epoch bigint, expected bigint, rec bytea,
     d_unseen bigint, d_deleted bigint, d_bytes bigint, d_deleted_bytes bigint,
     c_digest bytea[], c_size bigint[], c_encoding smallint[], c_frames bytea[], c_stored_len bigint[], c_data bytea[], c_object text[],
     e_digest bytea[], e_prefix bytea[], e_size bigint[], e_sent timestamptz[], e_emailid text[], e_threadid text[], e_meta bytea[],
-    freed bigint DEFAULT 0, freed_bytes bigint DEFAULT 0,
+    freed bigint DEFAULT 0, freed_bytes bigint DEFAULT 0, freed_of bigint DEFAULT NULL,
     OUT validity bigint, OUT new_modseq bigint, OUT uids bigint, OUT emails bigint, OUT log bigint)
     LANGUAGE plpgsql
     AS $$
@@ -153,7 +153,15 @@ BEGIN
         kept := keep_content(t, c_digest[i], c_size[i], c_encoding[i], c_frames[i], c_stored_len[i], c_data[i], c_object[i]);
     END LOOP;
 
-    emails := charge_account(t, account, n - freed, d_bytes - freed_bytes, n);
+    IF freed = 0 OR freed_of = account THEN
+        emails := charge_account(t, account, n - freed, d_bytes - freed_bytes, n);
+    ELSIF freed_of < account THEN
+        PERFORM charge_account(t, freed_of, -freed, -freed_bytes, 0);
+        emails := charge_account(t, account, n, d_bytes, n);
+    ELSE
+        emails := charge_account(t, account, n, d_bytes, n);
+        PERFORM charge_account(t, freed_of, -freed, -freed_bytes, 0);
+    END IF;
 
     -- Row by row, so that the plan is made once: that of a set is made anew each time.
     FOR i IN 1 .. n LOOP
@@ -184,15 +192,18 @@ $$;
 
 -- write_record writes a record that was computed for a mailbox at the MODSEQ
 -- expected, and returns how many octets of log there are then; NULL where the
--- mailbox has moved on, and nothing is done. It charges nobody.
+-- mailbox has moved on, and nothing is done. epoch is that of the rights it is written with, 0 where they do not
+-- matter. It charges nobody.
 -- +goose StatementBegin
 CREATE FUNCTION write_record(
-    t bigint, account bigint, box bigint, expected bigint, rec bytea, base bigint, new_uids bigint,
-    d_messages bigint, d_unseen bigint, d_deleted bigint, d_bytes bigint, d_deleted_bytes bigint) RETURNS bigint
+    t bigint, account bigint, box bigint, epoch bigint, expected bigint, rec bytea, base bigint, new_uids bigint,
+    d_messages bigint, d_unseen bigint, d_deleted bigint, d_bytes bigint, d_deleted_bytes bigint,
+    emails bigint DEFAULT 0) RETURNS bigint
     LANGUAGE plpgsql
     AS $$
 DECLARE
     now_at bigint;
+    rights bigint;
     log    bigint;
 BEGIN
     UPDATE mailbox
@@ -200,19 +211,22 @@ BEGIN
         messages = messages + d_messages, unseen = unseen + d_unseen, deleted = deleted + d_deleted,
         bytes = bytes + d_bytes, deleted_bytes = deleted_bytes + d_deleted_bytes
     WHERE tenant_id = t AND mailbox_id = box AND account_id = account AND deleted_at IS NULL
-      AND highestmodseq = expected
+      AND highestmodseq = expected AND (epoch = 0 OR acl_epoch = epoch)
       AND uidnext + new_uids <= 4294967295 AND highestmodseq < 9223372036854775807
     RETURNING log_bytes INTO log;
     IF NOT FOUND THEN
-        SELECT highestmodseq INTO now_at FROM mailbox
+        SELECT highestmodseq, acl_epoch INTO now_at, rights FROM mailbox
         WHERE tenant_id = t AND mailbox_id = box AND account_id = account AND deleted_at IS NULL;
-        IF NOT FOUND OR now_at = expected THEN
+        IF FOUND AND epoch <> 0 AND rights <> epoch THEN
+            RAISE EXCEPTION 'the rights on mailbox % have changed', box USING ERRCODE = 'MS009';
+        END IF;
+        IF now_at IS NULL OR now_at = expected THEN
             PERFORM refuse_change(t, account, box);
         END IF;
         RETURN NULL;
     END IF;
-    INSERT INTO mailbox_log (tenant_id, mailbox_id, modseq, uid_base, record)
-    VALUES (t, box, expected + 1, base, rec);
+    INSERT INTO mailbox_log (tenant_id, mailbox_id, modseq, uid_base, email_base, record)
+    VALUES (t, box, expected + 1, base, emails, rec);
     RETURN log;
 END
 $$;
@@ -225,13 +239,14 @@ $$;
 -- +goose StatementBegin
 CREATE FUNCTION change_mailboxes(
     t bigint, account bigint, strict boolean,
-    boxes bigint[], expected bigint[], recs bytea[], bases bigint[], new_uids bigint[],
+    boxes bigint[], epochs bigint[], expected bigint[], recs bytea[], bases bigint[], new_uids bigint[],
     d_messages bigint[], d_unseen bigint[], d_deleted bigint[], d_bytes bigint[], d_deleted_bytes bigint[],
     OUT done boolean, OUT logs bigint[])
     LANGUAGE plpgsql
     AS $$
 DECLARE
     now_at bigint;
+    rights bigint;
     log    bigint;
     n      bigint := 0;
     octets bigint := 0;
@@ -242,14 +257,17 @@ BEGIN
     IF cardinality(boxes) > 1 AND NOT strict THEN
         FOR i IN 1 .. cardinality(boxes) LOOP
             IF recs[i] IS NULL THEN
-                SELECT highestmodseq INTO now_at FROM mailbox
+                SELECT highestmodseq, acl_epoch INTO now_at, rights FROM mailbox
                 WHERE tenant_id = t AND mailbox_id = boxes[i] AND account_id = account AND deleted_at IS NULL FOR SHARE;
             ELSE
-                SELECT highestmodseq INTO now_at FROM mailbox
+                SELECT highestmodseq, acl_epoch INTO now_at, rights FROM mailbox
                 WHERE tenant_id = t AND mailbox_id = boxes[i] AND account_id = account AND deleted_at IS NULL FOR NO KEY UPDATE;
             END IF;
             IF NOT FOUND THEN
                 PERFORM refuse_change(t, account, boxes[i]);
+            END IF;
+            IF epochs[i] <> 0 AND epochs[i] <> rights THEN
+                RAISE EXCEPTION 'the rights on mailbox % have changed', boxes[i] USING ERRCODE = 'MS009';
             END IF;
             IF now_at <> expected[i] THEN
                 RETURN;
@@ -260,7 +278,7 @@ BEGIN
         IF recs[i] IS NULL THEN
             CONTINUE;
         END IF;
-        log := write_record(t, account, boxes[i], expected[i], recs[i], bases[i], new_uids[i],
+        log := write_record(t, account, boxes[i], epochs[i], expected[i], recs[i], bases[i], new_uids[i],
             d_messages[i], d_unseen[i], d_deleted[i], d_bytes[i], d_deleted_bytes[i]);
         IF log IS NULL THEN
             IF NOT strict AND cardinality(boxes) = 1 THEN

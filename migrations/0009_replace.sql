@@ -15,7 +15,7 @@ CREATE FUNCTION remove_messages(
 DECLARE
     log bigint;
 BEGIN
-    log := write_record(t, account, box, expected, rec, base, 0, d_messages, d_unseen, d_deleted, d_bytes, d_deleted_bytes);
+    log := write_record(t, account, box, 0, expected, rec, base, 0, d_messages, d_unseen, d_deleted, d_bytes, d_deleted_bytes);
     IF log IS NULL THEN
         RAISE EXCEPTION 'mailbox % is not at %', box, expected USING ERRCODE = 'MS002';
     END IF;

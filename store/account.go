@@ -167,15 +167,18 @@ func newLogin(login string) (string, error) {
 
 // Account finds an account by its login, whatever its tenant, also while it is being deleted; ErrNoAccount.
 func (s *Store) Account(ctx context.Context, login string) (Account, error) {
-	local, domain, err := normalizeAddress(login)
-	if err != nil {
-		return Account{}, err
+	if !isShared(login) {
+		local, domain, err := normalizeAddress(login)
+		if err != nil {
+			return Account{}, err
+		}
+		login = fold(local) + "@" + domain
 	}
 	type row struct {
 		TenantID  id.Tenant
 		AccountID id.Account
 	}
-	found, err := lookup[row](ctx, s, `SELECT tenant_id, account_id FROM lookup_account($1)`, fold(local)+"@"+domain)
+	found, err := lookup[row](ctx, s, `SELECT tenant_id, account_id FROM lookup_account($1)`, login)
 	if err != nil {
 		return Account{}, err
 	}

@@ -26,18 +26,7 @@ var DefaultMailboxes = []DefaultMailbox{
 // createMailboxes gives a new account all that its mail needs: account_state
 // (without limits, nothing charged yet), name_tree, INBOX, and the mailboxes of defaults, all subscribed.
 func createMailboxes(ctx context.Context, tx pgx.Tx, t id.Tenant, domain id.Domain, account id.Account, defaults []DefaultMailbox) error {
-	const state = `INSERT INTO account_state (tenant_id, domain_id, account_id) VALUES ($1, $2, $3)`
-
-	// The clock as the first UIDVALIDITY: an account that is made anew under an
-	// old login then starts above the one that its clients knew.
-	const tree = `
-		INSERT INTO name_tree (tenant_id, account_id, uidvalidity)
-		VALUES ($1, $2, extract(epoch FROM now())::bigint)`
-
-	if _, err := tx.Exec(ctx, state, t, domain, account); err != nil {
-		return err
-	}
-	if _, err := tx.Exec(ctx, tree, t, account); err != nil {
+	if err := createState(ctx, tx, t, domain, account); err != nil {
 		return err
 	}
 	for _, m := range append([]DefaultMailbox{{Name: inbox}}, defaults...) {
@@ -52,6 +41,23 @@ func createMailboxes(ctx context.Context, tx pgx.Tx, t id.Tenant, domain id.Doma
 		}
 	}
 	return nil
+}
+
+// createState gives a new account what it has without any mailbox.
+func createState(ctx context.Context, tx pgx.Tx, t id.Tenant, domain id.Domain, account id.Account) error {
+	const state = `INSERT INTO account_state (tenant_id, domain_id, account_id) VALUES ($1, $2, $3)`
+
+	// The clock as the first UIDVALIDITY: an account that is made anew under an
+	// old login then starts above the one that its clients knew.
+	const tree = `
+		INSERT INTO name_tree (tenant_id, account_id, uidvalidity)
+		VALUES ($1, $2, extract(epoch FROM now())::bigint)`
+
+	if _, err := tx.Exec(ctx, state, t, domain, account); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, tree, t, account)
+	return err
 }
 
 // insertMailbox makes a mailbox in an account whose name tree is locked; chargeNames comes after it, and after the mailboxes that are locked.

@@ -171,11 +171,11 @@ func (a *appending) setKeywords(table []string) []string {
 // mailboxes are what is locked for it, that which the messages go to first.
 func (a *appending) mailboxes() *changing {
 	m := a.mailbox
-	targets := []target{{mailbox: m.ID}}
+	targets := []target{m.target()}
 	if r := a.replaced; r != nil && r.mailbox.ID != m.ID {
-		targets = append(targets, target{mailbox: r.mailbox.ID})
+		targets = append(targets, r.mailbox.target())
 	}
-	return &changing{store: m.store, tenant: m.Tenant, account: m.Owner, targets: targets, try: a.try, before: make([]*view.View, len(targets))}
+	return &changing{store: m.store, tenant: m.Tenant, targets: targets, try: a.try, before: make([]*view.View, len(targets))}
 }
 
 // locked appends with keywords that the mailbox may not know yet: it is locked
@@ -221,7 +221,7 @@ func (a *appending) queue(b *pgx.Batch, expected *id.ModSeq) {
 		SELECT validity, new_modseq, uids, emails, log
 		FROM append_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
 			$12, $13, $14, $15, $16, $17, $18,
-			$19, $20, $21, $22, $23, $24, $25, $26, $27)`
+			$19, $20, $21, $22, $23, $24, $25, $26, $27, $28)`
 
 	n := len(a.contents)
 	var (
@@ -242,20 +242,21 @@ func (a *appending) queue(b *pgx.Batch, expected *id.ModSeq) {
 		}
 	}
 	e := a.emailRows()
-	var freed view.Counts
-	if a.replaced != nil {
-		freed = a.replaced.freed
-	}
 	m := a.mailbox
+	var freed view.Counts
+	freedOf := m.Owner
+	if a.replaced != nil {
+		freed, freedOf = a.replaced.freed, a.replaced.mailbox.Owner
+	}
 	var name *string
 	if m.epoch > 0 {
-		name = &m.Name
+		name = &m.path.name
 	}
 	b.Queue(query, m.Tenant, m.Owner, m.ID, name, m.epoch, expected, a.record().Encode(0, 0),
 		a.sum.Unseen, a.sum.Deleted, a.sum.Bytes, a.sum.DeletedBytes,
 		digests, sizes, encodings, frames, lengths, data, objects,
 		e.digests, e.prefixes, e.sizes, e.sent, e.emailIDs, e.threadIDs, e.metas,
-		freed.Messages, freed.Bytes).QueryRow(func(row pgx.Row) error {
+		freed.Messages, freed.Bytes, freedOf).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&a.validity, &a.modSeq, &a.uidBase, &a.emailBase, &a.logBytes)
 	})
 }

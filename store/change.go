@@ -21,7 +21,19 @@ import (
 // target is a mailbox that a change is about.
 type target struct {
 	mailbox id.Mailbox
-	hold    bool // it is only read, and held still meanwhile
+	owner   id.Account
+	epoch   int64 // that the rights on it must be of, 0: any
+	hold    bool  // it is only read, and held still meanwhile
+}
+
+// target is the mailbox as one that is changed for the user who opened it.
+func (m *Mailbox) target() target { return target{mailbox: m.ID, owner: m.Owner, epoch: m.epoch} }
+
+// held is the mailbox as one that is only read.
+func (m *Mailbox) held() target {
+	t := m.target()
+	t.hold = true
+	return t
 }
 
 // computation says what a change does to mailboxes that are in the state of
@@ -30,16 +42,19 @@ type target struct {
 type computation func(views []*view.View) ([]view.Record, error)
 
 // change is the one way in to mailboxes whose state matters for the change
-// (APPEND's does not). All of targets belong to one account. It returns
-// the change as it was made, with the views before and after it.
+// (APPEND's does not). All of targets belong to one account, unless written does the writing.
+// It returns the change as it was made, with the views before and after it.
 //
 // Where the views are cached, the records are computed from them and written
 // in one round trip, if the mailboxes are still in that state under their
 // locks. Otherwise the locks come first, then, as statements of their own, the
 // ends of the logs: one statement under READ COMMITTED would see the rows as
 // they are once the lock is had, but the logs as they were before.
-func (s *Store) change(ctx context.Context, t id.Tenant, account id.Account, targets []target, compute computation) (*changing, error) {
-	c := &changing{store: s, tenant: t, account: account, targets: targets, compute: compute}
+func (s *Store) change(ctx context.Context, t id.Tenant, targets []target, compute computation) (*changing, error) {
+	return (&changing{store: s, tenant: t, targets: targets, compute: compute}).run(ctx)
+}
+
+func (c *changing) run(ctx context.Context) (*changing, error) {
 	done, err := c.takeTurns(ctx)
 	if err != nil {
 		return nil, err
@@ -69,10 +84,10 @@ var errMovedOn = errors.New("mailbox has moved on")
 type changing struct {
 	store   *Store
 	tenant  id.Tenant
-	account id.Account
 	targets []target
 	compute computation
 	try     trial
+	across  *across // nil: all of targets are one account's
 
 	before  []*view.View
 	records []view.Record
@@ -114,6 +129,9 @@ func (c *changing) takeTurns(ctx context.Context) (func(), error) {
 // guess tries the change from cached views, in one round trip.
 func (c *changing) guess(ctx context.Context) error {
 	c.before = make([]*view.View, len(c.targets))
+	if c.across != nil {
+		return errMovedOn
+	}
 	for i := range c.targets {
 		if c.before[i] = c.store.views.get(c.key(i)); c.before[i] == nil {
 			return errMovedOn
@@ -166,13 +184,20 @@ func (c *changing) locked(ctx context.Context) error {
 		return errors.Join(err, c.store.giveUp(ctx, conn))
 	}
 	b := &pgx.Batch{}
-	var done bool
-	c.queue(b, true, &done)
+	if c.across != nil {
+		c.across.queue(b, c)
+	} else {
+		var done bool
+		c.queue(b, true, &done)
+	}
 	b.Queue(commitBlock)
 	if err := c.store.commit(ctx, conn, b); err != nil {
 		return err
 	}
 	c.written = true
+	if c.across != nil {
+		return c.across.numbered(c)
+	}
 	return nil
 }
 
@@ -198,13 +223,13 @@ type held struct {
 func (c *changing) queueLock(b *pgx.Batch) *held {
 	const (
 		lock = `
-			SELECT uidnext, highestmodseq
+			SELECT uidnext, highestmodseq, acl_epoch
 			FROM mailbox
 			WHERE tenant_id = $1 AND mailbox_id = $2 AND account_id = $3 AND deleted_at IS NULL
 			FOR NO KEY UPDATE`
 
 		hold = `
-			SELECT uidnext, highestmodseq
+			SELECT uidnext, highestmodseq, acl_epoch
 			FROM mailbox
 			WHERE tenant_id = $1 AND mailbox_id = $2 AND account_id = $3 AND deleted_at IS NULL
 			FOR SHARE`
@@ -222,8 +247,16 @@ func (c *changing) queueLock(b *pgx.Batch) *held {
 		if c.targets[i].hold {
 			query = hold
 		}
-		b.Queue(query, c.tenant, c.targets[i].mailbox, c.account).QueryRow(func(row pgx.Row) error {
-			return row.Scan(&h.ends[i].uidNext, &h.ends[i].modSeq)
+		to := c.targets[i]
+		b.Queue(query, c.tenant, to.mailbox, to.owner).QueryRow(func(row pgx.Row) error {
+			var epoch int64
+			if err := row.Scan(&h.ends[i].uidNext, &h.ends[i].modSeq, &epoch); err != nil {
+				return err
+			}
+			if to.epoch > 0 && epoch != to.epoch {
+				return ErrRightsChanged
+			}
+			return nil
 		})
 	}
 	for _, i := range order {
@@ -268,41 +301,56 @@ func (c *changing) bringUp(ctx context.Context, tx sender, h *held) error {
 	return nil
 }
 
+// delta is what a planned record does to the row of its mailbox.
+type delta struct {
+	expected int64  // MODSEQ before it
+	record   []byte // nil: nothing changes
+	base     int64
+	uids     int64 // given out
+	counts   view.Counts
+}
+
+func (c *changing) delta(i int) delta {
+	before, after := c.before[i], c.after[i]
+	d := delta{expected: int64(before.ModSeq())}
+	if len(c.records[i]) == 0 {
+		return d
+	}
+	base := before.UIDNext() - 1
+	d.record, d.base = c.records[i].Encode(base, 0), int64(base)
+	d.uids = int64(after.UIDNext() - before.UIDNext())
+	was, is := before.Counts(), after.Counts()
+	d.counts = view.Counts{
+		Messages: is.Messages - was.Messages, Unseen: is.Unseen - was.Unseen, Deleted: is.Deleted - was.Deleted,
+		Bytes: is.Bytes - was.Bytes, DeletedBytes: is.DeletedBytes - was.DeletedBytes,
+	}
+	return d
+}
+
 // queue queues the writing of the planned records. strict says that the locks are had.
 func (c *changing) queue(b *pgx.Batch, strict bool, done *bool) {
 	const (
-		one     = `SELECT write_record($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
-		several = `SELECT done, logs FROM change_mailboxes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
+		one     = `SELECT write_record($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
+		several = `SELECT done, logs FROM change_mailboxes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`
 	)
 
 	order := c.order()
 	n := len(order)
 	var (
-		boxes, expected, bases, uids                    = make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+		boxes, epochs, expected, bases, uids            = make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
 		messages, unseen, deleted, octets, deletedBytes = make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
 		records                                         = make([][]byte, n)
 	)
 	for k, i := range order {
-		before, after := c.before[i], c.after[i]
-		boxes[k] = int64(c.targets[i].mailbox)
-		expected[k] = int64(before.ModSeq())
-		if len(c.records[i]) == 0 {
-			continue
-		}
-		base := before.UIDNext() - 1
-		records[k] = c.records[i].Encode(base, 0)
-		bases[k] = int64(base)
-		uids[k] = int64(after.UIDNext() - before.UIDNext())
-		was, is := before.Counts(), after.Counts()
-		messages[k] = is.Messages - was.Messages
-		unseen[k] = is.Unseen - was.Unseen
-		deleted[k] = is.Deleted - was.Deleted
-		octets[k] = is.Bytes - was.Bytes
-		deletedBytes[k] = is.DeletedBytes - was.DeletedBytes
+		d := c.delta(i)
+		boxes[k], epochs[k], expected[k] = int64(c.targets[i].mailbox), c.targets[i].epoch, d.expected
+		records[k], bases[k], uids[k] = d.record, d.base, d.uids
+		messages[k], unseen[k], deleted[k] = d.counts.Messages, d.counts.Unseen, d.counts.Deleted
+		octets[k], deletedBytes[k] = d.counts.Bytes, d.counts.DeletedBytes
 	}
 	c.logs = make([]int64, n)
 	if n == 1 && !strict && messages[0] == 0 && octets[0] == 0 { // STORE, mostly: nobody is charged, and arrays take longer
-		b.Queue(one, c.tenant, c.account, boxes[0], expected[0], records[0], bases[0], uids[0],
+		b.Queue(one, c.tenant, c.targets[0].owner, boxes[0], epochs[0], expected[0], records[0], bases[0], uids[0],
 			messages[0], unseen[0], deleted[0], octets[0], deletedBytes[0]).QueryRow(func(row pgx.Row) error {
 			var log *int64
 			if err := row.Scan(&log); err != nil {
@@ -315,7 +363,7 @@ func (c *changing) queue(b *pgx.Batch, strict bool, done *bool) {
 		})
 		return
 	}
-	b.Queue(several, c.tenant, c.account, strict, boxes, expected, records, bases, uids,
+	b.Queue(several, c.tenant, c.targets[0].owner, strict, boxes, epochs, expected, records, bases, uids,
 		messages, unseen, deleted, octets, deletedBytes).QueryRow(func(row pgx.Row) error {
 		var logs []int64
 		if err := row.Scan(done, &logs); err != nil {
@@ -367,6 +415,8 @@ func changeError(err error) error {
 	switch e.Code {
 	case stateGone:
 		return ErrNotExist
+	case stateRights:
+		return ErrRightsChanged
 	case stateFull:
 		return ErrFull
 	case stateOver:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"mailstead.dev/acl"
 	"mailstead.dev/store/id"
 	"mailstead.dev/store/view"
 )
@@ -17,10 +18,10 @@ type Copied struct {
 	SourceView  *view.View // after a Move; as it was copied from, after a Copy
 }
 
-var errOtherAccount = errors.New("copies between accounts are not supported")
+var errOtherTenant = errors.New("mail does not go from one tenant to another")
 
-// Copy copies those of uids that exist, all or none, with their flags; the
-// copies are the same emails. None existing is no error and an empty Copied.
+// Copy copies those of uids that exist, all or none, with those of their flags that the user may set
+// there (RFC 4314 section 4); the copies are the same emails. None existing is no error and an empty Copied.
 func (m *Mailbox) Copy(ctx context.Context, uids view.UIDSet, to *Mailbox) (Copied, error) {
 	return m.transfer(ctx, transfer{uids: uids}, to)
 }
@@ -42,16 +43,25 @@ func (m *Mailbox) MoveAll(ctx context.Context, uids view.UIDSet, to *Mailbox) (C
 }
 
 func (m *Mailbox) transfer(ctx context.Context, t transfer, to *Mailbox) (Copied, error) {
-	if m.Tenant != to.Tenant || m.Owner != to.Owner {
-		return Copied{}, errOtherAccount
+	if m.Tenant != to.Tenant {
+		return Copied{}, errOtherTenant
 	}
 	t.saved, t.keywords = time.Now().UTC().Truncate(time.Second), m.store.options.MaxKeywords
-	targets := []target{{mailbox: m.ID, hold: !t.move}, {mailbox: to.ID}}
-	compute := t.between
-	if m.ID == to.ID {
-		targets, compute = []target{{mailbox: m.ID}}, t.within
+	t.rights = to.Rights
+	c := &changing{store: m.store, tenant: m.Tenant}
+	switch {
+	case m.ID == to.ID:
+		c.targets, c.compute = []target{m.target()}, t.within
+	case t.move:
+		c.targets, c.compute = []target{m.target(), to.target()}, t.between
+	default:
+		c.targets, c.compute = []target{m.held(), to.target()}, t.between
 	}
-	done, err := m.store.change(ctx, m.Tenant, m.Owner, targets, compute)
+	if m.Owner != to.Owner {
+		c.across = new(across)
+		c.compute = c.across.compute(&t)
+	}
+	done, err := c.run(ctx)
 	if err != nil {
 		return Copied{}, err
 	}
@@ -69,7 +79,8 @@ type transfer struct {
 	move  bool
 	saved time.Time // SAVEDATE is that of the copy (RFC 8514 section 3)
 
-	keywords int // the most that a mailbox can have
+	keywords int        // the most that a mailbox can have
+	rights   acl.Rights // of the user, where the copies go
 
 	from, to []id.UID
 }
@@ -95,7 +106,9 @@ func (t *transfer) records(source, dest *view.View) (arrive, leave view.Record, 
 	var used view.Keywords
 	for m := range source.In(t.uids) {
 		messages = append(messages, m)
-		used = used.Union(m.Keywords)
+		if t.rights.Has(acl.Write) {
+			used = used.Union(m.Keywords)
+		}
 	}
 	switch {
 	case t.all && len(messages) < t.uids.Len():
@@ -112,7 +125,7 @@ func (t *transfer) records(source, dest *view.View) (arrive, leave view.Record, 
 		t.from = append(t.from, m.UID)
 		m.UID = dest.UIDNext() + id.UID(i)
 		t.to = append(t.to, m.UID)
-		m.Keywords = translate(m.Keywords)
+		m.Flags, m.Keywords = mayKeep(m.Flags, t.rights), translate(m.Keywords)
 		m.SaveDate = t.saved
 		copies[i] = m
 	}
@@ -124,6 +137,21 @@ func (t *transfer) records(source, dest *view.View) (arrive, leave view.Record, 
 		leave = view.Record{view.Expunge{Messages: messages}}
 	}
 	return arrive, leave, nil
+}
+
+// mayKeep returns those of flags that a user with the rights may set.
+func mayKeep(flags view.Flags, rights acl.Rights) view.Flags {
+	keep := view.Flags(0)
+	if rights.Has(acl.Seen) {
+		keep |= view.Seen
+	}
+	if rights.Has(acl.DeleteMessages) {
+		keep |= view.Deleted
+	}
+	if rights.Has(acl.Write) {
+		keep |= ^(view.Seen | view.Deleted)
+	}
+	return flags & keep
 }
 
 // maxUIDNext is the highest UIDNEXT: there is always a next one.

@@ -7,38 +7,56 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-
-	"mailstead.dev/acl"
-	"mailstead.dev/store/id"
 )
 
 // Create makes a mailbox, and those above it that are missing. A separator at
 // the end only says that there will be children (RFC 9051 section 6.3.4).
-// ErrExists, ErrBadName; ErrSpecialUse where another mailbox has one of the special uses:
-// a client would not know which to take; ErrMailboxes where there would be too many; *quota.OverError.
+// ErrExists, ErrBadName, *acl.DeniedError; ErrSpecialUse where another mailbox has one of the special uses:
+// a client would not know which to take, or where the mailbox is not the user's own; ErrMailboxes where there would be too many; *quota.OverError.
 func (s *Store) Create(ctx context.Context, u User, name string, specialUse []string) (*Mailbox, error) {
-	name = canonicalName(strings.TrimSuffix(name, separator))
-	if err := s.checkNewName(name); err != nil {
-		return nil, err
-	}
-	if name == inbox {
+	p, err := u.path(strings.TrimSuffix(name, separator))
+	switch {
+	case err != nil, s.checkNewName(p.name) != nil:
+		return nil, ErrBadName
+	case p.space == personal && p.name == inbox:
 		return nil, ErrExists
+	case p.space != personal && len(specialUse) > 0:
+		return nil, ErrSpecialUse
 	}
 	var m *Mailbox
-	err := s.transact(ctx, u.Tenant, func(tx pgx.Tx) (err error) {
-		if err := lockNames(ctx, tx, u); err != nil {
+	err = s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
+		if p.space == common && u.AdministersTenant(u.Tenant) {
+			if _, err := sharedAccount(ctx, tx, u.Tenant); err != nil {
+				return err
+			}
+		}
+		n, err := namesOf(ctx, tx, u, p)
+		if err != nil {
+			return err
+		}
+		if n.space != personal { // nobody holds up names without a right
+			if err := n.mayCreate(ctx, tx, p.name); err != nil {
+				return err
+			}
+		}
+		if err := lockNames(ctx, tx, n.owner); err != nil {
 			return err
 		}
 		var more int
-		if m, more, err = s.createWithParents(ctx, tx, u, name, specialUse); err != nil {
+		if m, more, err = s.createWithParents(ctx, tx, n, p.name, specialUse); err != nil {
 			return err
 		}
-		return chargeNames(ctx, tx, u, more, 0)
+		made, err := n.existing(ctx, tx, p.name)
+		if err != nil {
+			return err
+		}
+		m.Rights = made[p.name].Rights
+		return chargeNames(ctx, tx, n.owner, more, 0)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("create mailbox: %w", changeError(err))
 	}
-	m.store, m.Rights = s, acl.All
+	m.Name, m.user, m.path, m.epoch, m.store = p.full(), u, p, 1, s
 	return m, nil
 }
 
@@ -61,32 +79,26 @@ func lockNames(ctx context.Context, tx pgx.Tx, u User) error {
 
 // createWithParents makes a mailbox, and those above it that are missing. The names are locked.
 // It returns how many there are more, for chargeNames.
-func (s *Store) createWithParents(ctx context.Context, tx pgx.Tx, u User, name string, specialUse []string) (m *Mailbox, more int, err error) {
-	above := parents(name)
-	there, err := existing(ctx, tx, u, append(above, name))
+func (s *Store) createWithParents(ctx context.Context, tx pgx.Tx, n names, name string, specialUse []string) (m *Mailbox, more int, err error) {
+	if err := n.mayCreate(ctx, tx, name); err != nil {
+		return nil, 0, err
+	}
+	there, err := n.existing(ctx, tx, name)
 	if err != nil {
 		return nil, 0, err
 	}
-	if there[name] != nil {
-		return nil, 0, ErrExists
-	}
-	if err := specialUseFree(ctx, tx, u, specialUse); err != nil {
+	if err := there[name].isFree(); err != nil {
 		return nil, 0, err
 	}
-	more = 1 + len(above) - len(there)
-	if err := s.roomForMailboxes(ctx, tx, u, more); err != nil {
+	if err := specialUseFree(ctx, tx, n.owner, specialUse); err != nil {
 		return nil, 0, err
 	}
-	for _, parent := range above {
-		if there[parent] != nil {
-			continue
-		}
-		if _, err := insertMailbox(ctx, tx, u.Tenant, u.Account, parent, nil); err != nil {
-			return nil, 0, err
-		}
+	lowest, more, err := s.insertParents(ctx, tx, n, name, 1)
+	if err != nil {
+		return nil, 0, err
 	}
-	m, err = insertMailbox(ctx, tx, u.Tenant, u.Account, name, specialUse)
-	return m, more, err
+	m, err = n.insert(ctx, tx, name, lowest, specialUse)
+	return m, more + 1, err
 }
 
 // roomForMailboxes tells whether the account can have n mailboxes more. The names are locked.
@@ -130,45 +142,4 @@ func takenSpecialUse(ctx context.Context, tx pgx.Tx, u User, specialUse []string
 	}
 	rows, _ := tx.Query(ctx, query, u.Tenant, u.Account, specialUse) // CollectRows reports the error
 	return pgx.CollectRows(rows, pgx.RowTo[string])
-}
-
-// named is a mailbox as far as changes of names look at it.
-type named struct {
-	Mailbox     id.Mailbox
-	Name        string
-	UIDValidity uint32
-}
-
-// existing returns those mailboxes of the names that are there.
-func existing(ctx context.Context, tx pgx.Tx, u User, names []string) (map[string]*named, error) {
-	const query = `
-		SELECT mailbox_id, name, uidvalidity
-		FROM mailbox
-		WHERE tenant_id = $1 AND account_id = $2 AND name = ANY ($3) AND deleted_at IS NULL`
-
-	rows, _ := tx.Query(ctx, query, u.Tenant, u.Account, names) // CollectRows reports the error
-	return byName(rows)
-}
-
-func byName(rows pgx.Rows) (map[string]*named, error) {
-	all, err := pgx.CollectRows(rows, pgx.RowToAddrOfStructByPos[named])
-	if err != nil {
-		return nil, err
-	}
-	m := make(map[string]*named, len(all))
-	for _, n := range all {
-		m[n.Name] = n
-	}
-	return m, nil
-}
-
-// below returns the mailboxes below a name, at any depth. The octet behind the separator is 0.
-func below(ctx context.Context, tx pgx.Tx, u User, name string) (map[string]*named, error) {
-	const query = `
-		SELECT mailbox_id, name, uidvalidity
-		FROM mailbox
-		WHERE tenant_id = $1 AND account_id = $2 AND name > $3 || '/' AND name < $3 || '0' AND deleted_at IS NULL`
-
-	rows, _ := tx.Query(ctx, query, u.Tenant, u.Account, name) // CollectRows reports the error
-	return byName(rows)
 }

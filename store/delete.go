@@ -22,6 +22,9 @@ func (s *Store) DeleteAccount(ctx context.Context, u User) error {
 	if err := s.closeAccount(ctx, u); err != nil {
 		return err
 	}
+	if err := s.revoke(ctx, u); err != nil {
+		return fmt.Errorf("delete account %s: %w", u.Login, err)
+	}
 	for _, step := range []string{
 		// The log first in age, the mailbox row last: it says what is left to do.
 		deleteOfMailboxes("mailbox_log"),
@@ -46,7 +49,8 @@ func (s *Store) DeleteAccount(ctx context.Context, u User) error {
 
 // closeAccount makes the account one that is being deleted. Without its name
 // tree no mailbox is made any more, and deleted mailboxes take no change: each
-// is locked in turn, so that changes under way are done before.
+// is locked in turn, so that changes under way are done before. Nobody grants it
+// anything any more, who locks its row for that.
 func (s *Store) closeAccount(ctx context.Context, u User) error {
 	const (
 		tree      = `DELETE FROM name_tree WHERE tenant_id = $1 AND account_id = $2`
@@ -62,17 +66,17 @@ func (s *Store) closeAccount(ctx context.Context, u User) error {
 			WHERE tenant_id = $1 AND account_id = $2`
 	)
 	return s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
-		for _, query := range []string{tree, lock, mailboxes, limits} {
-			if _, err := tx.Exec(ctx, query, u.Tenant, u.Account); err != nil {
-				return err
-			}
+		if _, err := tx.Exec(ctx, tree, u.Tenant, u.Account); err != nil {
+			return err
 		}
 		tag, err := tx.Exec(ctx, account, u.Tenant, u.Account)
 		if err := affected(tag, err, ErrNoAccount); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, uncharge, u.Tenant, u.Account); err != nil {
-			return err
+		for _, query := range []string{lock, mailboxes, limits, uncharge} {
+			if _, err := tx.Exec(ctx, query, u.Tenant, u.Account); err != nil {
+				return err
+			}
 		}
 		return audit(ctx, tx, u.Tenant, Act{Action: "account.delete", Object: u.Login})
 	})
@@ -150,6 +154,7 @@ func (s *Store) DeleteTenant(ctx context.Context, t id.Tenant) error {
 	return s.transact(ctx, t, func(tx pgx.Tx) error {
 		for _, query := range []string{
 			`DELETE FROM metadata WHERE tenant_id = $1`,
+			`DELETE FROM user_group WHERE tenant_id = $1`,
 			`DELETE FROM alias WHERE tenant_id = $1`,
 			`DELETE FROM domain WHERE tenant_id = $1`,
 			`DELETE FROM quota_slot WHERE tenant_id = $1`,

@@ -66,6 +66,7 @@ func (d *dumper) row(r *mailboxRow) {
 	d.line("  folded at MODSEQ %d, UIDNEXT %d; log of %d octets; expunge records complete above MODSEQ %d",
 		r.FoldedModSeq, r.FoldedUIDNext, r.LogBytes, r.ExpungedModSeq)
 	d.line("  messages %d, unseen %d, deleted %d, octets %d, of deleted ones %d", r.Messages, r.Unseen, r.Deleted, r.Bytes, r.DeletedBytes)
+	d.line("  rights of the owner %s, at epoch %d", r.OwnerRights, r.ACLEpoch)
 	d.line("  special use %v, keywords %q", r.SpecialUse, r.Keywords)
 }
 

@@ -17,11 +17,14 @@ var (
 	ErrBadName     = errors.New("mailbox name not allowed")
 	ErrHasChildren = errors.New("mailbox has children")
 	ErrNoSelect    = errors.New("mailbox cannot be selected")
+	ErrNamespace   = fmt.Errorf("%w: a mailbox stays among those of its owner", ErrBadName)
 	ErrSpecialUse  = errors.New("another mailbox has the special use")
 )
 
 // Errors of state.
 var (
+	// ErrRightsChanged says that the rights on a mailbox, of whomever, are others than when it was opened: Mailbox.Renew tells.
+	ErrRightsChanged = errors.New("the rights on the mailbox have changed")
 	// ErrUnavailable wraps whatever trying later may mend: the database or the object store is away, staging is full.
 	ErrUnavailable = errors.New("temporarily unavailable")
 	// ErrOutcomeUnknown says that the database went away during COMMIT, so that the change may have been made.
@@ -38,7 +41,7 @@ var (
 	ErrActAs          = errors.New("may not act as that user")
 )
 
-// SQLSTATEs that the store's own functions raise (migrations 0006 and 0007). Class MS is ours.
+// SQLSTATEs that the store's own functions raise (migrations 0006, 0007 and 0011). Class MS is ours.
 const (
 	stateGone     = "MS001" // the mailbox is not there (any more)
 	stateMoved    = "MS002" // the mailbox has moved on from the state that a change was computed for
@@ -47,6 +50,7 @@ const (
 	stateIntent   = "MS005" // the intent of an object is gone: its collector was faster
 	stateNotFresh = "MS007" // content that the change relies on is gone: store it again
 	stateUseless  = "MS008" // nothing that a new object holds is still where it was copied from
+	stateRights   = "MS009" // the rights on the mailbox have changed
 	stateSlot     = "MS010" // it does not fit its slot of a quota: again, under the locks of all slots
 )
 

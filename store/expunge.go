@@ -18,7 +18,7 @@ import (
 // and returns the view after it and what went.
 func (m *Mailbox) Expunge(ctx context.Context, uids *view.UIDSet) (*view.View, view.UIDSet, error) {
 	var gone view.UIDSet
-	done, err := m.store.change(ctx, m.Tenant, m.Owner, []target{{mailbox: m.ID}}, func(views []*view.View) ([]view.Record, error) {
+	done, err := m.store.change(ctx, m.Tenant, []target{m.target()}, func(views []*view.View) ([]view.Record, error) {
 		v := views[0]
 		if v.Counts().Deleted == 0 {
 			gone = view.UIDSet{}

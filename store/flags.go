@@ -33,7 +33,7 @@ type FlagResult struct {
 // know yet is defined by the way; ErrKeywords where there are too many.
 func (m *Mailbox) SetFlags(ctx context.Context, c FlagChange) (FlagResult, error) {
 	var result FlagResult
-	done, err := m.store.change(ctx, m.Tenant, m.Owner, []target{{mailbox: m.ID}}, func(views []*view.View) ([]view.Record, error) {
+	done, err := m.store.change(ctx, m.Tenant, []target{m.target()}, func(views []*view.View) ([]view.Record, error) {
 		result = FlagResult{}
 		r, err := c.record(views[0], m.store.options.MaxKeywords, &result)
 		return []view.Record{r}, err

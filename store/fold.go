@@ -148,7 +148,7 @@ func (m *Mailbox) Fold(ctx context.Context) error {
 // folds the same mailbox meanwhile comes first, and this fold does nothing.
 // Where it is not worth it yet (always: it is), fold returns at how many octets of log it may be.
 func (s *Store) fold(ctx context.Context, key viewKey, always bool) (enough int64, err error) {
-	v, err := s.currentView(ctx, key)
+	v, _, err := s.currentView(ctx, key)
 	if errors.Is(err, ErrNotExist) {
 		return 0, nil
 	}

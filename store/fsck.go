@@ -24,6 +24,7 @@ const (
 	FoundKeyword FindingKind = "keyword" // a keyword that is not defined
 	FoundEmail   FindingKind = "email"   // an email that is missing or damaged
 	FoundContent FindingKind = "content" // content that is missing or damaged
+	FoundRights  FindingKind = "rights"  // of an owner, that are not those of the access control list
 	FoundObject  FindingKind = "object"  // an object that does not count, or is about to be collected
 	FoundMissing FindingKind = "missing" // a row that every account has, or every mailbox
 	FoundStaged  FindingKind = "staged"  // staged rows that no content refers to, told by Repair alone: they come about by themselves
@@ -200,7 +201,7 @@ func (f *fsck) look(ctx context.Context, account id.Account) error {
 
 func (f *fsck) account(ctx context.Context, tx pgx.Tx, account id.Account) error {
 	const (
-		there = `SELECT FROM account WHERE tenant_id = $1 AND account_id = $2 AND NOT deleting`
+		there = `SELECT login FROM account WHERE tenant_id = $1 AND account_id = $2 AND NOT deleting`
 
 		state = `
 			SELECT s.next_email, n.uidvalidity
@@ -211,9 +212,13 @@ func (f *fsck) account(ctx context.Context, tx pgx.Tx, account id.Account) error
 	if _, err := tx.Exec(ctx, unhurried); err != nil {
 		return err
 	}
-	tag, err := tx.Exec(ctx, there, f.tenant, account)
-	if err != nil || tag.RowsAffected() == 0 {
-		return err // half of it is gone, or all
+	var login string
+	err := tx.QueryRow(ctx, there, f.tenant, account).Scan(&login)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil // half of it is gone, or all
+	}
+	if err != nil {
+		return err
 	}
 	f.Accounts++
 	var nextEmail id.Email
@@ -235,6 +240,13 @@ func (f *fsck) account(ctx context.Context, tx pgx.Tx, account id.Account) error
 	if err != nil {
 		return err
 	}
+	wrong, err := wrongRights(ctx, tx, f.tenant, mailboxes)
+	if err != nil {
+		return err
+	}
+	for _, m := range wrong {
+		f.found(FoundRights, account, m, "the owner's rights are not those of the access control list")
+	}
 	hasInbox := false
 	for _, row := range mailboxes {
 		m := mailboxRows{row: row}
@@ -251,7 +263,7 @@ func (f *fsck) account(ctx context.Context, tx pgx.Tx, account id.Account) error
 			hasInbox = hasInbox || row.Name == inbox
 		}
 	}
-	if !hasInbox {
+	if !hasInbox && !isShared(login) {
 		f.found(FoundMissing, account, 0, "it has no INBOX")
 	}
 	drift, err := accountDrift(ctx, tx, f.tenant, account)
@@ -296,4 +308,19 @@ func (f *fsck) emails(ctx context.Context, tx pgx.Tx, account id.Account, next i
 		return nil
 	})
 	return sizes, err
+}
+
+// wrongRights returns those mailboxes whose rows do not say of their owner what the lists do.
+func wrongRights(ctx context.Context, tx pgx.Tx, t id.Tenant, rows []mailboxRow) (wrong []id.Mailbox, err error) {
+	mailboxes := make([]id.Mailbox, len(rows))
+	for i, row := range rows {
+		mailboxes[i] = row.MailboxID
+	}
+	rights, err := rightsOfOwners(ctx, tx, t, mailboxes)
+	for _, row := range rows {
+		if err == nil && rights[row.MailboxID] != row.OwnerRights {
+			wrong = append(wrong, row.MailboxID)
+		}
+	}
+	return wrong, err
 }

@@ -34,7 +34,7 @@ func TestGuardsRaise(t *testing.T) {
 	at := viewOf(t, m).ModSeq()
 
 	const (
-		change = `SELECT change_mailboxes($1, $2, true, ARRAY[$3::bigint], ARRAY[$4::bigint], ARRAY['\x00'::bytea], ARRAY[0::bigint],
+		change = `SELECT change_mailboxes($1, $2, true, ARRAY[$3::bigint], ARRAY[0::bigint], ARRAY[$4::bigint], ARRAY['\x00'::bytea], ARRAY[0::bigint],
 			ARRAY[$5::bigint], ARRAY[$6::bigint], ARRAY[0::bigint], ARRAY[0::bigint], ARRAY[0::bigint], ARRAY[0::bigint])`
 		fold   = `SELECT fold_mailbox($1, $2, $3, $4, 1, '{}', $5::bigint[], $5::bigint[], '{}', '{}', '{}', '{}', '{}', '{}')`
 		keep   = `SELECT keep_content($1, sha256('new'), 3, 1::smallint, '', 3, NULL, $2)`

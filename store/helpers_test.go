@@ -102,7 +102,7 @@ func checkAccount(t testing.TB, s *store.Store, u store.User) {
 	var messages, octets int64
 	emails := make(map[id.Email]bool)
 	for _, e := range entries {
-		if e.Mailbox == 0 {
+		if e.Mailbox == 0 || e.Owner != u.Account {
 			continue
 		}
 		m := open(t, s, u, e.Name)

@@ -73,24 +73,24 @@ var plantedBugs = []planted{
 		name: "a view that is not asked for what is new",
 		program: []edit{{
 			in:  "mailbox_view.go",
-			old: "now, err := s.advance(ctx, key, v)",
-			new: "now, err := v, error(nil)",
+			old: "now, epoch, err := s.advance(ctx, key, v)",
+			new: "now, epoch, err := v, int64(1), error(nil)",
 		}},
 	},
 	{
 		name: "a cached view of a mailbox that may not be looked at any more",
 		program: []edit{{
 			in:  "mailbox_view.go",
-			old: "if !found {\n\t\ts.views.drop(key)\n\t\treturn nil, ErrNotExist\n\t}",
-			new: "if !found {\n\t\treturn v, nil\n\t}",
+			old: "if !found {\n\t\ts.views.drop(key)\n\t\treturn nil, 0, ErrNotExist\n\t}",
+			new: "if !found {\n\t\treturn v, 1, nil\n\t}",
 		}},
 	},
 	{
 		name: "row, segments and log are not of one snapshot",
 		program: []edit{{
 			in:  "mailbox_view.go",
-			old: "err := s.readSnapshot(ctx, key.tenant,",
-			new: "err := s.read(ctx, key.tenant,",
+			old: "err = s.readSnapshot(ctx, key.tenant,",
+			new: "err = s.read(ctx, key.tenant,",
 		}, { // the time between the statements, in which a fold falls often enough
 			in:  "mailbox_view.go",
 			old: "\tb.Queue(segments, key.tenant, key.mailbox)",

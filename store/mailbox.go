@@ -12,58 +12,96 @@ import (
 
 // Mailbox is an opened mailbox, acted on by one user with the rights they had. It holds no resources.
 //
-// Where Open opened it, Append finds out by itself whether its name still leads
-// to it and whether the rights are still those: it then is ErrNotExist, and may be opened anew.
+// What is asked of it, and done to it, finds out by itself whether the rights on it
+// have changed meanwhile, and is ErrRightsChanged then; nothing has been done, and Renew tells the rights.
+// Append finds out as well whether the name that Open opened still leads to it: it then is
+// ErrNotExist, and may be opened anew.
 type Mailbox struct {
 	Tenant      id.Tenant
 	Owner       id.Account
 	ID          id.Mailbox
-	Name        string
+	Name        string // as the user has it
 	UIDValidity uint32
 	ObjectID    id.Object
 	Rights      acl.Rights
 
-	epoch int64 // of the rights; 0: it was not found by its name
+	user  User  // who opened it
+	path  path  // by which it was found
+	epoch int64 // of the rights; 0: it was not opened by a user
 	store *Store
 }
 
 func (m *Mailbox) key() viewKey { return viewKey{m.Tenant, m.ID} }
 
-// Open opens a mailbox for what needs the rights want. ErrNotExist,
-// ErrNoSelect where the name only has children, *acl.DeniedError.
-func (s *Store) Open(ctx context.Context, u User, name string, want acl.Rights) (*Mailbox, error) {
-	name = canonicalName(name)
-	if checkName(name) != nil {
-		return nil, ErrNotExist // and no question for the database, which takes no NUL
+// may refuses what needs more rights than the user has.
+func (m *Mailbox) may(want acl.Rights) error {
+	if !m.Rights.Has(want) {
+		return &acl.DeniedError{Missing: want &^ m.Rights}
 	}
-	const query = `
-		SELECT mailbox_id, uidvalidity, objectid, acl_epoch
-		FROM mailbox
-		WHERE tenant_id = $1 AND account_id = $2 AND name = $3 AND deleted_at IS NULL`
+	return nil
+}
 
-	m := &Mailbox{Tenant: u.Tenant, Owner: u.Account, Name: name, Rights: u.permitted(acl.All), store: s}
-	err := s.read(ctx, u.Tenant, func(b *pgx.Batch) {
-		b.Queue(query, u.Tenant, u.Account, name).QueryRow(func(row pgx.Row) error {
-			return row.Scan(&m.ID, &m.UIDValidity, &m.ObjectID, &m.epoch)
-		})
-	})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, s.noMailbox(ctx, u, name)
+// Open opens a mailbox for what needs the rights want. ErrNotExist, also where
+// the user may not look it up (RFC 4314 section 6); ErrNoSelect where the name only has
+// children that they may; *acl.DeniedError.
+func (s *Store) Open(ctx context.Context, u User, name string, want acl.Rights) (*Mailbox, error) {
+	m, err := s.open(ctx, u, name)
+	if err == nil {
+		err = m.may(want)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if !m.Rights.Has(want) {
-		return nil, &acl.DeniedError{Missing: want &^ m.Rights}
-	}
 	return m, nil
 }
 
-// noMailbox says in what way there is no mailbox of the name.
-func (s *Store) noMailbox(ctx context.Context, u User, name string) error {
+// MyRights returns what the user may do in a mailbox.
+func (s *Store) MyRights(ctx context.Context, u User, name string) (acl.Rights, error) {
+	m, err := s.open(ctx, u, name)
+	if err != nil {
+		return 0, err
+	}
+	return m.Rights, nil
+}
+
+func (s *Store) open(ctx context.Context, u User, name string) (*Mailbox, error) {
+	p, err := u.path(name)
+	if err != nil {
+		return nil, ErrNotExist // and no question for the database, which takes no NUL
+	}
+	if p.space != personal {
+		m, err := s.openForeign(ctx, u, p)
+		return m.Mailbox, err
+	}
+	const query = `
+		SELECT mailbox_id, uidvalidity, objectid, acl_epoch, owner_rights
+		FROM mailbox
+		WHERE tenant_id = $1 AND account_id = $2 AND name = $3 AND deleted_at IS NULL`
+
+	m := &Mailbox{Tenant: u.Tenant, Owner: u.Account, Name: p.name, user: u, path: p, store: s}
+	err = s.read(ctx, u.Tenant, func(b *pgx.Batch) {
+		b.Queue(query, u.Tenant, u.Account, p.name).QueryRow(func(row pgx.Row) error {
+			return row.Scan(&m.ID, &m.UIDValidity, &m.ObjectID, &m.epoch, &m.Rights)
+		})
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, s.absent(ctx, u, p)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m.Rights = u.permitted(m.Rights)
+	return m, nil
+}
+
+// absent says in what way there is no mailbox for the user.
+func (s *Store) absent(ctx context.Context, u User, p path) error {
+	if p.space != personal {
+		return s.noForeign(ctx, u, p)
+	}
 	var children bool
 	err := s.read(ctx, u.Tenant, func(b *pgx.Batch) {
-		queueHasChildren(b, u.Tenant, u.Account, name, &children)
+		queueHasChildren(b, u.Tenant, u.Account, p.name, &children)
 	})
 	switch {
 	case err != nil:

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"mailstead.dev/acl"
 	"mailstead.dev/store/id"
 	"mailstead.dev/store/view"
 )
@@ -42,6 +43,8 @@ type mailboxRow struct {
 	ObjectID       string `db:"objectid"`
 	CreatedAt      time.Time
 	DeletedAt      *time.Time // nil: it is there
+	ACLEpoch       int64      `db:"acl_epoch"`
+	OwnerRights    acl.Rights
 }
 
 func (r *mailboxRow) counts() view.Counts {
@@ -51,7 +54,7 @@ func (r *mailboxRow) counts() view.Counts {
 const selectMailboxRow = `
 	SELECT account_id, mailbox_id, name, uidvalidity, uidnext, highestmodseq, folded_modseq, folded_uidnext, expunged_modseq,
 	       keywords, log_bytes, recent_uid, messages, unseen, deleted, bytes, deleted_bytes, special_use, objectid,
-	       created_at, deleted_at
+	       created_at, deleted_at, acl_epoch, owner_rights
 	FROM mailbox`
 
 // segmentRow is a row of mailbox_segment.

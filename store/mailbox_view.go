@@ -31,9 +31,16 @@ type logRow struct {
 var errGap = errors.New("log does not follow on the view")
 
 // View returns the mailbox as it is now: the cached view, brought up to date
-// by one keyed read. ErrNotExist when it is gone.
+// by one keyed read. ErrNotExist when it is gone, ErrRightsChanged.
 func (m *Mailbox) View(ctx context.Context) (*view.View, error) {
-	return m.store.currentView(ctx, m.key())
+	v, epoch, err := m.store.currentView(ctx, m.key())
+	if err == nil && m.epoch > 0 && epoch != m.epoch {
+		err = ErrRightsChanged
+	}
+	if err != nil {
+		return nil, err
+	}
+	return v, nil
 }
 
 // RecentView returns the mailbox as it was when this process last asked, if
@@ -51,37 +58,38 @@ func (m *Mailbox) ViewAt(modSeq id.ModSeq) *view.View {
 	return nil
 }
 
-func (s *Store) currentView(ctx context.Context, key viewKey) (*view.View, error) {
+// currentView returns a mailbox as it is now, with the epoch of the rights on it.
+func (s *Store) currentView(ctx context.Context, key viewKey) (v *view.View, epoch int64, err error) {
 	for {
 		asked := time.Now()
 		v, loaded, err := s.views.load(ctx, key)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		if v == nil {
 			defer loaded()
-			v, err := s.loadView(ctx, key)
+			v, epoch, err := s.loadView(ctx, key)
 			if err == nil {
 				s.views.confirm(key, v, asked)
 			}
-			return v, err
+			return v, epoch, err
 		}
 		// A view that another has loaded for us may be older than our question.
-		now, err := s.advance(ctx, key, v)
+		now, epoch, err := s.advance(ctx, key, v)
 		if err == nil {
 			s.views.confirm(key, now, asked)
 		}
 		if !errors.Is(err, errGap) {
-			return now, err
+			return now, epoch, err
 		}
 	}
 }
 
 // advance brings a view up to date. The row and the end of the log are read in
 // one statement, and so in one snapshot.
-func (s *Store) advance(ctx context.Context, key viewKey, v *view.View) (*view.View, error) {
+func (s *Store) advance(ctx context.Context, key viewKey, v *view.View) (now *view.View, epoch int64, err error) {
 	const query = `
-		SELECT m.uidnext, m.highestmodseq, l.modseq, l.uid_base, l.email_base, l.record
+		SELECT m.acl_epoch, m.uidnext, m.highestmodseq, l.modseq, l.uid_base, l.email_base, l.record
 		FROM mailbox m
 		LEFT JOIN mailbox_log l ON l.tenant_id = m.tenant_id AND l.mailbox_id = m.mailbox_id AND l.modseq > $3
 		WHERE m.tenant_id = $1 AND m.mailbox_id = $2 AND m.deleted_at IS NULL
@@ -89,12 +97,12 @@ func (s *Store) advance(ctx context.Context, key viewKey, v *view.View) (*view.V
 
 	var found bool
 	var end logEnd
-	err := s.read(ctx, key.tenant, func(b *pgx.Batch) {
+	err = s.read(ctx, key.tenant, func(b *pgx.Batch) {
 		found, end = false, logEnd{}
 		b.Queue(query, key.tenant, key.mailbox, v.ModSeq()).Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				found = true
-				if err := end.scan(rows); err != nil {
+				if err := end.scan(rows, &epoch); err != nil {
 					return err
 				}
 			}
@@ -102,13 +110,14 @@ func (s *Store) advance(ctx context.Context, key viewKey, v *view.View) (*view.V
 		})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read the log of mailbox %d: %w", key.mailbox, err)
+		return nil, 0, fmt.Errorf("read the log of mailbox %d: %w", key.mailbox, err)
 	}
 	if !found {
 		s.views.drop(key)
-		return nil, ErrNotExist
+		return nil, 0, ErrNotExist
 	}
-	return s.advanceBy(key, v, end)
+	now, err = s.advanceBy(key, v, end)
+	return now, epoch, err
 }
 
 // logEnd is where a mailbox row says that its log ends, and the records up to there.
@@ -188,29 +197,29 @@ func follow(v *view.View, end position, tail []logRow) (*view.View, error) {
 }
 
 // loadView reads a mailbox whole, in one snapshot, and keeps the view.
-func (s *Store) loadView(ctx context.Context, key viewKey) (*view.View, error) {
+func (s *Store) loadView(ctx context.Context, key viewKey) (v *view.View, epoch int64, err error) {
 	var l viewLoad
-	err := s.readSnapshot(ctx, key.tenant, func(b *pgx.Batch) {
+	err = s.readSnapshot(ctx, key.tenant, func(b *pgx.Batch) {
 		l = viewLoad{}
 		l.queue(b, key)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, ErrNotExist
+		return nil, 0, ErrNotExist
+	}
+	if err == nil {
+		v, err = l.view()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("load mailbox %d: %w", key.mailbox, err)
-	}
-	v, err := l.view()
-	if err != nil {
-		return nil, fmt.Errorf("load mailbox %d: %w", key.mailbox, err)
+		return nil, 0, fmt.Errorf("load mailbox %d: %w", key.mailbox, err)
 	}
 	s.views.put(key, v)
-	return v, nil
+	return v, l.epoch, nil
 }
 
 // viewLoad is all that a view is made of. Its statements must see one state:
 // in one snapshot, or under the mailbox's lock.
 type viewLoad struct {
+	epoch    int64 // of the rights
 	end      position
 	folded   position
 	keywords []string
@@ -221,7 +230,7 @@ type viewLoad struct {
 func (l *viewLoad) queue(b *pgx.Batch, key viewKey) {
 	const (
 		mailbox = `
-			SELECT uidnext, highestmodseq, folded_uidnext, folded_modseq, keywords
+			SELECT acl_epoch, uidnext, highestmodseq, folded_uidnext, folded_modseq, keywords
 			FROM mailbox
 			WHERE tenant_id = $1 AND mailbox_id = $2 AND deleted_at IS NULL`
 
@@ -238,7 +247,7 @@ func (l *viewLoad) queue(b *pgx.Batch, key viewKey) {
 			ORDER BY modseq`
 	)
 	b.Queue(mailbox, key.tenant, key.mailbox).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&l.end.uidNext, &l.end.modSeq, &l.folded.uidNext, &l.folded.modSeq, &l.keywords)
+		return row.Scan(&l.epoch, &l.end.uidNext, &l.end.modSeq, &l.folded.uidNext, &l.folded.modSeq, &l.keywords)
 	})
 	b.Queue(segments, key.tenant, key.mailbox).Query(func(rows pgx.Rows) (err error) {
 		l.segments, err = pgx.CollectRows(rows, pgx.RowTo[[]byte])

@@ -103,7 +103,7 @@ func (s *Store) metadata(ctx context.Context, t id.Tenant, mailbox id.Mailbox, a
 			UNION ALL
 			SELECT '/private/specialuse', convert_to(array_to_string(special_use, ' '), 'UTF8')
 			FROM mailbox
-			WHERE tenant_id = $1 AND mailbox_id = $2 AND cardinality(special_use) > 0
+			WHERE tenant_id = $1 AND mailbox_id = $2 AND account_id = $3 AND cardinality(special_use) > 0
 		) m
 		WHERE EXISTS (
 			SELECT FROM unnest($5::text[]) AS asked (entry)
@@ -142,21 +142,28 @@ func (s *Store) annotated(ctx context.Context, u User, mailbox string) (*Mailbox
 
 // SetMetadata sets annotations of a mailbox, "" for the server, all or none; a
 // value of nil removes one. ErrBadEntry, ErrMetadataSize, ErrMetadataTooMany, *quota.OverError; ErrSpecialUse as
-// Create's. What the server's users share is the operator's to set: *acl.DeniedError.
+// Create's, and of what is not the user's own. What the server's users share is the operator's to set: *acl.DeniedError.
 func (s *Store) SetMetadata(ctx context.Context, u User, mailbox string, set []Annotation) error {
-	of, err := s.annotated(ctx, u, mailbox)
-	if err != nil {
-		return err
-	}
-	if err := u.mayChange(); err != nil {
-		return err
-	}
-	for _, a := range set {
-		if of.ID == 0 && strings.HasPrefix(a.Entry, shared) {
-			return &acl.DeniedError{Missing: acl.Administer}
+	for attempt := 1; ; attempt++ {
+		of, err := s.annotated(ctx, u, mailbox)
+		if err != nil {
+			return err
+		}
+		if err := u.mayChange(); err != nil {
+			return err
+		}
+		for _, a := range set {
+			switch {
+			case of.ID == 0 && strings.HasPrefix(a.Entry, shared):
+				return &acl.DeniedError{Missing: acl.Administer}
+			case of.path.space != personal && a.Entry == SpecialUseEntry:
+				return ErrSpecialUse
+			}
+		}
+		if err = s.setMetadata(ctx, of, u.Account, set); !errors.Is(err, ErrRightsChanged) || attempt == attempts {
+			return err
 		}
 	}
-	return s.setMetadata(ctx, of, u.Account, set)
 }
 
 // TenantMetadata returns what all users of a tenant see as annotations of the server.
@@ -236,7 +243,7 @@ func (s *Store) setMetadata(ctx context.Context, m *Mailbox, account id.Account,
 				return err
 			}
 		}
-		at, err := lockAnnotated(ctx, tx, m.Tenant, m.ID, account)
+		at, err := m.lockAnnotated(ctx, tx, account)
 		if err != nil {
 			return err
 		}
@@ -265,7 +272,7 @@ func (s *Store) setMetadata(ctx context.Context, m *Mailbox, account id.Account,
 // recordAnnotated gives a mailbox that is locked the next MODSEQ, since its annotations
 // are others now (RFC 7162 section 3.2), by a record that changes no message.
 func recordAnnotated(ctx context.Context, tx pgx.Tx, m *Mailbox, at position) (log int64, err error) {
-	const query = `SELECT write_record($1, $2, $3, $4, $5, $6, 0, 0, 0, 0, 0, 0)`
+	const query = `SELECT write_record($1, $2, $3, 0, $4, $5, $6, 0, 0, 0, 0, 0, 0)`
 
 	base := at.uidNext - 1
 	err = tx.QueryRow(ctx, query, m.Tenant, m.Owner, m.ID, at.modSeq, view.Record{}.Encode(base, 0), base).Scan(&log)
@@ -422,10 +429,10 @@ func changeSpecialUse(ctx context.Context, tx pgx.Tx, m *Mailbox, uses []string)
 // lockAnnotated puts all who set annotations of a mailbox in line, so that they
 // are counted right, and holds it where it is: at the position that it returns. Those of the
 // server are counted by account, or tenant, which have none.
-func lockAnnotated(ctx context.Context, tx pgx.Tx, t id.Tenant, mailbox id.Mailbox, account id.Account) (at position, err error) {
+func (m *Mailbox) lockAnnotated(ctx context.Context, tx pgx.Tx, account id.Account) (at position, err error) {
 	const (
 		ofMailbox = `
-			SELECT uidnext, highestmodseq FROM mailbox
+			SELECT uidnext, highestmodseq, acl_epoch FROM mailbox
 			WHERE tenant_id = $1 AND mailbox_id = $2 AND deleted_at IS NULL
 			FOR NO KEY UPDATE`
 
@@ -440,12 +447,16 @@ func lockAnnotated(ctx context.Context, tx pgx.Tx, t id.Tenant, mailbox id.Mailb
 			FOR NO KEY UPDATE`
 	)
 	switch {
-	case mailbox != 0:
-		err = tx.QueryRow(ctx, ofMailbox, t, mailbox).Scan(&at.uidNext, &at.modSeq)
+	case m.ID != 0:
+		var epoch int64
+		err = tx.QueryRow(ctx, ofMailbox, m.Tenant, m.ID).Scan(&at.uidNext, &at.modSeq, &epoch)
+		if err == nil && epoch != m.epoch {
+			err = ErrRightsChanged
+		}
 	case account != 0:
-		err = tx.QueryRow(ctx, ofAccount, t, account).Scan()
+		err = tx.QueryRow(ctx, ofAccount, m.Tenant, account).Scan()
 	default:
-		err = tx.QueryRow(ctx, ofTenant, t).Scan()
+		err = tx.QueryRow(ctx, ofTenant, m.Tenant).Scan()
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		return at, ErrNotExist

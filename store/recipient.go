@@ -26,6 +26,9 @@ type Recipient struct {
 // domain's catch-all. An alias hands its detail on to those it stands for.
 // Targets that lead to nobody, to another tenant or round in a circle are left out.
 //
+// What is delivered to user+detail is posted by that user: it goes to the folder of the name if they have
+// the right to (RFC 4314 section 2.1), be it their own, another's or the tenant's, else to their INBOX, which takes it in any case.
+//
 // ErrNoAccount when there is nobody, ErrDisabled when nobody who may get mail.
 func (s *Store) ResolveRecipient(ctx context.Context, address string) ([]Recipient, error) {
 	first, err := parseRecipient(address)
@@ -151,7 +154,7 @@ func (r *resolution) round(ctx context.Context, addresses []wanted) ([]wanted, e
 		}
 		if row.AccountID == nil {
 			next = append(next, r.follow(row.Targets, details[at])...)
-		} else if err := r.add(row, details[at]); err != nil {
+		} else if err := r.add(ctx, row, details[at]); err != nil {
 			return nil, err
 		}
 	}
@@ -184,7 +187,7 @@ func (r *resolution) follow(targets []string, detail string) []wanted {
 }
 
 // add adds an account, once for each mailbox.
-func (r *resolution) add(row resolved, detail string) error {
+func (r *resolution) add(ctx context.Context, row resolved, detail string) error {
 	if row.Disabled {
 		r.disabled = true
 		return nil
@@ -198,12 +201,21 @@ func (r *resolution) add(row resolved, detail string) error {
 	} else {
 		m.ID, m.Name, m.UIDValidity, m.ObjectID = *row.InboxID, inbox, uint32(*row.InboxUIDValidity), *row.InboxObjectID
 	}
+	user := User{Tenant: row.TenantID, Account: *row.AccountID, Login: *row.Login}
+	if p, err := user.path(detail); err == nil && p.space != personal && p.name != "" {
+		found, err := r.store.foreign(ctx, user, []path{p})
+		if err != nil {
+			return err
+		}
+		if to, ok := found[0]; ok && to.Rights.Has(acl.Post) {
+			m = to.Mailbox
+		}
+	}
 	for _, have := range r.found {
 		if have.Mailbox.ID == m.ID {
 			return nil
 		}
 	}
-	user := User{Tenant: row.TenantID, Account: *row.AccountID, Login: *row.Login}
 	r.found = append(r.found, Recipient{User: user, Detail: detail, Mailbox: m})
 	return nil
 }

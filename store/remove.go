@@ -7,39 +7,50 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"mailstead.dev/acl"
 	"mailstead.dev/store/id"
 )
 
 // Delete removes a mailbox with its messages. Those below it stay, and its
 // name then only has children (RFC 9051 section 6.3.5); such a name cannot be
-// deleted: ErrHasChildren. Nor can INBOX: ErrBadName. ErrNotExist.
+// deleted: ErrHasChildren. Nor can INBOX: ErrBadName. ErrNotExist, *acl.DeniedError.
 func (s *Store) Delete(ctx context.Context, u User, name string) error {
-	name = canonicalName(name)
+	p, err := u.path(name)
 	switch {
-	case name == inbox:
-		return ErrBadName
-	case checkName(name) != nil:
+	case err != nil:
 		return ErrNotExist
+	case p.space == personal && p.name == inbox:
+		return ErrBadName
 	}
 	var gone id.Mailbox
-	err := s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
-		if err := lockNames(ctx, tx, u); err != nil {
-			return err
-		}
-		there, err := existing(ctx, tx, u, []string{name})
+	err = s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
+		n, err := namesOf(ctx, tx, u, p)
 		if err != nil {
 			return err
 		}
-		m := there[name]
-		if m == nil {
-			return noName(ctx, tx, u, name)
+		if n.space != personal { // nobody holds up names without a right
+			if _, err := n.deletable(ctx, tx, p.name); err != nil {
+				return err
+			}
 		}
-		gone = m.Mailbox
-		if err := leaveTombstone(ctx, tx, u, name, m.UIDValidity); err != nil {
+		if err := lockNames(ctx, tx, n.owner); err != nil {
 			return err
 		}
-		return deleteMailbox(ctx, tx, u, m.Mailbox)
+		m, err := n.deletable(ctx, tx, p.name)
+		if err != nil {
+			return err
+		}
+		gone = m.Mailbox
+		if err := leaveTombstone(ctx, tx, n.owner, p.name, m.UIDValidity); err != nil {
+			return err
+		}
+		return deleteMailbox(ctx, tx, n.owner, m.Mailbox)
 	})
+	if errors.Is(err, ErrNotExist) {
+		if err = s.absent(ctx, u, p); errors.Is(err, ErrNoSelect) {
+			err = ErrHasChildren
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("delete mailbox: %w", changeError(err))
 	}
@@ -49,16 +60,20 @@ func (s *Store) Delete(ctx context.Context, u User, name string) error {
 	return nil
 }
 
-// noName says why a name that is no mailbox cannot be deleted or renamed.
-func noName(ctx context.Context, tx pgx.Tx, u User, name string) error {
-	children, err := below(ctx, tx, u, name)
-	switch {
-	case err != nil:
-		return err
-	case len(children) > 0:
-		return ErrHasChildren
+// deletable returns the mailbox of a name, if the user may delete it.
+func (n names) deletable(ctx context.Context, tx pgx.Tx, name string) (*named, error) {
+	there, err := n.existing(ctx, tx, name)
+	if err != nil {
+		return nil, err
 	}
-	return ErrNotExist
+	m := there[name]
+	if err := m.may(acl.DeleteMailbox); err != nil {
+		return nil, err
+	}
+	if name == inbox {
+		return nil, ErrBadName
+	}
+	return m, nil
 }
 
 // deleteMailbox ends a mailbox and gives back what it counted. Its row, log and

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"mailstead.dev/acl"
 	"mailstead.dev/store/id"
 	"mailstead.dev/store/view"
 )
@@ -17,29 +19,46 @@ import (
 // below it another name; mailboxes above the new one are made where they are
 // missing. Renaming INBOX moves its messages to a new mailbox, and leaves it
 // empty, with what is below it (RFC 9051 section 6.3.6). Subscriptions are to
-// names, and stay. ErrNotExist, ErrExists, ErrBadName, *quota.OverError.
+// names, and stay, as does what is granted. It needs the right to delete the mailbox, and the one to create
+// another where it goes (RFC 4314 section 4). ErrNotExist, ErrExists, ErrBadName, *acl.DeniedError, *quota.OverError; ErrNamespace where
+// the mailbox would be another's.
 func (s *Store) Rename(ctx context.Context, u User, from, to string) error {
-	from, to = canonicalName(from), canonicalName(strings.TrimSuffix(to, separator))
+	source, sourceErr := u.path(from)
+	dest, destErr := u.path(strings.TrimSuffix(to, separator))
 	switch {
-	case checkName(from) != nil:
+	case sourceErr != nil:
 		return ErrNotExist
-	case s.checkNewName(to) != nil:
+	case source.space != personal && source.name == "":
+		return s.keepsNamespace(ctx, u, source)
+	case destErr != nil, s.checkNewName(dest.name) != nil:
 		return ErrBadName
-	case to == inbox || from == to:
-		return ErrExists
-	}
-	if from == inbox {
-		if err := s.renameInbox(ctx, u, to); err != nil {
+	case source.space != dest.space || source.owner != dest.owner:
+		return s.keepsNamespace(ctx, u, source)
+	case dest.name == inbox || source.name == dest.name:
+		return s.takenName(ctx, u, dest)
+	case source.space == personal && source.name == inbox:
+		if err := s.renameInbox(ctx, u, dest.name); err != nil {
 			return fmt.Errorf("rename INBOX: %w", err)
 		}
 		return nil
-	}
-	if strings.HasPrefix(to, from+separator) {
+	case strings.HasPrefix(dest.name, source.name+separator):
 		return ErrBadName // into itself
 	}
 	var moved []*named
-	err := s.transact(ctx, u.Tenant, func(tx pgx.Tx) (err error) {
-		moved, err = s.renameTree(ctx, tx, u, from, to)
+	err := s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
+		n, err := namesOf(ctx, tx, u, source)
+		if err != nil {
+			return err
+		}
+		if n.space != personal { // nobody holds up names without a right
+			if _, err := n.movable(ctx, tx, source.name); err != nil {
+				return err
+			}
+		}
+		if err := lockNames(ctx, tx, n.owner); err != nil {
+			return err
+		}
+		moved, err = s.renameTree(ctx, tx, n, source.name, dest.name)
 		return err
 	})
 	if err != nil {
@@ -51,16 +70,38 @@ func (s *Store) Rename(ctx context.Context, u User, from, to string) error {
 	return nil
 }
 
-func (s *Store) renameTree(ctx context.Context, tx pgx.Tx, u User, from, to string) ([]*named, error) {
-	if err := lockNames(ctx, tx, u); err != nil {
-		return nil, err
+// keepsNamespace is ErrNamespace for what is there.
+func (s *Store) keepsNamespace(ctx context.Context, u User, p path) error {
+	m, err := s.open(ctx, u, p.full())
+	switch {
+	case errors.Is(err, ErrNoSelect):
+		return ErrNamespace
+	case err != nil:
+		return err
 	}
-	tree, err := treeOf(ctx, tx, u, from)
+	if err := m.may(acl.DeleteMailbox); err != nil {
+		return err
+	}
+	return ErrNamespace
+}
+
+// takenName is ErrExists, of another's name only where the user may know that.
+func (s *Store) takenName(ctx context.Context, u User, p path) error {
+	if p.space != personal {
+		if _, err := s.open(ctx, u, p.full()); err != nil {
+			return err
+		}
+	}
+	return ErrExists
+}
+
+func (s *Store) renameTree(ctx context.Context, tx pgx.Tx, n names, from, to string) ([]*named, error) {
+	tree, err := n.movable(ctx, tx, from)
 	if err != nil {
 		return nil, err
 	}
-	if len(tree) == 0 {
-		return nil, ErrNotExist
+	if err := n.mayCreate(ctx, tx, to); err != nil {
+		return nil, err
 	}
 	var names []string
 	for _, m := range tree {
@@ -70,68 +111,62 @@ func (s *Store) renameTree(ctx context.Context, tx pgx.Tx, u User, from, to stri
 		}
 		names = append(names, name)
 	}
-	there, err := existing(ctx, tx, u, append(names, to))
+	there, err := n.existing(ctx, tx, append(names, to)...)
 	if err != nil {
 		return nil, err
 	}
-	if len(there) > 0 {
-		return nil, ErrExists
+	for _, m := range there {
+		if err := m.isFree(); err != nil {
+			return nil, err
+		}
 	}
-	more, err := s.createMissing(ctx, tx, u, parents(to))
+	_, more, err := s.insertParents(ctx, tx, n, to, 0)
 	if err != nil {
 		return nil, err
 	}
 	for i, m := range tree {
-		if err := leaveTombstone(ctx, tx, u, m.Name, m.UIDValidity); err != nil {
+		if err := leaveTombstone(ctx, tx, n.owner, m.Name, m.UIDValidity); err != nil {
 			return nil, err
 		}
-		if err := renameOne(ctx, tx, u, m, names[i]); err != nil {
+		if err := renameOne(ctx, tx, n.owner, m, names[i]); err != nil {
 			return nil, err
 		}
 	}
-	return tree, chargeNames(ctx, tx, u, more, 0)
+	return tree, chargeNames(ctx, tx, n.owner, more, 0)
 }
 
-// treeOf returns a mailbox, if there is one of the name, and all below it, by ascending number.
-func treeOf(ctx context.Context, tx pgx.Tx, u User, name string) ([]*named, error) {
-	there, err := existing(ctx, tx, u, []string{name})
+// movable returns a mailbox, if there is one of the name, and all below it, by ascending number, if the
+// user may rename them: with the right to on the mailbox; where there is none, on all below it.
+func (n names) movable(ctx context.Context, tx pgx.Tx, name string) ([]*named, error) {
+	there, err := n.existing(ctx, tx, name)
 	if err != nil {
 		return nil, err
 	}
-	children, err := below(ctx, tx, u, name)
+	children, err := n.below(ctx, tx, name)
 	if err != nil {
 		return nil, err
 	}
 	var tree []*named
-	for _, m := range there {
-		tree = append(tree, m)
+	err = ErrNotExist
+	if m := there[name]; m != nil {
+		tree, err = append(tree, m), m.may(acl.DeleteMailbox)
 	}
 	for _, m := range children {
 		tree = append(tree, m)
+		if there[name] == nil && m.Rights.Has(acl.Lookup) {
+			err = nil
+		}
+	}
+	for _, m := range tree {
+		if there[name] == nil && err == nil && !m.Rights.Has(acl.DeleteMailbox) {
+			err = &acl.DeniedError{Missing: acl.DeleteMailbox}
+		}
+	}
+	if n.space != personal && name == inbox && err == nil {
+		err = ErrBadName // what is renamed then is its messages, by their owner alone
 	}
 	slices.SortFunc(tree, func(a, b *named) int { return int(a.Mailbox - b.Mailbox) })
-	return tree, nil
-}
-
-// createMissing makes those mailboxes of the names that are not there, and returns how many, for chargeNames.
-func (s *Store) createMissing(ctx context.Context, tx pgx.Tx, u User, names []string) (int, error) {
-	there, err := existing(ctx, tx, u, names)
-	if err != nil {
-		return 0, err
-	}
-	missing := len(names) - len(there)
-	if err := s.roomForMailboxes(ctx, tx, u, missing); err != nil {
-		return 0, err
-	}
-	for _, name := range names {
-		if there[name] != nil {
-			continue
-		}
-		if _, err := insertMailbox(ctx, tx, u.Tenant, u.Account, name, nil); err != nil {
-			return 0, err
-		}
-	}
-	return missing, nil
+	return tree, err
 }
 
 // renameOne gives a mailbox its new name.
@@ -178,28 +213,29 @@ func (s *Store) renameInbox(ctx context.Context, u User, to string) error {
 	var c *changing
 	err := s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
 		c = nil
+		n := names{user: u, owner: u}
 		if err := lockNames(ctx, tx, u); err != nil {
 			return err
 		}
-		there, err := existing(ctx, tx, u, []string{inbox})
+		there, err := n.existing(ctx, tx, inbox)
 		if err != nil {
 			return err
 		}
 		source := there[inbox]
-		if source == nil {
-			return ErrNotExist
+		if err := source.may(acl.DeleteMailbox); err != nil {
+			return err
 		}
-		dest, more, err := s.createWithParents(ctx, tx, u, to, nil)
+		dest, more, err := s.createWithParents(ctx, tx, n, to, nil)
 		if err != nil {
 			return err
 		}
 		if err := copyMetadata(ctx, tx, u.Tenant, source.Mailbox, dest.ID); err != nil {
 			return err
 		}
-		t := transfer{uids: afterUID(0), move: true, keywords: s.options.MaxKeywords, saved: time.Now().UTC().Truncate(time.Second)}
+		t := transfer{uids: afterUID(0), move: true, keywords: s.options.MaxKeywords, rights: acl.All, saved: time.Now().UTC().Truncate(time.Second)}
 		c = &changing{
-			store: s, tenant: u.Tenant, account: u.Account, compute: t.between,
-			targets: []target{{mailbox: source.Mailbox}, {mailbox: dest.ID}},
+			store: s, tenant: u.Tenant, compute: t.between,
+			targets: []target{{mailbox: source.Mailbox, owner: u.Account}, {mailbox: dest.ID, owner: u.Account}},
 		}
 		if err := c.within(ctx, tx); err != nil {
 			return err

@@ -14,7 +14,7 @@ import (
 )
 
 // Repair is Fsck that repairs what can be: counters that the mail itself
-// refutes, content and objects that are about to be removed though they are needed, staged rows that nothing
+// refutes, the owner's rights, content and objects that are about to be removed though they are needed, staged rows that nothing
 // refers to. It removes nothing that might be mail, and makes up nothing: what is missing or damaged stays a
 // finding. Findings that it has repaired say so. Those who change the same mailboxes meanwhile wait.
 func (s *Store) Repair(ctx context.Context, t id.Tenant, report func(Finding)) (Checked, error) {
@@ -62,7 +62,7 @@ func (f *fsck) collect(ctx context.Context, account id.Account) (found []Finding
 	return found, f.look(ctx, account)
 }
 
-// repairAccount recounts an account and its mailboxes, under their locks, and
+// repairAccount recounts an account and its mailboxes, under their locks, reckons what their owner may do, and
 // keeps contents that its emails name. Locks: mailboxes, account.
 func (s *Store) repairAccount(ctx context.Context, t id.Tenant, account id.Account) error {
 	const revive = `
@@ -139,6 +139,13 @@ func (r *recounting) run(ctx context.Context, tx pgx.Tx) error {
 	rows, _ := tx.Query(ctx, mailboxes, r.tenant, r.account) // CollectRows reports the error
 	boxes, err := pgx.CollectRows(rows, pgx.RowToStructByName[mailboxRow])
 	if err != nil {
+		return err
+	}
+	wrong, err := wrongRights(ctx, tx, r.tenant, boxes)
+	if err != nil {
+		return err
+	}
+	if err := settleRights(ctx, tx, r.tenant, wrong...); err != nil {
 		return err
 	}
 	err = tx.QueryRow(ctx, state, r.tenant, r.account).Scan(&r.counted.Messages, &r.counted.Bytes)

@@ -10,11 +10,11 @@ import (
 )
 
 // Replace adds a message to a mailbox and removes one from m, both or neither;
-// it is the difference that the account is charged. ErrExpunged where there is
+// it is the difference that an account is charged, of two each its own. ErrExpunged where there is
 // no such message: of two who replace the same one, one does.
 func (m *Mailbox) Replace(ctx context.Context, uid id.UID, to *Mailbox, with Incoming) (Appended, error) {
-	if m.Tenant != to.Tenant || m.Owner != to.Owner {
-		return Appended{}, errOtherAccount
+	if m.Tenant != to.Tenant {
+		return Appended{}, errOtherTenant
 	}
 	a, err := newAppending(to, []Incoming{with})
 	if err != nil {

@@ -19,22 +19,29 @@ type Selected struct {
 	Recent id.UID // the first UID that no session has been told as \Recent
 }
 
-// Select is Open and View in one round trip, where the mailbox was selected
+// Select is Open and View: in one round trip, where the mailbox is the user's, was selected
 // here before and its view is still in the cache.
 func (s *Store) Select(ctx context.Context, u User, name string, want acl.Rights) (Selected, error) {
+	p, err := u.path(name)
+	if err != nil {
+		return Selected{}, ErrNotExist // and no question for the database, which takes no NUL
+	}
+	if p.space != personal {
+		return s.selectForeign(ctx, u, p, want)
+	}
+	return s.selectOwn(ctx, u, p, want)
+}
+
+func (s *Store) selectOwn(ctx context.Context, u User, p path, want acl.Rights) (Selected, error) {
 	const query = `
-		SELECT m.mailbox_id, m.uidvalidity, m.objectid, m.recent_uid,
+		SELECT m.mailbox_id, m.uidvalidity, m.objectid, m.recent_uid, m.acl_epoch, m.owner_rights,
 			m.uidnext, m.highestmodseq, l.modseq, l.uid_base, l.email_base, l.record
 		FROM mailbox m
 		LEFT JOIN mailbox_log l ON l.tenant_id = m.tenant_id AND l.mailbox_id = m.mailbox_id AND l.mailbox_id = $4 AND l.modseq > $5
 		WHERE m.tenant_id = $1 AND m.account_id = $2 AND m.name = $3 AND m.deleted_at IS NULL
 		ORDER BY l.modseq`
 
-	name = canonicalName(name)
-	if checkName(name) != nil {
-		return Selected{}, ErrNotExist // and no question for the database, which takes no NUL
-	}
-	named := nameKey{u.Tenant, u.Account, name}
+	named := nameKey{u.Tenant, u.Account, p.name}
 	guess, v := s.views.named(named)
 	var since id.ModSeq
 	if v != nil {
@@ -42,13 +49,13 @@ func (s *Store) Select(ctx context.Context, u User, name string, want acl.Rights
 	}
 	var found bool
 	var end logEnd
-	sel := Selected{Mailbox: &Mailbox{Tenant: u.Tenant, Owner: u.Account, Name: name, Rights: u.permitted(acl.All), store: s}}
+	sel := Selected{Mailbox: &Mailbox{Tenant: u.Tenant, Owner: u.Account, Name: p.name, user: u, path: p, store: s}}
 	err := s.read(ctx, u.Tenant, func(b *pgx.Batch) {
 		found, end = false, logEnd{}
-		b.Queue(query, u.Tenant, u.Account, name, guess, since).Query(func(rows pgx.Rows) error {
+		b.Queue(query, u.Tenant, u.Account, p.name, guess, since).Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				found = true
-				if err := end.scan(rows, &sel.ID, &sel.UIDValidity, &sel.ObjectID, &sel.Recent); err != nil {
+				if err := end.scan(rows, &sel.ID, &sel.UIDValidity, &sel.ObjectID, &sel.Recent, &sel.epoch, &sel.Rights); err != nil {
 					return err
 				}
 			}
@@ -59,20 +66,39 @@ func (s *Store) Select(ctx context.Context, u User, name string, want acl.Rights
 		return Selected{}, fmt.Errorf("select: %w", err)
 	}
 	if !found {
-		return Selected{}, s.noMailbox(ctx, u, name)
+		return Selected{}, s.absent(ctx, u, p)
 	}
-	if !sel.Rights.Has(want) {
-		return Selected{}, &acl.DeniedError{Missing: want &^ sel.Rights}
+	sel.Rights = u.permitted(sel.Rights)
+	if err := sel.may(want); err != nil {
+		return Selected{}, err
 	}
 	if v != nil && sel.ID == guess {
 		sel.View, err = s.advanceBy(sel.key(), v, end)
 	}
 	if v == nil || sel.ID != guess || errors.Is(err, errGap) {
-		sel.View, err = s.currentView(ctx, sel.key())
+		sel.View, _, err = s.currentView(ctx, sel.key())
 	}
 	if err != nil {
 		return Selected{}, err
 	}
 	s.views.name(sel.key(), named)
 	return sel, nil
+}
+
+// selectForeign selects a mailbox of which the user is not the owner: the view, only once they are known to have the rights.
+func (s *Store) selectForeign(ctx context.Context, u User, p path, want acl.Rights) (Selected, error) {
+	for attempt := 1; ; attempt++ {
+		m, err := s.openForeign(ctx, u, p)
+		if err != nil {
+			return Selected{}, err
+		}
+		if err := m.may(want); err != nil {
+			return Selected{}, err
+		}
+		v, err := m.View(ctx)
+		if errors.Is(err, ErrRightsChanged) && attempt < attempts {
+			continue
+		}
+		return Selected{Mailbox: m.Mailbox, View: v, Recent: m.status.recentUID}, err
+	}
 }

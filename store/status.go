@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"mailstead.dev/acl"
 	"mailstead.dev/store/id"
 	"mailstead.dev/store/view"
 )
@@ -19,41 +20,60 @@ type Status struct {
 	Counts        view.Counts
 	Recent        int64 // messages that no session has been told as \Recent; from CountRecent
 	MailboxID     id.Object
-	AppendLimit   int64 // octets that a message can have
+	AppendLimit   int64      // octets that a message can have
+	Rights        acl.Rights // of the user; who has not Read is to be told no figure
 
 	mailbox   id.Mailbox
 	recentUID id.UID // the first that no session has been told
 }
 
 // Status returns the figures of several mailboxes, by the names asked for, with
-// one query; those that do not exist are missing. Recent is left to CountRecent.
+// one query for the user's own and one for others; those that do not exist are missing, also
+// those that the user may not look up. Recent is left to CountRecent.
 func (s *Store) Status(ctx context.Context, u User, names []string) (map[string]Status, error) {
 	const query = `
 		SELECT name, mailbox_id, uidvalidity, uidnext, highestmodseq, objectid, recent_uid,
-			messages, unseen, deleted, bytes, deleted_bytes
+			messages, unseen, deleted, bytes, deleted_bytes, owner_rights
 		FROM mailbox
 		WHERE tenant_id = $1 AND account_id = $2 AND name = ANY ($3) AND deleted_at IS NULL`
 
 	asked := make(map[string][]string, len(names)) // by the name as it is stored
-	var valid []string
+	var valid, foreignNames []string
+	var foreign []path
 	for _, name := range names {
-		if c := canonicalName(name); checkName(c) == nil {
-			asked[c] = append(asked[c], name)
-			valid = append(valid, c)
+		switch p, err := u.path(name); {
+		case err != nil:
+		case p.space != personal:
+			foreign, foreignNames = append(foreign, p), append(foreignNames, name)
+		default:
+			asked[p.name] = append(asked[p.name], name)
+			valid = append(valid, p.name)
 		}
 	}
 	result := make(map[string]Status, len(names))
+	if len(foreign) > 0 {
+		found, err := s.foreign(ctx, u, foreign)
+		if err != nil {
+			return nil, fmt.Errorf("status: %w", err)
+		}
+		for i, m := range found {
+			result[foreignNames[i]] = m.status
+		}
+	}
+	if len(valid) == 0 {
+		return result, nil
+	}
 	err := s.read(ctx, u.Tenant, func(b *pgx.Batch) {
-		clear(result)
 		b.Queue(query, u.Tenant, u.Account, valid).Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				var name string
 				st := Status{AppendLimit: s.options.MaxMessage}
 				err := rows.Scan(&name, &st.mailbox, &st.UIDValidity, &st.UIDNext, &st.HighestModSeq, &st.MailboxID, &st.recentUID,
-					&st.Counts.Messages, &st.Counts.Unseen, &st.Counts.Deleted, &st.Counts.Bytes, &st.Counts.DeletedBytes)
+					&st.Counts.Messages, &st.Counts.Unseen, &st.Counts.Deleted, &st.Counts.Bytes, &st.Counts.DeletedBytes, &st.Rights)
 				if err != nil {
 					return err
 				}
+				st.Rights = u.permitted(st.Rights)
 				for _, n := range asked[name] {
 					result[n] = st
 				}
@@ -75,7 +95,7 @@ func (s *Store) CountRecent(ctx context.Context, u User, of map[string]Status) e
 		if st.recentUID >= st.UIDNext || st.Counts.Messages == 0 {
 			continue
 		}
-		v, err := s.currentView(ctx, viewKey{u.Tenant, st.mailbox})
+		v, _, err := s.currentView(ctx, viewKey{u.Tenant, st.mailbox})
 		if errors.Is(err, ErrNotExist) {
 			continue // deleted since: the row was the last of it
 		}

@@ -12,11 +12,12 @@ import (
 // ErrNotExist where the account is being deleted: nothing new may come. ErrSubscriptions where there would be
 // more than an account can have mailboxes.
 func (s *Store) Subscribe(ctx context.Context, u User, name string) error {
-	name = canonicalName(name)
-	if err := s.checkNewName(name); err != nil {
-		return err
+	p, err := u.path(name)
+	if err != nil || p.name != "" && s.checkNewName(p.name) != nil {
+		return ErrBadName
 	}
-	err := s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
+	name = p.full()
+	err = s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
 		if err := lockNames(ctx, tx, u); err != nil {
 			return err
 		}
@@ -52,8 +53,8 @@ func (s *Store) roomForSubscription(ctx context.Context, tx pgx.Tx, u User, name
 
 // Unsubscribe takes a name out of the user's subscriptions; where it is not among them nothing changes.
 func (s *Store) Unsubscribe(ctx context.Context, u User, name string) error {
-	name = canonicalName(name)
-	if checkName(name) != nil {
+	p, err := u.path(name)
+	if err != nil {
 		return nil
 	}
 	if err := u.mayChange(); err != nil {
@@ -61,7 +62,7 @@ func (s *Store) Unsubscribe(ctx context.Context, u User, name string) error {
 	}
 	const query = `DELETE FROM subscription WHERE tenant_id = $1 AND account_id = $2 AND name = $3`
 
-	err := s.batch(ctx, u.Tenant, func(b *pgx.Batch) { b.Queue(query, u.Tenant, u.Account, name) })
+	err = s.batch(ctx, u.Tenant, func(b *pgx.Batch) { b.Queue(query, u.Tenant, u.Account, p.full()) })
 	if err != nil {
 		return fmt.Errorf("unsubscribe: %w", err)
 	}

@@ -51,7 +51,7 @@ func (m *Mailbox) Undelete(ctx context.Context, which Undelete) (Undeleted, erro
 		}
 		u.elsewhere = &all.there
 	}
-	c := &changing{store: m.store, tenant: m.Tenant, account: m.Owner, targets: []target{{mailbox: m.ID}}}
+	c := &changing{store: m.store, tenant: m.Tenant, targets: []target{m.target()}}
 	done, err := c.takeTurns(ctx)
 	if err != nil {
 		return Undeleted{}, err
@@ -265,7 +265,7 @@ func (s *Store) UndeleteMailbox(ctx context.Context, u User, name, as string) (m
 	switch {
 	case checkName(name) != nil:
 		return nil, nil, ErrNotExist
-	case s.checkNewName(as) != nil:
+	case s.checkNewName(as) != nil || !isPersonal(u, as):
 		return nil, nil, ErrBadName
 	case as == inbox:
 		return nil, nil, ErrExists
@@ -313,18 +313,16 @@ func (s *Store) undeleteMailbox(ctx context.Context, tx pgx.Tx, u User, name, as
 	if err != nil {
 		return 0, nil, err // no row: ErrNotExist, by changeError
 	}
-	there, err := existing(ctx, tx, u, []string{as})
+	n := names{user: u, owner: u}
+	there, err := n.existing(ctx, tx, as)
 	if err != nil {
 		return 0, nil, err
 	}
 	if len(there) > 0 {
 		return 0, nil, ErrExists
 	}
-	more, err := s.createMissing(ctx, tx, u, parents(as))
+	_, more, err := s.insertParents(ctx, tx, n, as, 1)
 	if err != nil {
-		return 0, nil, err
-	}
-	if err := s.roomForMailboxes(ctx, tx, u, 1); err != nil {
 		return 0, nil, err
 	}
 	if taken, err = takenSpecialUse(ctx, tx, u, specialUse); err != nil {

@@ -30,7 +30,7 @@ const (
 	maxPayload = 7900
 )
 
-// Watch returns a channel that gets a value soon after the mailbox changed on
+// Watch returns a channel that gets a value soon after the mailbox, or the rights on it, changed on
 // any front end (a hint; capacity 1), and a function that ends it. A hint that
 // is lost is made up for within half a minute. The value is a MODSEQ that the mailbox has
 // reached and that there is no hint beyond, for ViewAt, or 0: only View knows.
@@ -52,7 +52,7 @@ type watch struct {
 
 	mu        sync.Mutex // guards what follows
 	watchers  map[viewKey]map[chan id.ModSeq]struct{}
-	seen      map[viewKey]id.ModSeq // what the last poll found
+	seen      map[viewKey]epochs // what the last poll found
 	hints     map[viewKey]struct{}
 	sending   bool // whether the sender has been started
 	listening bool
@@ -63,7 +63,7 @@ func newWatch(s *Store) *watch {
 	w := &watch{
 		store: s, self: rand.Text()[:8], log: s.log, wake: make(chan struct{}, 1),
 		watchers: make(map[viewKey]map[chan id.ModSeq]struct{}),
-		seen:     make(map[viewKey]id.ModSeq),
+		seen:     make(map[viewKey]epochs),
 		hints:    make(map[viewKey]struct{}),
 	}
 	w.ctx, w.cancel = context.WithCancel(context.Background()) // until close
@@ -275,10 +275,10 @@ func (w *watch) pollRegularly() {
 	}
 }
 
-// poll wakes who watches a mailbox that has changed, or gone, since the last poll.
+// poll wakes who watches a mailbox that has changed, or on which the rights have, or that is gone, since the last poll.
 func (w *watch) poll() {
 	for t, mailboxes := range w.watched() {
-		now, err := w.modSeqs(t, mailboxes)
+		now, err := w.epochs(t, mailboxes)
 		if err != nil {
 			if w.ctx.Err() == nil {
 				w.log.Warn("watched mailboxes were not looked at", "tenant", t, "error", err)
@@ -310,19 +310,25 @@ func (w *watch) watched() map[id.Tenant][]id.Mailbox {
 	return all
 }
 
-// modSeqs returns where mailboxes are now; those that are gone are missing.
-func (w *watch) modSeqs(t id.Tenant, mailboxes []id.Mailbox) (map[id.Mailbox]id.ModSeq, error) {
+// epochs are what moves with a change of a mailbox, or of the rights on it.
+type epochs struct {
+	modSeq id.ModSeq
+	rights int64
+}
+
+// epochs returns where mailboxes are now; those that are gone are missing.
+func (w *watch) epochs(t id.Tenant, mailboxes []id.Mailbox) (map[id.Mailbox]epochs, error) {
 	const query = `
-		SELECT mailbox_id, highestmodseq
+		SELECT mailbox_id, highestmodseq, acl_epoch
 		FROM mailbox
 		WHERE tenant_id = $1 AND mailbox_id = ANY ($2) AND deleted_at IS NULL`
 
-	now := make(map[id.Mailbox]id.ModSeq)
+	now := make(map[id.Mailbox]epochs)
 	err := w.store.read(w.ctx, t, func(b *pgx.Batch) {
 		b.Queue(query, t, mailboxes).Query(func(rows pgx.Rows) error {
 			var m id.Mailbox
-			var n id.ModSeq
-			_, err := pgx.ForEachRow(rows, []any{&m, &n}, func() error {
+			var n epochs
+			_, err := pgx.ForEachRow(rows, []any{&m, &n.modSeq, &n.rights}, func() error {
 				now[m] = n
 				return nil
 			})

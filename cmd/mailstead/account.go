@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -156,7 +157,15 @@ func storageLimit(a store.Account) string { return unlimited((*config.Size)(a.St
 
 // account finds the account that the first argument names.
 func (j *job) account() (store.Account, error) {
-	account, err := j.store.Account(j, j.args[0])
+	login := j.args[0]
+	if tenant, ok := strings.CutPrefix(login, sharedOf); ok {
+		u, err := j.shared(tenant)
+		if err != nil {
+			return store.Account{}, err
+		}
+		login = u.Login
+	}
+	account, err := j.store.Account(j, login)
 	return account, about("account "+j.args[0], err)
 }
 

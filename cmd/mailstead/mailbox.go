@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"mailstead.dev/acl"
+	"mailstead.dev/store"
 )
 
 // mailboxView is a mailbox as --json prints it.
@@ -57,17 +58,22 @@ func listMailboxes(j *job) error {
 	if err != nil {
 		return err
 	}
-	entries, err := j.store.List(j, account.User())
+	return listMailboxesOf(j, account.User())
+}
+
+// listMailboxesOf lists the mailboxes that belong to an account.
+func listMailboxesOf(j *job, u store.User) error {
+	entries, err := j.store.List(j, u)
 	if err != nil {
 		return err
 	}
 	var names []string
 	for _, e := range entries {
-		if e.Mailbox != 0 {
+		if e.Mailbox != 0 && e.Owner == u.Account {
 			names = append(names, e.Name)
 		}
 	}
-	status, err := j.store.Status(j, account.User(), names)
+	status, err := j.store.Status(j, u, names)
 	if err != nil {
 		return err
 	}

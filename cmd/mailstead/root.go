@@ -55,6 +55,7 @@ func (a *app) root() *cobra.Command {
 	flags.BoolVar(&a.json, "json", false, "print JSON instead of tables")
 	root.AddCommand(
 		a.accountCommand(),
+		a.aclCommand(),
 		a.aliasCommand(),
 		a.auditCommand(),
 		a.configCommand(),
@@ -62,10 +63,12 @@ func (a *app) root() *cobra.Command {
 		a.domainCommand(),
 		a.fsckCommand(),
 		a.gcCommand(),
+		a.groupCommand(),
 		a.mailboxCommand(),
 		a.migrateCommand(),
 		a.quotaCommand(),
 		a.serveCommand(),
+		a.sharedCommand(),
 		a.tenantCommand(),
 	)
 	return root
