@@ -11,7 +11,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 # Where `mailstead dev` and the tests find the S3 server, wherever their own binary lies.
 LIBRARY := $(if $(filter 0,$(shell id -u)),/usr/local/lib/mailstead,$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mailstead)
 
-.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz fuzz-corpus long property day quota crash e2e e2e-serve e2e-clients e2e-backup bench memory clean
+.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz fuzz-corpus long rights property day quota crash e2e e2e-serve e2e-clients e2e-backup bench memory clean
 
 run: dev-deps build
 	bin/mailstead dev --data $(DATA) --port-base $(PORT)
@@ -89,6 +89,10 @@ e2e-clients: build dev-deps
 # imap-backup with Mailstead, Dovecot and Cyrus.
 e2e-backup: build dev-deps
 	cmd/imap-backup/e2e/run
+
+# Which right each command takes: every command, each right missing in each way; and what LIST with rights takes of 1,000 mailboxes.
+rights: test-deps
+	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 10m -run '^(TestRights|TestRevokedWhileIdle|TestListOfManyIsFewStatements)$$' -bench '^BenchmarkListRights$$' ./imapd
 
 # The property test of the mailbox log, longer than in `make test`.
 property: test-deps

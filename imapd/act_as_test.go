@@ -26,7 +26,7 @@ func withRole(t *testing.T, s *store.Store, login string, role store.Role) {
 // harmless are the commands of the table that change nothing of anybody's mail, or only of the session. All others are tried by somebody who only looks.
 var harmless = []string{
 	"CAPABILITY", "NOOP", "CHECK", "LOGOUT", "ID", "ENABLE", "STARTTLS", "LOGIN", "AUTHENTICATE", "COMPRESS", "UNAUTHENTICATE", "NAMESPACE", "LIST", "LSUB", "STATUS",
-	"SELECT", "EXAMINE", "UNSELECT", "SEARCH", "UID SEARCH", "GETMETADATA", "GETQUOTA", "GETQUOTAROOT", "IDLE", "FIND",
+	"SELECT", "EXAMINE", "UNSELECT", "SEARCH", "UID SEARCH", "GETMETADATA", "GETQUOTA", "GETQUOTAROOT", "IDLE", "FIND", "MYRIGHTS",
 }
 
 // TestSupportOnlyLooks: support sees a user's mail, and whatever they do, all of it stays as it was.
@@ -64,6 +64,7 @@ func TestSupportOnlyLooks(t *testing.T) {
 		`STORE 1 +FLAGS (\Seen)`: refused, `UID STORE 1 FLAGS ()`: refused, `COPY 1 Box`: refused, `UID COPY 1 Box`: refused, `MOVE 1 Box`: refused, `UID MOVE 1 Box`: refused,
 		`EXPUNGE`: refused, `UID EXPUNGE 3`: refused, `SETMETADATA Box (/private/comment "x")`: refused, `SETMETADATA "" (/private/comment "x")`: refused,
 		`SETQUOTA account:ann@one.test (MESSAGE 1)`: refused, `SETQUOTA tenant:one.test ()`: refused,
+		`GETACL Box`: refused, `SETACL Box anyone lr`: refused, `DELETEACL Box anyone`: refused, `LISTRIGHTS Box anyone`: refused,
 		`FETCH 1 BODY[]`: "OK ", `UID FETCH 1 RFC822.TEXT`: "OK ", `PARTIAL 1 BODY[] 1 10`: "OK ", `CLOSE`: "OK ",
 	}
 	for command, want := range tried {

@@ -197,7 +197,7 @@ func (in *arriving) add(ctx context.Context, do func() (store.Appended, error)) 
 		return store.Appended{}, err
 	}
 	appended, err := do()
-	if errors.Is(err, store.ErrNotExist) { // what was opened has been deleted, renamed or shared otherwise
+	if errors.Is(err, store.ErrNotExist) || errors.Is(err, store.ErrRightsChanged) { // it has been deleted, renamed or shared otherwise
 		in.s.appendTo = nil
 		if in.dest, err = in.s.openForAppend(ctx, in.name); err == nil {
 			appended, err = do()

@@ -50,7 +50,7 @@ var arguments = map[string][]place{
 	"SUBSCRIBE":   {{"SUBSCRIBE %s", "INBOX", astring}},
 	"UNSUBSCRIBE": {{"UNSUBSCRIBE %s", "nowhere", astring}},
 	"LIST": {{"LIST %s *", "INBOX", astring}, {`LIST "" %s`, "INBOX%*", astring}, {`LIST "" (%s x)`, "INBOX", astring}, {`LIST (%s) "" x`, "REMOTE", bare},
-		{`LIST "" x RETURN (%s)`, "CHILDREN", bare}, {`LIST "" x %s (CHILDREN)`, "RETURN", bare}, {`LIST "" x RETURN (STATUS (%s))`, "MESSAGES", bare}},
+		{`LIST "" x RETURN (%s)`, "CHILDREN", bare}, {`LIST "" x %s (CHILDREN)`, "RETURN", bare}, {`LIST "" x RETURN (STATUS (%s))`, "MESSAGES", bare}, {`LIST "" x RETURN (%s)`, "MYRIGHTS", bare}},
 	"LSUB":    {{"LSUB %s *", "INBOX", astring}, {`LSUB "" %s`, "INBOX%*", astring}},
 	"FIND":    {{"FIND %s INBOX", "MAILBOXES", bare}, {"FIND ALL.MAILBOXES %s", "INBOX", astring}},
 	"STATUS":  {{"STATUS %s (MESSAGES)", "INBOX", astring}, {"STATUS INBOX (%s)", "MESSAGES", bare}},
@@ -85,6 +85,11 @@ var arguments = map[string][]place{
 	"SETQUOTA":     {{"SETQUOTA %s (STORAGE 1)", "tenant:x", astring}, {"SETQUOTA tenant:x (%s 1)", "STORAGE", bare}, {"SETQUOTA tenant:x (STORAGE %s)", "1", bare}},
 	"SETMETADATA": {{"SETMETADATA %s (/private/a NIL)", "INBOX", astring}, {"SETMETADATA INBOX (%s NIL)", "/private/a", astring},
 		{"SETMETADATA INBOX (/private/a %s)", "x", "ql8s"}, {"SETMETADATA INBOX (/private/a %s)", "NIL", "bql8s"}},
+	"GETACL":     {{"GETACL %s", "INBOX", astring}},
+	"SETACL":     {{"SETACL %s anyone lr", "INBOX", astring}, {"SETACL INBOX %s lr", "anyone", astring}, {"SETACL INBOX anyone %s", "+lr", astring}},
+	"DELETEACL":  {{"DELETEACL %s anyone", "INBOX", astring}, {"DELETEACL INBOX %s", "anyone", astring}},
+	"LISTRIGHTS": {{"LISTRIGHTS %s anyone", "INBOX", astring}, {"LISTRIGHTS INBOX %s", "anyone", astring}},
+	"MYRIGHTS":   {{"MYRIGHTS %s", "INBOX", astring}},
 }
 
 // searchPlaces are those of both forms of SEARCH.

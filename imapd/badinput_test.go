@@ -64,6 +64,8 @@ var rightArguments = map[string]string{
 	"STORE": " 1 +FLAGS (\\Deleted)", "UID STORE": " 1 +FLAGS (\\Deleted)", "EXPUNGE": "", "UID EXPUNGE": " 1",
 	"COPY": " 1 INBOX", "UID COPY": " 1 INBOX", "MOVE": " 1 INBOX", "UID MOVE": " 1 INBOX",
 	"GETMETADATA": " INBOX /private/comment", "SETMETADATA": " INBOX (/private/comment {1+}\r\nx)",
+	"GETQUOTA": " tenant:bad.test", "GETQUOTAROOT": " INBOX", "SETQUOTA": " tenant:bad.test ()",
+	"GETACL": " INBOX", "SETACL": " INBOX anyone lr", "DELETEACL": " INBOX anyone", "LISTRIGHTS": " INBOX anyone", "MYRIGHTS": " INBOX",
 }
 
 // beginnings returns the arguments of a command up to each of them, from none to all,

@@ -62,6 +62,9 @@ var capabilities = []struct {
 	{"QUOTA=RES-MAILBOX", "RFC 9208 section 5.3", anytime},
 	{"QUOTA=RES-ANNOTATION-STORAGE", "RFC 9208 section 5.4", anytime},
 	{"QUOTASET", "RFC 9208 section 4.1.3", administering},
+	{"ACL", "RFC 4314", anytime},
+	{"RIGHTS=texk", "RFC 4314 section 5.1.1", anytime},
+	{"LIST-MYRIGHTS", "RFC 8440", anytime},
 }
 
 func anytime(*session) bool               { return true }

@@ -133,6 +133,13 @@ var commands = map[string]command{
 	"GETQUOTAROOT": {loggedIn, beside, readGetQuotaRoot},
 	"SETQUOTA":     {loggedIn, 0, readSetQuota},
 
+	// acl.go
+	"GETACL":     {loggedIn, beside, readGetACL},
+	"SETACL":     {loggedIn, 0, readSetACL},
+	"DELETEACL":  {loggedIn, 0, readDeleteACL},
+	"LISTRIGHTS": {loggedIn, beside, readListRights},
+	"MYRIGHTS":   {loggedIn, beside, readMyRights},
+
 	// idle.go
 	"IDLE": {loggedIn, goesOn, readIdle},
 

@@ -39,6 +39,7 @@ func TestCapabilities(t *testing.T) {
 		"METADATA-SERVER":  {"GETMETADATA", "SETMETADATA"},
 		"QUOTA":            {"GETQUOTA", "GETQUOTAROOT"},
 		"QUOTASET":         {"SETQUOTA"},
+		"ACL":              {"GETACL", "SETACL", "DELETEACL", "LISTRIGHTS", "MYRIGHTS"},
 	}
 	rfc := regexp.MustCompile(`^RFC [0-9]+( section [0-9.]+)?$`)
 	var needed []string
@@ -81,6 +82,7 @@ func TestCapabilitiesAreUsed(t *testing.T) {
 		"QUOTA": ` GETQUOTA `, "QUOTASET": ` SETQUOTA `, "QUOTA=RES-STORAGE": ` STATUS \w+ \(.*DELETED-STORAGE`, "QUOTA=RES-MESSAGE": ` STATUS \w+ \(.*DELETED `,
 		"QUOTA=RES-MAILBOX": ` GETQUOTAROOT `, "QUOTA=RES-ANNOTATION-STORAGE": ` GETQUOTAROOT `,
 		"BINARY": ` FETCH .*BINARY`, "UTF8=ACCEPT": ` UTF8 \(~\{`, "IMAP4rev2": ` ENABLE IMAP4rev2$`, "IMAP4": ` PARTIAL 1 `,
+		"ACL": ` SETACL `, "RIGHTS=texk": ` SETACL \S+ \S+ lrset$`, "LIST-MYRIGHTS": ` RETURN \(MYRIGHTS`,
 	}
 	sent := transcriptLines(t, 'C')
 	for _, c := range capabilities {
@@ -107,7 +109,7 @@ func FuzzCommands(f *testing.F) {
 		` (SUBSCRIBED RECURSIVEMATCH) "" (a "b*") RETURN (STATUS (SIZE) CHILDREN)`, " RETURN (SAVE MIN) OR $ UID $",
 		" (DEPTH 1) INBOX (/private/a /shared/b)", ` "" (/private/a {1+}\r\nx /private/b NIL /private/c ~{1+}\r\n\x00)`, " 4 Drafts (\\Seen) {3+}\r\nabc", " RETURN (PARTIAL -1:-100 MIN) ALL", " 1:* FLAGS (PARTIAL 1:5 CHANGEDSINCE 3)",
 		" 1 (BINARY[1.2]<0.5> BINARY.SIZE[] BINARY.PEEK[3])", " INBOX ~{3+}\r\na\x00c {1+}\r\nx",
-		" 1 BODY.PEEK[1.0] 1 100", " ALL.MAILBOXES a?b*", " MAILBOX x",
+		" 1 BODY.PEEK[1.0] 1 100", " ALL.MAILBOXES a?b*", " MAILBOX x", " INBOX -group:a +lrd", ` INBOX {1+}\r\nx`,
 		" INBOX () UTF8 (~{3+}\r\nabc)", ` "grün" "&-"`,
 	} {
 		for n := range names {

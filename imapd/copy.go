@@ -47,7 +47,7 @@ func readMove(d *wire.Decoder) (run, error)    { return do(readCopyCmd(d, false)
 func readUIDMove(d *wire.Decoder) (run, error) { return do(readCopyCmd(d, true).move), d.End() }
 
 func (c copyCmd) copy(ctx context.Context, s *session) error {
-	copied, dest, err := c.do(ctx, s, s.selected.Copy, s.selected.CopyAll)
+	copied, dest, err := c.do(ctx, s, 0, (*store.Mailbox).Copy, (*store.Mailbox).CopyAll)
 	if err != nil || len(copied.From) == 0 {
 		return err
 	}
@@ -56,10 +56,10 @@ func (c copyCmd) copy(ctx context.Context, s *session) error {
 }
 
 func (c copyCmd) move(ctx context.Context, s *session) error {
-	if s.selected.readOnly {
+	if s.selected.examined {
 		return errReadOnly
 	}
-	copied, _, err := c.do(ctx, s, s.selected.Move, s.selected.MoveAll)
+	copied, _, err := c.do(ctx, s, acl.DeleteMessages|acl.Expunge, (*store.Mailbox).Move, (*store.Mailbox).MoveAll)
 	if err != nil || len(copied.From) == 0 { // another was quicker, who has the COPYUID
 		return err
 	}
@@ -71,25 +71,27 @@ func (c copyCmd) move(ctx context.Context, s *session) error {
 }
 
 // transfer is a method of copier.
-type transfer func(context.Context, view.UIDSet, *store.Mailbox) (store.Copied, error)
+type transfer func(*store.Mailbox, context.Context, view.UIDSet, *store.Mailbox) (store.Copied, error)
 
-// do copies or moves the messages: by UID some, those that are there, by number all or none.
-func (c copyCmd) do(ctx context.Context, s *session, some, all transfer) (copied store.Copied, dest *store.Mailbox, err error) {
+// do copies or moves the messages, with the rights that takes here: by UID some, those that are there, by number all or none.
+func (c copyCmd) do(ctx context.Context, s *session, need acl.Rights, some, all transfer) (copied store.Copied, dest *store.Mailbox, err error) {
 	uids, err := c.set.in(s)
 	if err != nil {
 		return copied, nil, err
-	}
-	dest, err = s.store.Open(ctx, s.user, c.dest, acl.Insert)
-	if err != nil || uids.Empty() {
-		return copied, dest, tryCreate(err)
 	}
 	do := all
 	if c.set.uid {
 		do = some
 	}
-	err = s.patiently(func() (err error) {
-		copied, err = do(ctx, uids, dest)
-		return err
+	err = s.patiently(func() error {
+		return s.permitted(ctx, need, func() (err error) {
+			dest, err = s.store.Open(ctx, s.user, c.dest, acl.Insert)
+			if err != nil || uids.Empty() {
+				return tryCreate(err)
+			}
+			copied, err = do(s.selected.Mailbox, ctx, uids, dest)
+			return err
+		})
 	})
 	if err != nil {
 		return copied, dest, s.notCopied(ctx, err)

@@ -26,6 +26,8 @@ var responses = []struct {
 	{is(store.ErrExists), "NO", "ALREADYEXISTS", "Mailbox exists already"},
 	{is(store.ErrBadName), "NO", "CANNOT", "Mailbox name not allowed"},
 	{is(store.ErrSpecialUse), "NO", "USEATTR", "Another mailbox has this special use"},
+	{is(store.ErrNoIdentifier), "NO", "CANNOT", "There is no such user or group"},
+	{is(store.ErrACL), "NO", "LIMIT", "Too many entries in the access control list"},
 	{is(store.ErrHasChildren), "NO", "HASCHILDREN", "Mailbox has mailboxes below it"},
 	{as[*acl.DeniedError], "NO", "NOPERM", "Permission denied"},
 	{as[*quota.OverError], "NO", "OVERQUOTA", "Quota exceeded"},

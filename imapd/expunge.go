@@ -8,6 +8,7 @@ package imapd
 import (
 	"context"
 
+	"mailstead.dev/acl"
 	"mailstead.dev/imapd/wire"
 	"mailstead.dev/store"
 	"mailstead.dev/store/view"
@@ -36,7 +37,7 @@ type expungeCmd struct{ set messageSet }
 
 func (c expungeCmd) run(ctx context.Context, s *session) error {
 	uids, err := c.set.in(s)
-	if err != nil || uids.Empty() && !s.selected.readOnly {
+	if err != nil || uids.Empty() && !s.selected.examined {
 		return err
 	}
 	return s.expunge(ctx, &uids)
@@ -44,13 +45,15 @@ func (c expungeCmd) run(ctx context.Context, s *session) error {
 
 // expunge removes messages that are \Deleted, among uids if that is not nil.
 func (s *session) expunge(ctx context.Context, uids *view.UIDSet) error {
-	if s.selected.readOnly {
+	if s.selected.examined {
 		return errReadOnly
 	}
 	var v *view.View
-	err := s.patiently(func() (err error) {
-		v, _, err = s.selected.Expunge(ctx, uids)
-		return err
+	err := s.patiently(func() error {
+		return s.permitted(ctx, acl.Expunge, func() (err error) {
+			v, _, err = s.selected.Expunge(ctx, uids)
+			return err
+		})
 	})
 	if err != nil {
 		return ofSelected(err)

@@ -412,4 +412,4 @@ func changedSince(v *view.View, since id.ModSeq) view.UIDSet {
 	return view.NewUIDSet(uids...)
 }
 
-func (m *selected) mayMarkSeen() bool { return !m.readOnly && m.Rights.Has(acl.Seen) }
+func (m *selected) mayMarkSeen() bool { return !m.examined && m.Rights.Has(acl.Seen) }

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"time"
 
+	"mailstead.dev/acl"
 	"mailstead.dev/imapd/wire"
 	"mailstead.dev/store"
 	"mailstead.dev/store/id"
@@ -84,10 +85,17 @@ func (f *fetcher) markSeen(ctx context.Context, uids view.UIDSet, expunges bool)
 	if len(unseen) == 0 {
 		return uids, nil
 	}
-	r, err := f.s.selected.SetFlags(ctx, store.FlagChange{
-		UIDs: view.NewUIDSet(unseen...), Mode: view.Add, Flags: view.Seen, UnchangedSince: -1,
+	var r store.FlagResult
+	err := f.s.withRights(ctx, acl.Seen, func() (err error) {
+		r, err = f.s.selected.SetFlags(ctx, store.FlagChange{
+			UIDs: view.NewUIDSet(unseen...), Mode: view.Add, Flags: view.Seen, UnchangedSince: -1,
+		})
+		return err
 	})
-	if err != nil {
+	switch {
+	case as[*acl.DeniedError](err): // since just now
+		return uids, nil
+	case err != nil:
 		return uids, ofSelected(err)
 	}
 	f.s.tellStored(ctx, r, expunges)

@@ -152,7 +152,7 @@ func (f flagSet) allowed(r acl.Rights) flagSet {
 var errReadOnly = no("", "The mailbox is open for reading only")
 
 func (c storeCmd) run(ctx context.Context, s *session) error {
-	if s.selected.readOnly {
+	if s.selected.examined {
 		return errReadOnly
 	}
 	if c.unchangedSince >= 0 {
@@ -163,8 +163,12 @@ func (c storeCmd) run(ctx context.Context, s *session) error {
 		return err
 	}
 	told := s.selected.told.ModSeq
-	r, err := s.selected.SetFlags(ctx, store.FlagChange{
-		UIDs: uids, Mode: c.mode, Flags: c.flags.system, Keywords: c.flags.keywords, UnchangedSince: c.unchangedSince,
+	var r store.FlagResult
+	err = s.withRights(ctx, c.rights(), func() (err error) {
+		r, err = s.selected.SetFlags(ctx, store.FlagChange{
+			UIDs: uids, Mode: c.mode, Flags: c.flags.system, Keywords: c.flags.keywords, UnchangedSince: c.unchangedSince,
+		})
+		return err
 	})
 	if err != nil {
 		return ofSelected(err)
@@ -185,6 +189,20 @@ func (c storeCmd) run(ctx context.Context, s *session) error {
 		s.ok("MODIFIED "+c.modified(s, r), "Conditional STORE failed for some messages")
 	}
 	return nil
+}
+
+// rights are those to change all flags that the command may change. With some of them it changes those
+// flags, which is no failure (RFC 4314 section 4).
+func (c storeCmd) rights() (want acl.Rights) {
+	for _, f := range systemFlags {
+		if c.mode == view.Replace || c.flags.system&f.flag != 0 {
+			want |= f.need
+		}
+	}
+	if len(c.flags.keywords) > 0 {
+		want |= acl.Write
+	}
+	return want
 }
 
 // tellResult tells the flags that messages have now, or only their new MODSEQ

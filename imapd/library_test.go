@@ -39,7 +39,8 @@ func TestLibraryClient(t *testing.T) {
 		t.Errorf("ID: %+v, %v", id, err)
 	}
 	ns, err := c.Namespace().Wait()
-	if err != nil || len(ns.Personal) != 1 || ns.Personal[0] != (imap.NamespaceDescriptor{Delim: '/'}) {
+	if err != nil || len(ns.Personal) != 1 || ns.Personal[0] != (imap.NamespaceDescriptor{Delim: '/'}) ||
+		len(ns.Other) != 1 || ns.Other[0].Prefix != "Other Users/" || len(ns.Shared) != 1 || ns.Shared[0].Prefix != "Shared/" {
 		t.Errorf("NAMESPACE: %+v, %v", ns, err)
 	}
 

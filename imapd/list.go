@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"mailstead.dev/acl"
 	"mailstead.dev/imapd/wire"
 	"mailstead.dev/store"
 )
@@ -13,7 +14,7 @@ import (
 // LIST and LSUB.
 //
 // RFC 3501 sections 6.3.8 and 6.3.9; extended LIST: RFC 5258; \HasChildren: RFC 3348 and
-// RFC 5258 section 4; special uses: RFC 6154 section 2; STATUS in return: RFC 5819.
+// RFC 5258 section 4; special uses: RFC 6154 section 2; STATUS in return: RFC 5819; MYRIGHTS: RFC 8440.
 
 // lister is what these commands need of the store.
 type lister interface {
@@ -32,6 +33,7 @@ const (
 	listSpecialUse
 	listChildren
 	listStatus
+	listMyRights
 )
 
 // The options by name. Of the return options, children and special uses are
@@ -41,7 +43,7 @@ var (
 		"SUBSCRIBED": listSubscribed, "REMOTE": listRemote, "RECURSIVEMATCH": listRecursiveMatch, "SPECIAL-USE": listSpecialUse,
 	}
 	listReturnOptions = map[string]listOptions{
-		"SUBSCRIBED": listSubscribed, "CHILDREN": listChildren, "SPECIAL-USE": listSpecialUse, "STATUS": listStatus,
+		"SUBSCRIBED": listSubscribed, "CHILDREN": listChildren, "SPECIAL-USE": listSpecialUse, "STATUS": listStatus, "MYRIGHTS": listMyRights,
 	}
 )
 
@@ -134,8 +136,8 @@ func (c *listCmd) readPatterns(d *wire.Decoder) {
 	}
 }
 
-// mayRunBeside implements chooser. A STATUS that it tells could be taken for the answer to that command.
-func (c listCmd) mayRunBeside(*session) bool { return c.returns&listStatus == 0 }
+// mayRunBeside implements chooser. A STATUS or MYRIGHTS that it tells could be taken for the answer to that command.
+func (c listCmd) mayRunBeside(*session) bool { return c.returns&(listStatus|listMyRights) == 0 }
 
 func (c listCmd) run(ctx context.Context, s *session) error {
 	if len(c.patterns) == 0 {
@@ -243,7 +245,10 @@ func (c *listCmd) tell(s *session, n *node, status map[string]store.Status) {
 		s.enc.Raw(` ("CHILDINFO" ("SUBSCRIBED"))`)
 	}
 	s.enc.CRLF()
-	if ok {
+	if c.returns&listMyRights != 0 && n.selected && n.selectable {
+		s.writeMyRights(n.name, n.rights)
+	}
+	if ok && st.Rights.Has(acl.Read) {
 		s.writeStatus(n.name, c.status, st)
 	}
 }
@@ -279,6 +284,7 @@ type node struct {
 	selectable bool
 	subscribed bool
 	children   bool
+	rights     acl.Rights
 
 	// Of one LIST:
 	selected      bool
@@ -295,6 +301,7 @@ func tree(entries []store.Entry) *nameTree {
 	for _, e := range entries {
 		n := t.at(e.Name)
 		n.exists, n.selectable, n.subscribed, n.specialUse = e.Exists, e.Mailbox != 0, e.Subscribed, e.SpecialUse
+		n.rights = e.Rights
 		for parent := above(e.Name); parent != ""; parent = above(parent) {
 			p := t.at(parent)
 			p.children = p.children || e.Exists

@@ -125,7 +125,7 @@ func (s *session) leaveDeleted(ctx context.Context) {
 	switch {
 	case errors.Is(err, store.ErrNotExist):
 		s.deselect()
-	case err != nil: // the next command finds out
+	case err != nil && !errors.Is(err, store.ErrRightsChanged): // the next command finds out
 		s.log.WarnContext(ctx, "looking for the selected mailbox failed", "err", err)
 	}
 }
@@ -165,9 +165,11 @@ func readUnsubscribe(d *wire.Decoder) (run, error) {
 }
 
 // namespace = "NAMESPACE"
+//
+// A user's own mailboxes, those of others under their logins, and those of the tenant.
 func readNamespace(d *wire.Decoder) (run, error) {
 	return do(func(_ context.Context, s *session) error {
-		s.enc.Raw(`* NAMESPACE (("" "` + delimiter + `")) NIL NIL`).CRLF()
+		s.enc.Raw(`* NAMESPACE (("" "/")) (("` + store.OtherUsers + `/" "/")) (("` + store.SharedFolders + `/" "/"))`).CRLF()
 		return nil
 	}), d.End()
 }

@@ -381,7 +381,7 @@ func TestMailboxGoneInPipeline(t *testing.T) {
 	other.want("DELETE Gone", "OK ")
 	c.send("a STATUS Sent (MESSAGES)\r\nb UID FETCH 1:* (FLAGS)\r\nc LIST \"\" \"\"")
 	c.answers("a")
-	c.expect("* BYE The selected mailbox was deleted")
+	c.expect("* BYE The selected mailbox was deleted, or is not shared any more")
 	c.expectClosed()
 }
 
@@ -573,7 +573,7 @@ func randomPipeline(r *rand.Rand) (commands []string) {
 		case 21:
 			c = []string{`LIST "" %`, `LIST "" S* RETURN (STATUS (MESSAGES))`, `LSUB "" *`}[r.IntN(3)]
 		case 22:
-			c = []string{"CAPABILITY", "NAMESPACE", "ID NIL", "GETMETADATA INBOX /private/comment", "FROB", "FETCH 1 (NOTHING)"}[r.IntN(6)]
+			c = []string{"CAPABILITY", "NAMESPACE", "ID NIL", "GETMETADATA INBOX /private/comment", "MYRIGHTS INBOX", "FROB", "FETCH 1 (NOTHING)"}[r.IntN(7)]
 		case 23:
 			c = `SETMETADATA INBOX (/private/comment "` + flag()[1:] + `")`
 		}
@@ -618,7 +618,7 @@ func playPipeline(c *client, login string, commands []string, pipelined bool) (t
 			}
 			part = append(part, likened(line))
 		}
-		if word, _, _ := strings.Cut(strings.TrimPrefix(command, "UID "), " "); !slices.Contains([]string{"FETCH", "SEARCH", "STATUS", "LIST", "LSUB", "CAPABILITY", "NAMESPACE", "ID", "GETMETADATA"}, word) {
+		if word, _, _ := strings.Cut(strings.TrimPrefix(command, "UID "), " "); !slices.Contains([]string{"FETCH", "SEARCH", "STATUS", "LIST", "LSUB", "CAPABILITY", "NAMESPACE", "ID", "GETMETADATA", "MYRIGHTS"}, word) {
 			end()
 		}
 	}

@@ -45,7 +45,7 @@ func readReplaceCmd(d *wire.Decoder, uid bool) (run, error) {
 }
 
 func (c replaceCmd) run(ctx context.Context, s *session) error {
-	uid, err := c.find(s)
+	uid, err := c.find(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -54,8 +54,12 @@ func (c replaceCmd) run(ctx context.Context, s *session) error {
 	if err := in.receive(ctx, c.with); err != nil {
 		return err
 	}
-	appended, err := in.add(ctx, func() (store.Appended, error) {
-		return s.selected.Replace(ctx, uid, in.dest, in.incoming()[0])
+	appended, err := in.add(ctx, func() (a store.Appended, err error) {
+		err = s.permitted(ctx, toReplace, func() (err error) {
+			a, err = s.selected.Replace(ctx, uid, in.dest, in.incoming()[0])
+			return err
+		})
+		return a, err
 	})
 	if err != nil {
 		return s.notCopied(ctx, err)
@@ -65,14 +69,16 @@ func (c replaceCmd) run(ctx context.Context, s *session) error {
 	return s.tellDone(ctx)
 }
 
-// find returns the message to be replaced. The rights are those of section 4.1.
-func (c replaceCmd) find(s *session) (id.UID, error) {
-	const need = acl.DeleteMessages | acl.Expunge
-	switch sel := s.selected; {
-	case sel.readOnly:
+// toReplace are the rights to remove a message (section 4.1).
+const toReplace = acl.DeleteMessages | acl.Expunge
+
+// find returns the message to be replaced.
+func (c replaceCmd) find(ctx context.Context, s *session) (id.UID, error) {
+	if s.selected.examined {
 		return 0, errReadOnly
-	case !sel.Rights.Has(need):
-		return 0, &acl.DeniedError{Missing: need &^ sel.Rights}
+	}
+	if err := s.permitted(ctx, toReplace, func() error { return nil }); err != nil {
+		return 0, err
 	}
 	uids, err := c.message.in(s)
 	if err == nil && uids.Empty() {

@@ -142,7 +142,7 @@ func (c selectCmd) run(ctx context.Context, s *session) error {
 		return err
 	}
 	v := m.View
-	sel := &selected{Mailbox: m.Mailbox, readOnly: c.examine || readOnly(m.Rights), view: v}
+	sel := &selected{Mailbox: m.Mailbox, examined: c.examine, rights: m.Rights, view: v}
 	_, sel.told = view.Diff(view.Told{}, v, true)
 	s.selected, s.state = sel, selectedState
 	if m.Recent < v.UIDNext() {
@@ -161,17 +161,12 @@ func (c selectCmd) run(ctx context.Context, s *session) error {
 			return err
 		}
 	}
-	if sel.readOnly {
+	if sel.readOnly() {
 		s.ok("READ-ONLY", "Examining")
 	} else {
 		s.ok("READ-WRITE", "Selected")
 	}
 	return nil
-}
-
-// readOnly tells whether a user cannot change anything in a mailbox (RFC 4314 section 5.2).
-func readOnly(r acl.Rights) bool {
-	return r&(acl.Insert|acl.Expunge|acl.Seen|acl.DeleteMessages|acl.Write) == 0
 }
 
 // deselect leaves the selected mailbox, if there is one, for another (RFC 7162 section 3.2.11).
@@ -253,9 +248,15 @@ func (r *resync) lastMatch(v *view.View) id.UID {
 // which a client could conclude that it knows all (RFC 7162 section 3.2.8).
 func readClose(d *wire.Decoder) (run, error) {
 	return do(func(ctx context.Context, s *session) error {
-		if sel := s.selected; !sel.readOnly && sel.Rights.Has(acl.Expunge) {
-			_, _, err := sel.Expunge(ctx, nil)
-			if err != nil && !errors.Is(err, store.ErrNotExist) { // deleted meanwhile
+		if !s.selected.examined {
+			err := s.permitted(ctx, acl.Expunge, func() error {
+				_, _, err := s.selected.Expunge(ctx, nil)
+				return err
+			})
+			switch {
+			case as[*acl.DeniedError](err): // RFC 4314 section 4
+			case errors.Is(err, errLeft), errors.Is(err, store.ErrNotExist): // meanwhile
+			case err != nil:
 				return err // and the mailbox stays selected
 			}
 		}

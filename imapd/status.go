@@ -10,6 +10,7 @@ import (
 	"context"
 	"slices"
 
+	"mailstead.dev/acl"
 	"mailstead.dev/imapd/wire"
 	"mailstead.dev/store"
 )
@@ -118,8 +119,11 @@ func (s *session) nextStatus(ctx context.Context, name string) (store.Status, er
 		}
 	}
 	status, ok := found[name]
-	if !ok {
+	switch {
+	case !ok:
 		return store.Status{}, store.ErrNotExist
+	case !status.Rights.Has(acl.Read):
+		return store.Status{}, &acl.DeniedError{Missing: acl.Read}
 	}
 	return status, nil
 }

@@ -36,6 +36,7 @@ func theft(c *client, own string) {
 		quoted := string(wire.AppendString(nil, wire.EncodeUTF7(name)))
 		for _, command := range []string{
 			"SELECT %s", "EXAMINE %s", "SELECT %s (CONDSTORE)", "STATUS %s (MESSAGES UNSEEN UIDNEXT)", "DELETE %s", "RENAME %s stolen", "RENAME %s INBOX/stolen",
+			"GETACL %s", "SETACL %s anyone lrswipkxtea", "DELETEACL %s anyone", "LISTRIGHTS %s anyone", "MYRIGHTS %s",
 			"GETMETADATA %s /private", `SETMETADATA %s (/shared/comment "x")`, "APPEND %s {3}", "APPEND %s (\\Seen) {3+}\r\nabc",
 		} {
 			c.want(fmt.Sprintf(command, quoted), "NO ")
@@ -61,7 +62,7 @@ func theft(c *client, own string) {
 			}
 		}
 	}
-	if got := c.want("NAMESPACE", "OK "); !slices.Equal(got, []string{`* NAMESPACE (("" "/")) NIL NIL`}) {
+	if got := c.want("NAMESPACE", "OK "); !slices.Equal(got, []string{`* NAMESPACE (("" "/")) (("Other Users/" "/")) (("Shared/" "/"))`}) {
 		c.t.Errorf("NAMESPACE: %q", got)
 	}
 	// Who makes mailboxes of these names has mailboxes of their own, which are empty.

@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"cmp"
 	"encoding/base64"
 	"fmt"
 	"os"
@@ -24,8 +25,10 @@ import (
 //	C2: and S2: are a second connection of the account, and so on
 //	@raw says that the client gets the greeting and logs in itself
 //	@deflate says that the client compresses from then on
+//	@user 2 bob says that C2: and S2: are a connection of another user of the tenant, $BOB
+//	@group staff bob makes a group
 //
-// $LOGIN stands for the account's login, of 23 octets, $PLAIN for what SASL PLAIN makes of it, $ASOTHER for that to act as other,
+// $LOGIN stands for the account's login, of 23 octets, $DOMAIN for its domain, $PLAIN for what SASL PLAIN makes of it, $ASOTHER for that to act as other,
 // $NUL, $CR and $FF for octets, and each name of remembered for what was told last. A connection begins where it is first named; at the end each that is open must have said no more than is written.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.imap")
@@ -37,9 +40,9 @@ func TestTranscripts(t *testing.T) {
 	for i, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".imap")
 		t.Run(name, func(t *testing.T) {
-			login := fmt.Sprintf("user%03d@transcript.test", i)
+			login := fmt.Sprintf("user%03d@sharing%03d.test", i, i) // a tenant of its own
 			storetest.Account(t, s, login)
-			play(t, file, login, func() *client { return connect(t) })
+			play(t, s, file, login, func() *client { return connect(t) })
 		})
 	}
 }
@@ -68,17 +71,20 @@ var remembered = map[string]*regexp.Regexp{
 	"$THREADID":    regexp.MustCompile(`THREADID \((T[a-z2-7]+)\)`),
 }
 
-func play(t *testing.T, file, login string, connect func() *client) {
+func play(t *testing.T, s *store.Store, file, login string, connect func() *client) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, domain, _ := strings.Cut(login, "@")
 	raw := false
 	known := map[string]string{
-		"$LOGIN": login, "$PLAIN": base64.StdEncoding.EncodeToString([]byte("\x00" + login + "\x00" + storetest.Password)),
+		"$LOGIN": login, "$DOMAIN": domain, "$PLAIN": base64.StdEncoding.EncodeToString([]byte("\x00" + login + "\x00" + storetest.Password)),
 		"$ASOTHER": base64.StdEncoding.EncodeToString([]byte("other\x00" + login + "\x00" + storetest.Password)),
 		"$NUL":     "\x00", "$CR": "\r", "$FF": "\xff",
 	}
+	logins := make(map[string]string) // of connections that are others'
+	users := make(map[string]store.User)
 	open := make(map[string]*client)
 	for i, line := range strings.Split(string(text), "\n") {
 		if line == "" || strings.HasPrefix(line, "#") {
@@ -92,6 +98,16 @@ func play(t *testing.T, file, login string, connect func() *client) {
 			open[""] = open[""].deflate()
 			continue
 		}
+		switch words := strings.Fields(line); words[0] {
+		case "@user":
+			other := words[2] + "@" + domain
+			users[words[2]] = storetest.Account(t, s, other)
+			logins[words[1]], known["$"+strings.ToUpper(words[2])] = other, other
+			continue
+		case "@group":
+			makeGroup(t, s, words[1], users[words[2]])
+			continue
+		}
 		m := transcriptLine.FindStringSubmatch(line)
 		if m == nil {
 			t.Fatalf("%s:%d: not a line of a transcript: %q", file, i+1, line)
@@ -103,7 +119,7 @@ func play(t *testing.T, file, login string, connect func() *client) {
 		if open[who] == nil {
 			open[who] = connect()
 			if !raw {
-				enter(open[who], login)
+				enter(open[who], cmp.Or(logins[who], login))
 			}
 		}
 		c := open[who]

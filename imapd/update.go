@@ -18,11 +18,12 @@ import (
 
 // selected is the selected mailbox as the client knows it.
 type selected struct {
-	*store.Mailbox
-	readOnly bool
-	told     view.Told
-	recent   view.UIDSet // \Recent in this session
-	saved    view.UIDSet // by the last search that was to; some may be gone (RFC 5182)
+	*store.Mailbox            // with the rights as they were found last
+	examined       bool       // EXAMINE: nothing is to be changed
+	rights         acl.Rights // as the client has been told
+	told           view.Told
+	recent         view.UIDSet // \Recent in this session
+	saved          view.UIDSet // by the last search that was to; some may be gone (RFC 5182)
 
 	// view is the newest that the command that runs has seen, nil if it has
 	// seen none yet.
@@ -34,16 +35,18 @@ func (s *session) view(ctx context.Context) (*view.View, error) {
 	if s.selected.view != nil {
 		return s.selected.view, nil
 	}
-	v, err := s.selected.View(ctx)
-	s.selected.view = v
-	return v, ofSelected(err)
+	err := s.permitted(ctx, 0, func() (err error) {
+		s.selected.view, err = s.selected.View(ctx)
+		return err
+	})
+	return s.selected.view, ofSelected(err)
 }
 
 // ofSelected says of an error of the selected mailbox what it means to the
 // session: without the mailbox it cannot go on (RFC 2180 section 3.3).
 func ofSelected(err error) error {
 	if errors.Is(err, store.ErrNotExist) {
-		return &errBye{"", "The selected mailbox was deleted"}
+		return errLeft
 	}
 	return err
 }
@@ -82,6 +85,7 @@ func (s *session) tellBefore(ctx context.Context, l look) error {
 
 // tell brings what the client has been told up to v.
 func (s *session) tell(ctx context.Context, v *view.View, expunges bool) {
+	s.tellRights(v)
 	updates, told := view.Diff(s.selected.told, v, expunges)
 	s.selected.told = told
 	for _, u := range updates {
@@ -142,7 +146,7 @@ func (s *session) claimRecent(ctx context.Context, v *view.View) {
 	if s.rev2 {
 		return
 	}
-	first, err := s.selected.ClaimRecent(ctx, v.UIDNext(), s.selected.readOnly)
+	first, err := s.selected.ClaimRecent(ctx, v.UIDNext(), s.selected.readOnly())
 	if err != nil {
 		s.log.WarnContext(ctx, "claiming recent messages failed", "err", err) // the next session to look will be told
 		return
@@ -212,7 +216,7 @@ func flagNames(keywords []string) string {
 // permanentFlags lists the flags that this client may change for good, with \* where it may define keywords, of
 // which there can be most.
 func (m *selected) permanentFlags(keywords []string, most int) string {
-	if m.readOnly {
+	if m.examined {
 		return "()"
 	}
 	return flagList(m.Rights, keywords, len(keywords) < most)

@@ -105,7 +105,7 @@ func (m *Mailbox) Vanished(ctx context.Context, since id.ModSeq, within *view.UI
 
 // gaps returns all UIDs that were given out and have no message.
 func (m *Mailbox) gaps(ctx context.Context) (view.UIDSet, error) {
-	v, err := m.View(ctx)
+	v, _, err := m.store.currentView(ctx, m.key()) // whose rights those are has been looked at
 	if err != nil || v.UIDNext() == 1 {
 		return view.UIDSet{}, err
 	}

@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"slices"
 
+	"mailstead.dev/acl"
 	"mailstead.dev/store/id"
 	"mailstead.dev/store/view"
 )
@@ -14,6 +16,8 @@ type FlagChange struct {
 	Flags          view.Flags
 	Keywords       []string
 	UnchangedSince id.ModSeq // -1: unconditional (RFC 7162 section 3.1.3); 0 is a legal condition that fails always
+
+	rights acl.Rights // of the user
 }
 
 // FlagResult is what a STORE did: ModSeq is that of the record, 0 where
@@ -28,10 +32,14 @@ type FlagResult struct {
 	Modified view.UIDSet
 }
 
-// SetFlags changes flags of those of c.UIDs that exist. Only messages whose
+// SetFlags changes flags of those of c.UIDs that exist, as far as the user may: *acl.DeniedError where they may change
+// none of those that are named (RFC 4314 section 4). Only messages whose
 // flags really change get a new MODSEQ. A keyword that the mailbox does not
 // know yet is defined by the way; ErrKeywords where there are too many.
 func (m *Mailbox) SetFlags(ctx context.Context, c FlagChange) (FlagResult, error) {
+	if err := c.within(m.Rights); err != nil {
+		return FlagResult{}, err
+	}
 	var result FlagResult
 	done, err := m.store.change(ctx, m.Tenant, []target{m.target()}, func(views []*view.View) ([]view.Record, error) {
 		result = FlagResult{}
@@ -50,23 +58,26 @@ func (m *Mailbox) SetFlags(ctx context.Context, c FlagChange) (FlagResult, error
 
 // record computes the record of the change; a mailbox can have most keywords.
 func (c *FlagChange) record(v *view.View, most int, result *FlagResult) (view.Record, error) {
-	keywords, missing := keywordSet(v.Keywords(), c.Keywords)
+	table := v.Keywords()
+	keywords, missing := keywordSet(table, c.Keywords)
 	var r view.Record
 	if len(missing) > 0 && c.Mode != view.Remove {
-		define, table, err := defineKeywords(v.Keywords(), missing, most)
-		if err != nil {
+		var err error
+		if r, table, err = defineKeywords(table, missing, most); err != nil {
 			return nil, err
 		}
-		r = define
 		keywords, _ = keywordSet(table, c.Keywords)
 	}
-	set := view.SetFlags{Mode: c.Mode, Flags: c.Flags, Keywords: keywords}
+	sets := c.sets(keywords, table)
+	changes := func(m view.Message) bool {
+		return slices.ContainsFunc(sets, func(set view.SetFlags) bool { return set.Changes(m) })
+	}
 	var changed, modified []id.UID
 	for msg := range v.In(c.UIDs) {
 		switch {
 		case c.UnchangedSince >= 0 && msg.ModSeq > c.UnchangedSince:
 			modified = append(modified, msg.UID)
-		case set.Changes(msg):
+		case changes(msg):
 			changed = append(changed, msg.UID)
 		}
 	}
@@ -74,8 +85,44 @@ func (c *FlagChange) record(v *view.View, most int, result *FlagResult) (view.Re
 	if len(changed) == 0 {
 		return nil, nil
 	}
-	set.UIDs = widen(result.Changed, v)
-	return append(r, set), nil
+	uids := widen(result.Changed, v)
+	for _, set := range sets {
+		set.UIDs = uids
+		r = append(r, set)
+	}
+	return r, nil
+}
+
+// within leaves of the flags those that a user with the rights may change.
+func (c *FlagChange) within(rights acl.Rights) error {
+	const any = acl.Seen | acl.Write | acl.DeleteMessages
+
+	named := c.Flags != 0 || len(c.Keywords) > 0
+	c.rights, c.Flags = rights, mayKeep(c.Flags, rights)
+	if !rights.Has(acl.Write) {
+		c.Keywords = nil
+	}
+	if left := c.Flags != 0 || len(c.Keywords) > 0; named && !left || !rights.Any(any) && c.Mode == view.Replace {
+		return &acl.DeniedError{Missing: any &^ rights}
+	}
+	return nil
+}
+
+// sets are the operations of the change. Flags that the user may not change are not replaced, so
+// that what replaces the others sets some of them and clears the rest.
+func (c *FlagChange) sets(keywords view.Keywords, table []string) []view.SetFlags {
+	may := mayKeep(view.AllFlags, c.rights)
+	if c.Mode != view.Replace || may == view.AllFlags {
+		return []view.SetFlags{{Mode: c.Mode, Flags: c.Flags, Keywords: keywords}}
+	}
+	add := view.SetFlags{Mode: view.Add, Flags: c.Flags, Keywords: keywords}
+	clear := view.SetFlags{Mode: view.Remove, Flags: may &^ c.Flags}
+	for i := range table {
+		if c.rights.Has(acl.Write) && !keywords.Has(i) {
+			clear.Keywords = clear.Keywords.Union(view.KeywordBit(i))
+		}
+	}
+	return []view.SetFlags{add, clear}
 }
 
 // widen joins ranges of a set between which v has no message: a set with as few

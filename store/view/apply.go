@@ -136,7 +136,7 @@ func (b *builder) ownKeywords(c *chunk) {
 }
 
 func (b *builder) setFlags(op SetFlags) error {
-	if op.Mode > Replace || op.Flags&^allFlags != 0 {
+	if op.Mode > Replace || op.Flags&^AllFlags != 0 {
 		return fmt.Errorf("flags that there are not")
 	}
 	if !op.Keywords.within(len(b.keywords)) {

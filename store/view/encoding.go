@@ -334,7 +334,7 @@ func (d *decoder) flags(n int) []Flags {
 	}
 	for i, b := range d.data[:n] {
 		col[i] = Flags(b)
-		if col[i]&^allFlags != 0 {
+		if col[i]&^AllFlags != 0 {
 			d.fail("flags that there are not")
 			return col
 		}

@@ -18,7 +18,8 @@ const (
 	Deleted
 	Draft
 
-	allFlags = Seen | Answered | Flagged | Deleted | Draft
+	// AllFlags are all of them.
+	AllFlags = Seen | Answered | Flagged | Deleted | Draft
 )
 
 // MaxKeywords is how many keywords one mailbox can define.

@@ -25,7 +25,7 @@ func newModel(seed uint64) *model {
 	return &model{rnd: rand.New(rand.NewPCG(seed, 2)), modSeq: 1, uidNext: 1, seconds: 1_700_000_000}
 }
 
-func (m *model) randomFlags() Flags { return Flags(m.rnd.IntN(int(allFlags) + 1)) }
+func (m *model) randomFlags() Flags { return Flags(m.rnd.IntN(int(AllFlags) + 1)) }
 
 func (m *model) randomKeywords() Keywords {
 	var k Keywords

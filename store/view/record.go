@@ -146,7 +146,7 @@ func (d *decoder) op(uidBase id.UID, emailBase id.Email) Op {
 		return Append{c.messages()}
 	case opSetFlags:
 		op := SetFlags{Mode: Mode(d.byte()), Flags: Flags(d.byte())}
-		if op.Mode > Replace || op.Flags&^allFlags != 0 {
+		if op.Mode > Replace || op.Flags&^AllFlags != 0 {
 			d.fail("flags that there are not")
 		}
 		op.Keywords = d.keywords()
