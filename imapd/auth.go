@@ -66,8 +66,8 @@ func (s *session) login(ctx context.Context, identity, login, password string) e
 	if err != nil {
 		return s.refused(ctx, err)
 	}
-	if !s.server.admit(s.conn, user.Account) {
-		return no("LIMIT", "Too many connections of this account")
+	if of := s.server.admit(s.conn, user); of != "" {
+		return no("LIMIT", "Too many connections of this "+of)
 	}
 	s.user, s.state = user, authenticated
 	s.trust()

@@ -44,6 +44,7 @@ type conn struct {
 	patience    patience     // with a client that sends a command
 
 	account  id.Account // logged in to, 0 before
+	members  []*member  // whose shares it takes of, once logged in
 	reserved reserved   // by the command that is read or run
 
 	// loginBy is when a client that has not logged in is sent away, zero once it has.
@@ -226,7 +227,7 @@ func (c *conn) pending() bool {
 
 // beside returns what a lane has for a connection: what is written goes to w, and there is nothing to be read.
 func (c *conn) beside(w io.Writer) *conn {
-	b := &conn{server: c.server, raw: c.raw, nc: c.nc, tls: c.tls, limits: c.limits, compression: c.compression, account: c.account}
+	b := &conn{server: c.server, raw: c.raw, nc: c.nc, tls: c.tls, limits: c.limits, compression: c.compression, account: c.account, members: c.members}
 	bw := writers.Get().(*bufio.Writer)
 	bw.Reset(w)
 	b.buffers = &buffers{bw: bw, enc: wire.NewEncoder(bw)}
@@ -306,7 +307,7 @@ func (r *connReader) Read(p []byte) (int, error) {
 	n, err := r.nc.Read(p)
 	r.patience.spend(n, time.Since(began))
 	r.countReceived(n)
-	return n, err
+	return n, errors.Join(err, (*conn)(r).pay(n))
 }
 
 // patience is how long a client has been waited for in the middle of a command, since it has
@@ -350,6 +351,9 @@ type socketWriter conn
 func (w *socketWriter) Write(p []byte) (int, error) {
 	written := 0
 	for len(p) > 0 {
+		if err := (*conn)(w).pay(min(len(p), paceOctets)); err != nil {
+			return written, err
+		}
 		if err := w.nc.SetWriteDeadline(time.Now().Add(w.server.o.WriteTimeout)); err != nil {
 			return written, err
 		}

@@ -51,12 +51,13 @@ type Options struct {
 	WriteTimeout time.Duration // for a client to take up to 16 KiB; 2 minutes by default
 
 	SearchTimeout time.Duration // for one SEARCH; 5 minutes by default
+	TurnTimeout   time.Duration // for a command to wait until the shares of its account and tenant let it run; 30 seconds by default
 	// ProgressInterval is how often a client is told that what it waits for is under way; 10 seconds by default.
 	ProgressInterval time.Duration
 
 	MaxConnections   int           // 20,000 by default
 	MaxPerAddress    int           // connections of one address, of IPv6 one /64, that have not logged in; 2,000 by default
-	MaxPerAccount    int           // connections logged in to one account; 1,000 by default
+	Account, Tenant  Share         // what each may have of this process; 1,000 connections of an account by default, and else no limit
 	MaxBad           int           // wrong commands in a row until the connection is ended; 50 by default
 	MaxLoginFailures int           // of a connection until it is ended; 5 by default
 	MaxAtOnce        int           // commands of a connection that run at the same time, where they only read; 4 by default, 1 for one after the other
@@ -91,10 +92,11 @@ func (o Options) withDefaults() Options {
 	o.ReadTimeout = cmp.Or(o.ReadTimeout, 2*time.Minute)
 	o.WriteTimeout = cmp.Or(o.WriteTimeout, 2*time.Minute)
 	o.SearchTimeout = cmp.Or(o.SearchTimeout, 5*time.Minute)
+	o.TurnTimeout = cmp.Or(o.TurnTimeout, 30*time.Second)
 	o.ProgressInterval = cmp.Or(o.ProgressInterval, 10*time.Second)
 	o.MaxConnections = cmp.Or(o.MaxConnections, 20_000)
 	o.MaxPerAddress = cmp.Or(o.MaxPerAddress, 2000)
-	o.MaxPerAccount = cmp.Or(o.MaxPerAccount, 1000)
+	o.Account.Connections = cmp.Or(o.Account.Connections, 1000)
 	o.MaxBad = cmp.Or(o.MaxBad, 50)
 	o.MaxLoginFailures = cmp.Or(o.MaxLoginFailures, 5)
 	o.LoginDelay = cmp.Or(o.LoginDelay, time.Second)

@@ -410,6 +410,11 @@ func (c *searchCmd) answer(ctx context.Context, s *session) error {
 	if c.modSeq {
 		s.enableCondstore()
 	}
+	done, err := s.searchTurn(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	v, err := s.view(ctx)
 	if err != nil {
 		return err

@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"mailstead.dev/store"
-	"mailstead.dev/store/id"
 )
 
 // ErrServerClosed is what Serve returns after Shutdown or Close.
@@ -36,18 +35,21 @@ type Server struct {
 	closing   bool
 	listeners map[net.Listener]struct{}
 	conns     map[*conn]struct{}
-	accounts  map[id.Account]int   // connections logged in
-	strangers map[netip.Prefix]int // and those that are not, by where they come from
+	strangers map[netip.Prefix]int // connections that have not logged in, by where they come from
 	changing                       // those of o are of the start
 
 	budget *budget
+	shares *shares
 }
 
 // changing are the limits that Change may change.
-type changing struct{ maxConnections, maxPerAddress, maxPerAccount int }
+type changing struct {
+	maxConnections, maxPerAddress int
+	account, tenant               Share
+}
 
 func (o Options) changing() changing {
-	return changing{o.MaxConnections, o.MaxPerAddress, o.MaxPerAccount}
+	return changing{o.MaxConnections, o.MaxPerAddress, o.Account, o.Tenant}
 }
 
 // New returns a server that does not listen yet.
@@ -64,10 +66,10 @@ func New(o Options) *Server {
 		cancel:    cancel,
 		listeners: make(map[net.Listener]struct{}),
 		conns:     make(map[*conn]struct{}),
-		accounts:  make(map[id.Account]int),
 		strangers: make(map[netip.Prefix]int),
 		changing:  o.changing(),
 		budget:    newBudget(o.MaxCommands),
+		shares:    newShares(),
 	}
 	if o.TracerProvider != nil {
 		s.tracer = o.TracerProvider.Tracer("mailstead.dev/imapd")
@@ -79,14 +81,12 @@ func New(o Options) *Server {
 func (s *Server) Connections() (all, loggedIn int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, n := range s.accounts {
-		loggedIn += n
-	}
-	return len(s.conns), loggedIn
+	return len(s.conns), s.shares.connections()
 }
 
-// Change takes MaxConnections, MaxPerAddress and MaxPerAccount of o, while the server runs. Connections
-// that are there stay, also when there are more of them than from now on.
+// Change takes MaxConnections, MaxPerAddress, Account and Tenant of o, while the server runs. Connections
+// that are there stay, also when there are more of them than from now on; accounts and tenants that have
+// some keep their other shares as long.
 func (s *Server) Change(o Options) {
 	o = o.withDefaults()
 	s.mu.Lock()
@@ -192,7 +192,7 @@ func (s *Server) refusal(c *conn) string {
 
 // estrange counts a connection as one that has not logged in. It is called with mu locked.
 func (s *Server) estrange(c *conn) {
-	c.account = 0
+	c.account, c.members = 0, nil
 	s.strangers[c.from]++
 }
 
@@ -256,28 +256,25 @@ func (s *Server) run(c *conn, implicitTLS bool) {
 	c.unbuffer()
 }
 
-// admit counts a login, if the account has not too many connections.
-func (s *Server) admit(c *conn, a id.Account) bool {
+// admit counts a login; where there are too many connections already, it says of what.
+func (s *Server) admit(c *conn, u store.User) (tooMany string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.accounts[a] >= s.maxPerAccount {
-		return false
+	members, tooMany := s.shares.join(u, s.account, s.tenant)
+	if tooMany != "" {
+		return tooMany
 	}
-	s.accounts[a]++
 	s.acquaint(c)
-	c.account = a
-	return true
+	c.account, c.members = u.Account, members
+	return ""
 }
 
 // dismiss takes back admit.
-func (s *Server) dismiss(c *conn) {
+func (s *Server) dismiss(c *conn, u store.User) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a := c.account
 	s.estrange(c)
-	if s.accounts[a]--; s.accounts[a] == 0 {
-		delete(s.accounts, a)
-	}
+	s.shares.leave(u)
 }
 
 // Shutdown stops accepting, lets commands that run end, says BYE and returns

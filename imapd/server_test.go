@@ -230,7 +230,7 @@ func TestIDAndEnable(t *testing.T) {
 
 func TestConnectionLimits(t *testing.T) {
 	o := testOptions(t)
-	o.MaxConnections, o.MaxPerAccount = 2, 1
+	o.MaxConnections, o.Account.Connections = 2, 1
 	_, connect := start(t, o)
 	a, b := connect(), connect()
 	a.expect("* OK ...")
@@ -538,7 +538,7 @@ func TestOrigin(t *testing.T) {
 // However connections come and go, no more are served than may be, and in the end none is counted.
 func TestConnectionCounts(t *testing.T) {
 	o := testOptions(t)
-	o.MaxConnections, o.MaxPerAddress, o.MaxPerAccount = 12, 8, 4
+	o.MaxConnections, o.MaxPerAddress, o.Account.Connections = 12, 8, 4
 	s, connect := start(t, o)
 	var mu sync.Mutex
 	there, most := 0, 0
@@ -574,7 +574,7 @@ func TestConnectionCounts(t *testing.T) {
 	await(t, func() bool { all, _ := s.Connections(); return all == 0 })
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if most > o.MaxPerAccount || len(s.accounts) > 0 || len(s.strangers) > 0 {
-		t.Errorf("%d of an account at once; left are %v and %v", most, s.accounts, s.strangers)
+	if most > o.Account.Connections || s.shares.connections() > 0 || len(s.strangers) > 0 {
+		t.Errorf("%d of an account at once; left are %v and %v", most, s.shares.accounts, s.strangers)
 	}
 }

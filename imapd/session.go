@@ -175,6 +175,9 @@ func (s *session) execute(ctx context.Context, p *request) error {
 	defer s.observed(p.name, p.cmd)
 	err := p.err
 	if err == nil {
+		err = s.turn(ctx)
+	}
+	if err == nil {
 		err = s.run(ctx, p)
 	}
 	if dead := s.dead(); dead != nil && !errors.Is(dead, wire.ErrFlood) {
@@ -365,7 +368,7 @@ func (s *session) ok(code, text string) { s.reply = reply{code, text} }
 func (s *session) logout() {
 	s.selected = nil
 	if s.state != notAuthenticated {
-		s.server.dismiss(s.conn)
+		s.server.dismiss(s.conn, s.user)
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 // Who comes after UNAUTHENTICATE is counted, timed and watched as anybody else.
 func TestUnauthenticate(t *testing.T) {
 	o := testOptions(t)
-	o.MaxPerAccount, o.MaxLoginFailures = 1, 3
+	o.Account.Connections, o.MaxLoginFailures = 1, 3
 	_, connect := start(t, o)
 	a, b := connect(), connect()
 	a.expect("* OK ...")

@@ -177,7 +177,7 @@ func (p *process) openIMAP() error {
 		Store: p.store, Authenticator: auth.New(p.store, auth.Options{}), Logger: p.log,
 		TLS: p.certificate.config(), PlaintextLogin: c.IMAP.PlaintextLogin,
 		Version: version(), MaxConnections: c.IMAP.MaxConnections,
-		MaxPerAddress: c.IMAP.MaxConnectionsPerAddress, MaxPerAccount: c.IMAP.MaxConnectionsPerAccount,
+		MaxPerAddress: c.IMAP.MaxConnectionsPerAddress, Account: accountShare(c), Tenant: tenantShare(c),
 		LoginTimeout: c.IMAP.LoginTime, IdleTimeout: c.IMAP.IdleTime, ReadTimeout: c.IMAP.ReadTime, WriteTimeout: c.IMAP.WriteTime,
 		SearchTimeout: c.IMAP.SearchTime, MaxLine: int(c.IMAP.MaxLine), MaxLiteral: int64(c.IMAP.MaxLiteral), MaxNesting: c.IMAP.MaxNesting,
 		MaxRanges: c.IMAP.MaxSetRanges, MaxLevels: c.IMAP.MaxSectionDepth, MaxCommands: int64(c.IMAP.MaxCommandMemory),
@@ -190,7 +190,7 @@ func (p *process) openIMAP() error {
 	p.imap = server
 	p.change = append(p.change, func(c *config.Config) {
 		server.Change(imapd.Options{
-			MaxConnections: c.IMAP.MaxConnections, MaxPerAddress: c.IMAP.MaxConnectionsPerAddress, MaxPerAccount: c.IMAP.MaxConnectionsPerAccount,
+			MaxConnections: c.IMAP.MaxConnections, MaxPerAddress: c.IMAP.MaxConnectionsPerAddress, Account: accountShare(c), Tenant: tenantShare(c),
 		})
 	})
 	untilClosed := func(serve func(net.Listener) error) func(net.Listener) error {
@@ -204,6 +204,21 @@ func (p *process) openIMAP() error {
 	serve := append(on(plain, untilClosed(server.Serve)), on(overTLS, untilClosed(server.ServeTLS))...)
 	p.services = append(p.services, service{name: "imap", serve: serve, shutdown: server.Shutdown})
 	return nil
+}
+
+// accountShare and tenantShare are what an account, and a tenant, may have of the IMAP service of a process.
+func accountShare(c *config.Config) imapd.Share {
+	return imapd.Share{
+		Connections: c.IMAP.MaxConnectionsPerAccount, Commands: c.IMAP.CommandsPerSecondPerAccount,
+		Octets: int(c.IMAP.BytesPerSecondPerAccount), Searches: c.IMAP.MaxSearchesPerAccount,
+	}
+}
+
+func tenantShare(c *config.Config) imapd.Share {
+	return imapd.Share{
+		Connections: c.IMAP.MaxConnectionsPerTenant, Commands: c.IMAP.CommandsPerSecondPerTenant,
+		Octets: int(c.IMAP.BytesPerSecondPerTenant), Searches: c.IMAP.MaxSearchesPerTenant,
+	}
 }
 
 func (p *process) lmtpOptions(c *config.Config) lmtpd.Options {

@@ -95,6 +95,11 @@ func TestServeReload(t *testing.T) {
 			c.say("a LOGIN full@one.test " + storetest.Password + "\r\n")
 			c.await("a NO")
 		}},
+		{map[string]string{"imap.max_connections_per_account": "1000", "imap.max_connections_per_tenant": "1"}, func() {
+			c := s.dial("imap")
+			c.say("a LOGIN full@one.test " + storetest.Password + "\r\n")
+			c.await("a NO")
+		}},
 		{map[string]string{"imap.max_connections_per_address": "1"}, func() {
 			s.dial("imap") // there may be one of before, too
 			s.dial("imap").hear("* BYE [UNAVAILABLE]")

@@ -177,6 +177,20 @@ type IMAP struct {
 	MaxConnectionsPerAddress int `yaml:"max_connections_per_address" reload:"hangup"`
 	// The most connections at once that are logged in to one account.
 	MaxConnectionsPerAccount int `yaml:"max_connections_per_account" reload:"hangup"`
+	// The most connections at once that are logged in to accounts of one tenant; 0: no limit.
+	MaxConnectionsPerTenant int `yaml:"max_connections_per_tenant" reload:"hangup"`
+	// The most searches at once of one account, on one front end; others wait for their turn, up to 30 seconds. 0: no limit.
+	MaxSearchesPerAccount int `yaml:"max_searches_per_account"`
+	// The same for all accounts of a tenant together.
+	MaxSearchesPerTenant int `yaml:"max_searches_per_tenant"`
+	// The most commands in a second of one account, on one front end; others wait for their turn, up to 30 seconds. 0: no limit.
+	CommandsPerSecondPerAccount int `yaml:"commands_per_second_per_account"`
+	// The same for all accounts of a tenant together.
+	CommandsPerSecondPerTenant int `yaml:"commands_per_second_per_tenant"`
+	// The most that is received from and sent to clients of one account in a second, on one front end; what is beyond it is slowed down. 0: no limit.
+	BytesPerSecondPerAccount Size `yaml:"bytes_per_second_per_account"`
+	// The same for all accounts of a tenant together.
+	BytesPerSecondPerTenant Size `yaml:"bytes_per_second_per_tenant"`
 	// How long a client may take from connecting to having logged in, TLS included.
 	LoginTime time.Duration `yaml:"login_time"`
 	// How long a client may send no command, or stay in IDLE; RFC 9051 demands 30 minutes or more.
@@ -290,7 +304,7 @@ func Default() *Config {
 			MaxMailboxes: 10_000, MaxNameLength: 1000, MaxNameDepth: 64, MaxKeywords: 128, MaxMIMEDepth: 100, MaxMIMEParts: 10_000, MaxHeader: 1 << 20,
 		},
 		IMAP: IMAP{
-			Listen: ":143", ListenTLS: ":993", MaxConnections: 20000, MaxConnectionsPerAddress: 2000, MaxConnectionsPerAccount: 1000,
+			Listen: ":143", ListenTLS: ":993", MaxConnections: 20000, MaxConnectionsPerAddress: 2000, MaxConnectionsPerAccount: 1000, MaxSearchesPerAccount: 16,
 			LoginTime: time.Minute, IdleTime: 30 * time.Minute, ReadTime: 2 * time.Minute, WriteTime: 2 * time.Minute, SearchTime: 5 * time.Minute, ProgressTime: 10 * time.Second,
 			MaxLine: 64 << 10, MaxLiteral: 64 << 10, MaxNesting: 100, MaxSetRanges: 20_000, MaxSectionDepth: 100, MaxCommandMemory: 256 << 20, MaxAppendMemory: 16 << 20, Compress: true, MaxInflation: 100, MaxWrongCommands: 50, MaxLoginFailures: 5,
 			MaxCommandsAtOnce: 4, MaxCommandsBeside: 100,

@@ -1,0 +1,159 @@
+package imapd
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"mailstead.dev/store/storetest"
+)
+
+// TestCommandRate: who sends more commands than their share is slowed down, also over several connections; others are not.
+func TestCommandRate(t *testing.T) {
+	o := testOptions(t)
+	o.Account.Commands = 20
+	s, connect := start(t, o)
+	second := connect()
+	second.expect("* OK ...")
+	second.want("LOGIN second pass", "OK ")
+	began := time.Now()
+	var clients sync.WaitGroup
+	for range 2 {
+		c := connect()
+		c.expect("* OK ...")
+		c.want("LOGIN user pass", "OK ")
+		clients.Go(func() {
+			for range 20 {
+				c.want("NOOP", "OK ")
+			}
+			c.want("LOGOUT", "OK ")
+		})
+	}
+	second.want("NOOP", "OK ") // while the others wait
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("a command of another account took %v", took)
+	}
+	clients.Wait()
+	if took := time.Since(began); took < 900*time.Millisecond { // 42 commands, of which 20 at once
+		t.Errorf("42 commands took %v at 20 a second", took)
+	}
+	second.want("LOGOUT", "OK ")
+	await(t, func() bool {
+		s.shares.mu.Lock()
+		defer s.shares.mu.Unlock()
+		return len(s.shares.accounts) == 0 && len(s.shares.tenants) == 0
+	})
+}
+
+// TestTurns: a command that would wait too long is refused, and the session goes on. A tenant's share is all of its accounts'.
+func TestTurns(t *testing.T) {
+	o := testOptions(t)
+	o.Tenant.Commands = 2
+	o.TurnTimeout = 700 * time.Millisecond
+	_, connect := start(t, o)
+	var refused, done atomic.Int32
+	var clients sync.WaitGroup
+	for i := range 6 {
+		c := connect()
+		c.expect("* OK ...")
+		c.want(fmt.Sprintf("LOGIN %s pass", []string{"user", "second"}[i%2]), "OK ")
+		clients.Go(func() {
+			for {
+				_, answer := c.do("NOOP")
+				switch {
+				case strings.HasPrefix(answer, "OK "):
+					done.Add(1)
+					return
+				case answer == "NO [LIMIT] Too many commands at once, try again later":
+					refused.Add(1)
+				default:
+					t.Errorf("answer %q", answer)
+					return
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
+		})
+	}
+	clients.Wait()
+	if done.Load() != 6 || refused.Load() == 0 {
+		t.Errorf("%d commands were run, %d refused", done.Load(), refused.Load())
+	}
+}
+
+// TestOctetRate: what an account receives and sends is slowed down to its share.
+func TestOctetRate(t *testing.T) {
+	s := storetest.New(t)
+	storetest.Account(t, s, "a@one.test")
+	c := serveStore(t, s, func(o *Options) { o.Account.Octets = 256 << 10 })(t)
+	enter(c, "a@one.test")
+	began := time.Now()
+	text := "Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("x", 70)+"\r\n", 256<<10/72)
+	c.want(appendText("INBOX", text), "OK [APPENDUID ") // what may come at once
+	c.want("SELECT INBOX", "OK ")
+	for _, line := range c.want("FETCH 1 BODY.PEEK[]", "OK ") {
+		if strings.HasPrefix(line, "* BYE") {
+			t.Error(line)
+		}
+	}
+	if took := time.Since(began); took < 900*time.Millisecond {
+		t.Errorf("512 KiB took %v at 256 KiB a second", took)
+	}
+}
+
+// TestSearchesAtOnce: a search beyond the share waits for another to end, and is refused after a while.
+func TestSearchesAtOnce(t *testing.T) {
+	for _, of := range []string{"account", "tenant"} {
+		t.Run(of, func(t *testing.T) {
+			st := storetest.New(t)
+			u := storetest.Account(t, st, "a@one.test")
+			o := testOptions(t)
+			o.Store, o.TurnTimeout = st, 300*time.Millisecond
+			o.Authenticator = logins{"user": u}
+			if of == "account" {
+				o.Account.Searches = 1
+			} else {
+				o.Tenant.Searches = 1
+			}
+			s, connect := start(t, o)
+			c := connect()
+			c.expect("* OK ...")
+			c.want("LOGIN user pass", "OK ")
+			c.want("SELECT INBOX", "OK ")
+			c.want("SEARCH ALL", "OK ")
+			s.shares.mu.Lock()
+			busy := s.shares.accounts[u.Account].searches
+			if of == "tenant" {
+				busy = s.shares.tenants[u.Tenant].searches
+			}
+			s.shares.mu.Unlock()
+			if !busy.TryAcquire(1) { // another session searches
+				t.Fatal("a search that was over still counts")
+			}
+			c.want("SEARCH ALL", "NO [LIMIT] Too many commands at once, try again later")
+			time.AfterFunc(50*time.Millisecond, func() { busy.Release(1) })
+			c.want("SEARCH ALL", "OK ")
+		})
+	}
+}
+
+// TestConnectionsOfATenant: the connections of all accounts of a tenant count together.
+func TestConnectionsOfATenant(t *testing.T) {
+	o := testOptions(t)
+	o.Tenant.Connections = 2
+	_, connect := start(t, o)
+	var in []*client
+	for _, login := range []string{"user", "second"} {
+		c := connect()
+		c.expect("* OK ...")
+		c.want("LOGIN "+login+" pass", "OK ")
+		in = append(in, c)
+	}
+	c := connect()
+	c.expect("* OK ...")
+	c.want("LOGIN user pass", "NO [LIMIT] Too many connections of this tenant")
+	in[0].want("LOGOUT", "OK ")
+	await(t, func() bool { _, answer := c.do("LOGIN user pass"); return strings.HasPrefix(answer, "OK ") })
+}
