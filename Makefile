@@ -33,7 +33,7 @@ helm-tools:
 
 # One PostgreSQL and one S3 server for the tests of all packages.
 test: test-deps test-nested test-deploy
-	$(GO) run ./store/storetest/withservers $(GO) test -race -timeout 15m ./...
+	$(GO) run ./store/storetest/withservers $(GO) test -race -timeout 30m ./...
 
 test-nested:
 	cd deploy/devs3 && $(GO) vet ./... # its tests are those of deploy/local
