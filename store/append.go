@@ -51,8 +51,12 @@ func (m *Mailbox) Append(ctx context.Context, messages ...Incoming) (Appended, e
 		return Appended{}, err
 	}
 	defer done()
-	if err := a.run(ctx); err != nil {
-		return Appended{}, changeError(err)
+	err = changeError(a.run(ctx))
+	if errors.Is(err, ErrRightsChanged) {
+		err = ErrNotExist // as the other way of it says, which does not tell name and rights apart
+	}
+	if err != nil {
+		return Appended{}, err
 	}
 	a.publish()
 	return a.result(), nil

@@ -14,8 +14,8 @@ import (
 //
 // What is asked of it, and done to it, finds out by itself whether the rights on it
 // have changed meanwhile, and is ErrRightsChanged then; nothing has been done, and Renew tells the rights.
-// Append finds out as well whether the name that Open opened still leads to it: it then is
-// ErrNotExist, and may be opened anew.
+// Append finds out as well whether the name that Open opened still leads to it: where that or the rights
+// are others it is ErrNotExist, and the mailbox may be opened anew.
 type Mailbox struct {
 	Tenant      id.Tenant
 	Owner       id.Account
