@@ -330,7 +330,7 @@ class Server:
             shutil.rmtree(base)
 
     def killed(self, rng, flags, want, longest, goal, base=None):
-        """Makes copies, or brings ones of base up to date, until so many runs were killed."""
+        """Makes copies, or brings ones of base up to date, until so many runs were killed; the last one comes to its end."""
         kills = copies = 0
         folder = self.work / "killed"
         while kills < goal:
@@ -341,7 +341,7 @@ class Server:
             while True:
                 process = subprocess.Popen(command(self.port, self.user, folder, *flags), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
                 try:
-                    process.wait(timeout=rng.random() * longest)
+                    process.wait(timeout=rng.random() * longest if kills < goal else None)
                     assert process.returncode == 0, process.returncode
                     break
                 except subprocess.TimeoutExpired:
