@@ -82,12 +82,6 @@ func (p path) full() string {
 	return strings.Trim(strings.Join(append(parts, p.name), separator), separator)
 }
 
-// with returns the path to another mailbox of the same owner.
-func (p path) with(name string) path {
-	p.name = name
-	return p
-}
-
 // sharedPrefix begins the login of an account that belongs to nobody: a tenant's own, with its Shared
 // mailboxes. It is no address, so it can neither log in nor get mail.
 const sharedPrefix = "shared:"

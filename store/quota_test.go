@@ -311,6 +311,9 @@ func TestQuotaTransfer(t *testing.T) {
 			t.Fatalf("transfer to %s: emails above %d, %v", login, base, err)
 		}
 		drift, _, err := s.AuditQuota(t.Context(), u.Tenant)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for _, d := range drift {
 			if d.Account == 0 { // only mailboxes do not have what is charged
 				t.Error(d)
