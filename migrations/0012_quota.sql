@@ -3,7 +3,7 @@
 -- Where the root has a limit, every slot has a grant, and the grants sum to the limit: what fits its slot fits the root.
 -- What does not fit its slot is rolled back (MS010) and done again under all slots' locks (all_slots), where the
 -- true total decides, and the rest is split anew. New tables; the previous release, which does
--- not charge them, must be gone before limits are set: mailstead quota audit --repair counts anew.
+-- not charge them, must be gone before limits are set: mailstead fsck --repair counts anew.
 -- +goose Up
 
 -- Limits of a root, where any was set: in the order of package quota, STORAGE, MESSAGE, MAILBOX, ANNOTATION-STORAGE, octets
