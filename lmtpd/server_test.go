@@ -613,6 +613,7 @@ func TestTransitFull(t *testing.T) {
 			io.WriteString(c, greeting)
 			held = append(held, c)
 		}
+		time.Sleep(wait / 2) // the server has begun to receive all of them
 		c, began := hello(t, address), time.Now()
 		if answers := c.deliver(greeting, "a@one.test"); !strings.HasPrefix(answers[0], "451 4.3.0 ") {
 			t.Errorf("one too many is answered %q", answers)
