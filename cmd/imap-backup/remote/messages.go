@@ -117,27 +117,35 @@ func (c *InfosCommand) Each(f func(MessageInfo) error, messageID func(io.Reader)
 func (s *Session) readInfo(data *imapclient.FetchMessageData, messageID func(io.Reader) string) (MessageInfo, error) {
 	var info MessageInfo
 	for item := data.Next(); item != nil; item = data.Next() {
-		switch item := item.(type) {
-		case imapclient.FetchItemDataUID:
-			info.UID = item.UID
-		case imapclient.FetchItemDataFlags:
-			info.Flags = item.Flags
-		case imapclient.FetchItemDataRFC822Size:
-			info.Size = item.Size
-		case imapclient.FetchItemDataInternalDate:
-			info.Date = item.Time
-		case imapclient.FetchItemDataBodySection:
-			if item.Literal == nil || item.Literal.Size() > longestLiteral || messageID == nil {
-				continue
-			}
-			var header bytes.Buffer
-			if err := s.copyLiteral(&header, item.Literal); err != nil {
-				return info, err
-			}
-			info.MessageID = messageID(&header)
+		section, ok := item.(imapclient.FetchItemDataBodySection)
+		if !ok {
+			info.take(item)
+			continue
 		}
+		if section.Literal == nil || section.Literal.Size() > longestLiteral || messageID == nil {
+			continue
+		}
+		var header bytes.Buffer
+		if err := s.copyLiteral(&header, section.Literal); err != nil {
+			return info, err
+		}
+		info.MessageID = messageID(&header)
 	}
 	return info, nil
+}
+
+// take takes what an item of an answer says of the message, other than its text.
+func (info *MessageInfo) take(item imapclient.FetchItemData) {
+	switch item := item.(type) {
+	case imapclient.FetchItemDataUID:
+		info.UID = item.UID
+	case imapclient.FetchItemDataFlags:
+		info.Flags = item.Flags
+	case imapclient.FetchItemDataRFC822Size:
+		info.Size = item.Size
+	case imapclient.FetchItemDataInternalDate:
+		info.Date = item.Time
+	}
 }
 
 // copyLiteral copies a literal to w. It returns a WriteError or a brokenError.
@@ -220,31 +228,23 @@ func (f *Fetch) Next(w io.Writer, limit int64) (info MessageInfo, text bool, err
 		return info, false, nil
 	}
 	for item := data.Next(); item != nil; item = data.Next() {
-		switch item := item.(type) {
-		case imapclient.FetchItemDataUID:
-			info.UID = item.UID
-		case imapclient.FetchItemDataFlags:
-			info.Flags = item.Flags
-		case imapclient.FetchItemDataRFC822Size:
-			info.Size = item.Size
-		case imapclient.FetchItemDataInternalDate:
-			info.Date = item.Time
-		case imapclient.FetchItemDataBodySection:
-			if item.Literal == nil || text {
-				continue
-			}
-			size := item.Literal.Size()
-			if size > limit {
-				err := &TooLargeError{size, limit}
-				return info, false, err
-			}
-			if err := f.s.copyLiteral(w, item.Literal); err != nil {
-				var written *WriteError
-				f.broken = !errors.As(err, &written)
-				return info, false, err
-			}
-			text = true
+		section, ok := item.(imapclient.FetchItemDataBodySection)
+		if !ok {
+			info.take(item)
+			continue
 		}
+		if section.Literal == nil || text {
+			continue
+		}
+		if size := section.Literal.Size(); size > limit {
+			return info, false, &TooLargeError{size, limit}
+		}
+		if err := f.s.copyLiteral(w, section.Literal); err != nil {
+			var written *WriteError
+			f.broken = !errors.As(err, &written)
+			return info, false, err
+		}
+		text = true
 	}
 	return info, text, nil
 }
