@@ -11,7 +11,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 # Where `mailstead dev` and the tests find the S3 server, wherever their own binary lies.
 LIBRARY := $(if $(filter 0,$(shell id -u)),/usr/local/lib/mailstead,$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mailstead)
 
-.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz fuzz-corpus long rights property day quota crash e2e e2e-serve e2e-clients e2e-backup bench memory clean
+.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz fuzz-corpus long rights property day quota billing tenants crash e2e e2e-serve e2e-clients e2e-backup bench memory clean
 
 run: dev-deps build
 	bin/mailstead dev --data $(DATA) --port-base $(PORT)
@@ -107,13 +107,21 @@ quota: test-deps
 day: test-deps
 	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 90m -run '^TestDay$$' ./store -args -day.ticks=144 -day.operations=60 $(if $(SEED),-day.seed=$(SEED))
 
+# A month of use: what the ledger says of each hour against what the lives of all messages say.
+billing: test-deps
+	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 60m -run '^TestBilling$$' ./store -args -billing.operations=5000 $(if $(SEED),-billing.seed=$(SEED))
+
+# A tenant of 10,000 accounts and some of one: listed, charged, and erased without touching the others.
+tenants: test-deps
+	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 60m -run '^TestTenantsLargeAndSmall$$' ./store -args -tenants.accounts=10000
+
 # Front ends, PostgreSQL and the S3 server killed under load; and whether that test finds what it must.
 crash: dev-deps
 	$(GO) vet -tags crash ./cmd/mailstead/crash
 	$(GO) test -v -count 1 -timeout 60m -tags crash -run '^TestCrash' ./cmd/mailstead/crash -args $(if $(SEED),-crash.seed=$(SEED))
 
 # All that takes longer than make test, but for the benchmark.
-long: property day quota crash e2e e2e-serve e2e-clients e2e-backup memory containers
+long: property day quota billing tenants crash e2e e2e-serve e2e-clients e2e-backup memory containers
 	$(MAKE) fuzz FUZZTIME=10m
 
 bench: build dev-deps

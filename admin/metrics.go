@@ -55,12 +55,13 @@ var (
 	contents       = prometheus.NewDesc("mailstead_contents_removed_total", "Contents that this process has removed because no email named them any more.", nil, nil)
 	freed          = prometheus.NewDesc("mailstead_content_freed_bytes_total", "Those contents, compressed.", nil, nil)
 	rewrites       = prometheus.NewDesc("mailstead_pack_rewrites_total", "Packs that this process has written from those in which much was dead.", nil, nil)
-	drift          = prometheus.NewDesc("mailstead_drift_total", "Counters that this process has found to differ from the recount, and emails that were missing. It stays 0.", nil, nil)
+	drift          = prometheus.NewDesc("mailstead_drift_total", "Counters that this process has found to differ from the recount, and emails and hours of the ledger that were missing. It stays 0.", nil, nil)
 	quotaAudits    = prometheus.NewDesc("mailstead_quota_audits_total", "Audits of a tenant's quota counters that this process has made.", nil, nil)
 	quotaDrift     = prometheus.NewDesc("mailstead_quota_drift_total", "Quota counters that this process has found to differ from the recount. It stays 0.", nil, nil)
 	sweptAge       = prometheus.NewDesc("mailstead_sweep_oldest_seconds", "How long ago the tenant was swept that waits longest.", nil, nil)
 	storedBytes    = prometheus.NewDesc("mailstead_stored_bytes", "Content in object storage and in staging when each tenant was swept last, what is dead in packs included.", nil, nil)
 	liveBytes      = prometheus.NewDesc("mailstead_live_bytes", "Content that was live then, what can be brought back included.", nil, nil)
+	usageAge       = prometheus.NewDesc("mailstead_usage_open_seconds", "For how long the ledger of usage has not been closed for all tenants. An hour is closed when it is over.", nil, nil)
 	failures       = prometheus.NewDesc("mailstead_maintenance_failures_total", "Background jobs of this process that failed and were tried again.", nil, nil)
 )
 
@@ -76,7 +77,7 @@ type maintenance struct {
 func (m maintenance) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		stagedBytes, stagedMessages, stagedAge, packs, packed, merges, orphans, unknown, failures,
-		emails, contents, freed, rewrites, drift, quotaAudits, quotaDrift, sweptAge, storedBytes, liveBytes,
+		emails, contents, freed, rewrites, drift, quotaAudits, quotaDrift, sweptAge, storedBytes, liveBytes, usageAge,
 	} {
 		to <- d
 	}
@@ -118,4 +119,10 @@ func (m maintenance) Collect(to chan<- prometheus.Metric) {
 	to <- prometheus.MustNewConstMetric(sweptAge, prometheus.GaugeValue, age)
 	to <- prometheus.MustNewConstMetric(storedBytes, prometheus.GaugeValue, float64(progress.Stored))
 	to <- prometheus.MustNewConstMetric(liveBytes, prometheus.GaugeValue, float64(progress.Live))
+	behind, err := m.store.UsageOpen(ctx)
+	if err != nil {
+		m.log.Warn("no metrics of usage", "error", err)
+		return
+	}
+	to <- prometheus.MustNewConstMetric(usageAge, prometheus.GaugeValue, behind.Seconds())
 }

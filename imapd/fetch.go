@@ -32,7 +32,15 @@ type fetchSource interface {
 	Expunged(ctx context.Context, since id.ModSeq, uids view.UIDSet) ([]view.Message, error)
 }
 
-var _ fetchSource = (*store.Mailbox)(nil)
+// fetchLedger is told how many octets FETCH has answered.
+type fetchLedger interface {
+	CountFetched(u store.User, octets int64)
+}
+
+var (
+	_ fetchSource = (*store.Mailbox)(nil)
+	_ fetchLedger = (*store.Store)(nil)
+)
 
 // fetchCmd is a FETCH that was read.
 type fetchCmd struct {

@@ -531,15 +531,19 @@ func (f *fetcher) read(ctx context.Context, m *view.Message, place message.Range
 	return data.Bytes(), err
 }
 
-// flush writes what was put together, and the streams in it.
+// flush writes what was put together, and the streams in it, and counts it for who reads it.
 func (f *fetcher) flush() {
-	from := 0
+	from, octets := 0, int64(len(f.buf))
 	for _, st := range f.streams {
+		octets += st.size
 		f.s.enc.Bytes(f.buf[from:st.at]).Copy(st.size, st.r)
 		st.c.Close()
 		from = st.at
 	}
 	f.s.enc.Bytes(f.buf[from:])
+	if octets > 0 && f.s.enc.Err() == nil {
+		f.s.store.CountFetched(f.s.user, octets)
+	}
 	f.buf, f.streams = f.buf[:0], f.streams[:0]
 	if cap(f.buf) > 4*inlineSize {
 		f.buf = nil

@@ -14,9 +14,17 @@ import (
 
 	"mailstead.dev/imapd/wire"
 	"mailstead.dev/index"
+	"mailstead.dev/store"
 	"mailstead.dev/store/id"
 	"mailstead.dev/store/view"
 )
+
+// searchLedger is told of searches.
+type searchLedger interface {
+	CountSearch(u store.User)
+}
+
+var _ searchLedger = (*store.Store)(nil)
 
 type searchCmd struct {
 	uid        bool
@@ -422,6 +430,7 @@ func (c *searchCmd) answer(ctx context.Context, s *session) error {
 	ctx, cancel := context.WithTimeout(ctx, s.server.o.SearchTimeout)
 	defer cancel()
 	c.progress = s.startProgress(s.selected.told.UIDs.Len())
+	s.store.CountSearch(s.user)
 	found, err := c.search(ctx, s, v)
 	if err != nil {
 		return cmp.Or(ctx.Err(), err) // whatever the end of its time has made to fail

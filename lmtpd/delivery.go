@@ -169,8 +169,9 @@ func (d *delivery) append(ctx context.Context, address string, to store.Recipien
 	ctx, cancel := context.WithTimeout(ctx, d.server.o.DeliveryTimeout)
 	defer cancel()
 	_, err := to.Mailbox.Append(ctx, store.Incoming{
-		Content: d.content[to.User.Tenant],
-		Prefix:  []byte("Return-Path: <" + path(d.from) + ">\r\nDelivered-To: " + path(address) + "\r\n"),
+		Content:   d.content[to.User.Tenant],
+		Prefix:    []byte("Return-Path: <" + path(d.from) + ">\r\nDelivered-To: " + path(address) + "\r\n"),
+		Delivered: true,
 	})
 	if errors.Is(err, store.ErrNotExist) {
 		// The mailbox was there a moment ago: the next try will see what has become of it.

@@ -10,22 +10,34 @@ ALTER TABLE mailbox ADD COLUMN expunged_modseq bigint NOT NULL DEFAULT 1;
 -- charge_account counts n messages more (or fewer), of so many octets, and
 -- gives out email numbers: those above the result. Only growth is refused,
 -- so that who is over a limit can still clear away. What it counts is counted for the account's domain
--- and tenant too (0012_quota.sql), unless roots says that the caller does. Locks: account, domain slot, tenant slot.
+-- and tenant too (0012_quota.sql), unless roots says that the caller does. Of it, so many messages came from outside,
+-- delivered or appended: for the ledger, whose open hour stands in the same row (0013_usage.sql). Locks: account, domain slot, tenant slot.
 -- +goose StatementBegin
-CREATE FUNCTION charge_account(t bigint, account bigint, n bigint, octets bigint, emails bigint, roots boolean DEFAULT true) RETURNS bigint
+CREATE FUNCTION charge_account(
+    t bigint, account bigint, n bigint, octets bigint, emails bigint, roots boolean DEFAULT true,
+    came bigint DEFAULT 0, came_octets bigint DEFAULT 0, delivered boolean DEFAULT false) RETURNS bigint
     LANGUAGE plpgsql
     AS $$
 DECLARE
     a    account_state;
+    at   bigint := metering_clock();
     done boolean;
 BEGIN
-    UPDATE account_state s
-    SET next_email = next_email + emails, messages = messages + n, bytes = bytes + octets
-    WHERE tenant_id = t AND account_id = account
-    RETURNING s.* INTO a;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'no account %', account USING ERRCODE = 'MS001';
-    END IF;
+    LOOP
+        UPDATE account_state s
+        SET next_email = next_email + emails, messages = messages + n, bytes = bytes + octets,
+            -- A clock that was set back stands still.
+            metered_to = greatest(metered_to, at), hour_byte_seconds = hour_byte_seconds + bytes::numeric * greatest(at - metered_to, 0),
+            hour_peak_bytes = greatest(hour_peak_bytes, bytes, bytes + octets),
+            hour_appended = hour_appended + CASE WHEN delivered THEN 0 ELSE came END,
+            hour_appended_bytes = hour_appended_bytes + CASE WHEN delivered THEN 0 ELSE came_octets END,
+            hour_delivered = hour_delivered + CASE WHEN delivered THEN came ELSE 0 END,
+            hour_delivered_bytes = hour_delivered_bytes + CASE WHEN delivered THEN came_octets ELSE 0 END
+        WHERE tenant_id = t AND account_id = account AND metered_to >= at - at % 3600
+        RETURNING s.* INTO a;
+        EXIT WHEN FOUND;
+        PERFORM close_hours(t, account, at, false); -- once an hour; it raises where there is no account
+    END LOOP;
     IF octets > 0 AND a.bytes > a.storage_limit THEN
         PERFORM over_quota('STORAGE', a.bytes - octets, a.storage_limit, octets, 'account');
     END IF;
@@ -121,7 +133,7 @@ CREATE FUNCTION append_messages(
     d_unseen bigint, d_deleted bigint, d_bytes bigint, d_deleted_bytes bigint,
     c_digest bytea[], c_size bigint[], c_encoding smallint[], c_frames bytea[], c_stored_len bigint[], c_data bytea[], c_object text[],
     e_digest bytea[], e_prefix bytea[], e_size bigint[], e_sent timestamptz[], e_emailid text[], e_threadid text[], e_meta bytea[],
-    freed bigint DEFAULT 0, freed_bytes bigint DEFAULT 0, freed_of bigint DEFAULT NULL,
+    freed bigint DEFAULT 0, freed_bytes bigint DEFAULT 0, freed_of bigint DEFAULT NULL, delivered boolean DEFAULT false,
     OUT validity bigint, OUT new_modseq bigint, OUT uids bigint, OUT emails bigint, OUT log bigint)
     LANGUAGE plpgsql
     AS $$
@@ -154,13 +166,9 @@ BEGIN
     END LOOP;
 
     IF freed = 0 OR freed_of = account THEN
-        emails := charge_account(t, account, n - freed, d_bytes - freed_bytes, n);
-    ELSIF freed_of < account THEN
-        PERFORM charge_account(t, freed_of, -freed, -freed_bytes, 0);
-        emails := charge_account(t, account, n, d_bytes, n);
+        emails := charge_account(t, account, n - freed, d_bytes - freed_bytes, n, came => n, came_octets => d_bytes, delivered => delivered);
     ELSE
-        emails := charge_account(t, account, n, d_bytes, n);
-        PERFORM charge_account(t, freed_of, -freed, -freed_bytes, 0);
+        emails := charge_exchange(t, freed_of, freed, freed_bytes, account, n, d_bytes, n, came => n, came_octets => d_bytes);
     END IF;
 
     -- Row by row, so that the plan is made once: that of a set is made anew each time.

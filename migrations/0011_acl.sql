@@ -85,7 +85,7 @@ BEGIN
     IF src_rec IS NULL THEN
         emails := charge_account(t, dst, n, dst_bytes, n);
     ELSE
-        emails := charge_transfer(t, src, dst, n, dst_bytes, n);
+        emails := charge_exchange(t, src, n, dst_bytes, dst, n, dst_bytes, n);
     END IF;
 
     INSERT INTO email (tenant_id, account_id, email_id, digest, prefix, size, sent_at, emailid, threadid, meta)

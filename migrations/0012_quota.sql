@@ -259,11 +259,14 @@ END
 $$;
 -- +goose StatementEnd
 
--- charge_transfer charges one account for n messages, of so many octets, that
--- another had, and gives out email numbers of its as charge_account does. What both are under is not
--- charged, but what was counted goes from slot to slot, with the grant for it, so that it fits also where nothing is left. Locks: accounts, domain slots, tenant slots.
+-- charge_exchange charges one account for n messages, of so many octets, in exchange for messages of another, which
+-- is freed of them, and gives out email numbers as charge_account does, with what came of them from outside.
+-- A root of both is charged the difference only: what was counted goes from slot to slot, with the grant
+-- for it, so that it fits also where nothing is left. Locks: accounts, domain slots, tenant slots.
 -- +goose StatementBegin
-CREATE FUNCTION charge_transfer(t bigint, old bigint, new bigint, n bigint, octets bigint, emails bigint) RETURNS bigint
+CREATE FUNCTION charge_exchange(
+    t bigint, old bigint, freed bigint, freed_octets bigint, new bigint, n bigint, octets bigint, emails bigint,
+    came bigint DEFAULT 0, came_octets bigint DEFAULT 0) RETURNS bigint
     LANGUAGE plpgsql
     AS $$
 DECLARE
@@ -273,24 +276,30 @@ DECLARE
     new_domain bigint;
 BEGIN
     IF old < new THEN
-        base := charge_account(t, old, -n, -octets, 0, roots => false);
-        base := charge_account(t, new, n, octets, emails, roots => false);
+        base := charge_account(t, old, -freed, -freed_octets, 0, roots => false);
+        base := charge_account(t, new, n, octets, emails, roots => false, came => came, came_octets => came_octets);
     ELSE
-        base := charge_account(t, new, n, octets, emails, roots => false);
-        done := charge_account(t, old, -n, -octets, 0, roots => false) IS NULL;
+        base := charge_account(t, new, n, octets, emails, roots => false, came => came, came_octets => came_octets);
+        done := charge_account(t, old, -freed, -freed_octets, 0, roots => false) IS NULL;
     END IF;
     SELECT domain_id INTO old_domain FROM account_state WHERE tenant_id = t AND account_id = old;
     SELECT domain_id INTO new_domain FROM account_state WHERE tenant_id = t AND account_id = new;
     IF old_domain = new_domain THEN
-        done := move_slots(t, new_domain, old, new, n, octets);
+        done := move_slots(t, new_domain, old, new, freed, freed_octets);
+        IF n <> freed OR octets <> freed_octets THEN
+            done := charge_root(t, new_domain, new, n - freed, octets - freed_octets, 0, 0);
+        END IF;
     ELSIF old_domain < new_domain THEN
-        done := charge_root(t, old_domain, old, -n, -octets, 0, 0);
+        done := charge_root(t, old_domain, old, -freed, -freed_octets, 0, 0);
         done := charge_root(t, new_domain, new, n, octets, 0, 0);
     ELSE
         done := charge_root(t, new_domain, new, n, octets, 0, 0);
-        done := charge_root(t, old_domain, old, -n, -octets, 0, 0);
+        done := charge_root(t, old_domain, old, -freed, -freed_octets, 0, 0);
     END IF;
-    done := move_slots(t, 0, old, new, n, octets);
+    done := move_slots(t, 0, old, new, freed, freed_octets);
+    IF n <> freed OR octets <> freed_octets THEN
+        done := charge_root(t, 0, new, n - freed, octets - freed_octets, 0, 0);
+    END IF;
     RETURN base;
 END
 $$;

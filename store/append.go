@@ -23,6 +23,7 @@ type Incoming struct {
 	Flags        view.Flags
 	Keywords     []string
 	InternalDate time.Time // zero: now
+	Delivered    bool      // by a mail server; of messages that come together that of the first counts
 }
 
 // Appended tells where messages went. UIDs are ascending, in the order given.
@@ -260,7 +261,7 @@ func (a *appending) queue(b *pgx.Batch, expected *id.ModSeq) {
 		a.sum.Unseen, a.sum.Deleted, a.sum.Bytes, a.sum.DeletedBytes,
 		digests, sizes, encodings, frames, lengths, data, objects,
 		e.digests, e.prefixes, e.sizes, e.sent, e.emailIDs, e.threadIDs, e.metas,
-		freed.Messages, freed.Bytes, freedOf).QueryRow(func(row pgx.Row) error {
+		freed.Messages, freed.Bytes, freedOf, a.messages[0].Delivered).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&a.validity, &a.modSeq, &a.uidBase, &a.emailBase, &a.logBytes)
 	})
 }

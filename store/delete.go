@@ -3,11 +3,15 @@ package store
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"mailstead.dev/store/id"
 )
+
+// endOfTime is later than all that the ledger has.
+var endOfTime = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // deleteStep is how many rows one transaction of a deletion removes.
 const deleteStep = 2000
@@ -35,7 +39,6 @@ func (s *Store) DeleteAccount(ctx context.Context, u User) error {
 		deleteOfAccount("mailbox_tombstone"),
 		deleteOfAccount("subscription"),
 		deleteOfAccount("email"),
-		deleteOfAccount("account_state"),
 		deleteOfAccount("swept"),
 		deleteOfAccount("domain_admin"),
 		deleteOfAccount("account"),
@@ -50,12 +53,13 @@ func (s *Store) DeleteAccount(ctx context.Context, u User) error {
 // closeAccount makes the account one that is being deleted. Without its name
 // tree no mailbox is made any more, and deleted mailboxes take no change: each
 // is locked in turn, so that changes under way are done before. Nobody grants it
-// anything any more, who locks its row for that.
+// anything any more, who locks its row for that. Its counters go, the ledger of what it used stays.
 func (s *Store) closeAccount(ctx context.Context, u User) error {
 	const (
 		tree      = `DELETE FROM name_tree WHERE tenant_id = $1 AND account_id = $2`
 		lock      = `SELECT FROM mailbox WHERE tenant_id = $1 AND account_id = $2 ORDER BY mailbox_id FOR UPDATE`
 		mailboxes = `UPDATE mailbox SET deleted_at = now() WHERE tenant_id = $1 AND account_id = $2 AND deleted_at IS NULL`
+		settle    = `SELECT close_hours(tenant_id, account_id, metering_clock(), true) FROM account_state WHERE tenant_id = $1 AND account_id = $2`
 		limits    = `DELETE FROM quota_root WHERE tenant_id = $1 AND level = 0 AND root = $2`
 		account   = `UPDATE account SET deleting = true, password = '' WHERE tenant_id = $1 AND account_id = $2`
 
@@ -73,7 +77,7 @@ func (s *Store) closeAccount(ctx context.Context, u User) error {
 		if err := affected(tag, err, ErrNoAccount); err != nil {
 			return err
 		}
-		for _, query := range []string{lock, mailboxes, limits, uncharge} {
+		for _, query := range []string{lock, mailboxes, limits, uncharge, settle} {
 			if _, err := tx.Exec(ctx, query, u.Tenant, u.Account); err != nil {
 				return err
 			}
@@ -151,6 +155,9 @@ func (s *Store) DeleteTenant(ctx context.Context, t id.Tenant) error {
 	if err := s.deleteContent(ctx, t); err != nil {
 		return err
 	}
+	if err := s.forgetUsage(ctx, t, endOfTime); err != nil {
+		return err
+	}
 	return s.transact(ctx, t, func(tx pgx.Tx) error {
 		for _, query := range []string{
 			`DELETE FROM metadata WHERE tenant_id = $1`,
@@ -161,6 +168,10 @@ func (s *Store) DeleteTenant(ctx context.Context, t id.Tenant) error {
 			`DELETE FROM quota_root WHERE tenant_id = $1`,
 			`DELETE FROM quota_audit WHERE tenant_id = $1`,
 			`DELETE FROM swept WHERE tenant_id = $1`,
+			`DELETE FROM usage_account WHERE tenant_id = $1`,
+			`DELETE FROM usage_read WHERE tenant_id = $1`,
+			`DELETE FROM usage_flush WHERE tenant_id = $1`,
+			`DELETE FROM usage_tenant WHERE tenant_id = $1`,
 			`DELETE FROM tenant WHERE tenant_id = $1`,
 		} {
 			if _, err := tx.Exec(ctx, query, t); err != nil {

@@ -60,7 +60,7 @@ type chore struct {
 
 // Maintain does the work of the maintenance role until ctx ends: content moves
 // from staging to object storage, small packs are merged, mailboxes folded,
-// orphans collected, and what nothing names any more is swept. It goes tenant by tenant; each piece runs under a lease, so that
+// orphans collected, what nothing names any more is swept, and hours of the ledger that are over are closed. It goes tenant by tenant; each piece runs under a lease, so that
 // several processes share the work. Errors are logged, and the job comes again.
 func (s *Store) Maintain(ctx context.Context) error {
 	var working sync.WaitGroup
@@ -68,6 +68,7 @@ func (s *Store) Maintain(ctx context.Context) error {
 		{"pack", s.options.PackInterval, s.packAll},
 		{"tidy", s.options.TidyInterval, s.tidyAll},
 		{"sweep", min(s.options.TidyInterval, s.options.SweepEvery), s.sweepAll},
+		{"usage", closeEvery, s.closeAll},
 		{"bucket", s.options.TidyInterval, s.sweepOnce},
 		{"quota", min(s.options.TidyInterval, s.options.AuditEvery), s.auditQuotas},
 	} {

@@ -305,7 +305,7 @@ func TestQuotaTransfer(t *testing.T) {
 		}
 		var base int64
 		err := s.Transact(t.Context(), u.Tenant, func(tx pgx.Tx) error {
-			return tx.QueryRow(t.Context(), `SELECT charge_transfer($1, $2, $3, 2, 50, 2)`, u.Tenant, u.Account, to.Account).Scan(&base)
+			return tx.QueryRow(t.Context(), `SELECT charge_exchange($1, $2, 2, 50, $3, 2, 50, 2)`, u.Tenant, u.Account, to.Account).Scan(&base)
 		})
 		if err != nil || base != 0 {
 			t.Fatalf("transfer to %s: emails above %d, %v", login, base, err)
@@ -320,7 +320,7 @@ func TestQuotaTransfer(t *testing.T) {
 			}
 		}
 		err = s.Transact(t.Context(), u.Tenant, func(tx pgx.Tx) error {
-			_, err := tx.Exec(t.Context(), `SELECT charge_transfer($1, $2, $3, 2, 50, 0)`, u.Tenant, to.Account, u.Account)
+			_, err := tx.Exec(t.Context(), `SELECT charge_exchange($1, $2, 2, 50, $3, 2, 50, 0)`, u.Tenant, to.Account, u.Account)
 			return err
 		})
 		if err != nil {

@@ -117,6 +117,9 @@ func (r *recounting) run(ctx context.Context, tx pgx.Tx) error {
 			WHERE tenant_id = $1 AND account_id = $2
 			FOR NO KEY UPDATE`
 
+		// What was wrong until now was used until now: the ledger goes on from here.
+		meter = `SELECT charge_account($1, $2, 0, 0, 0)`
+
 		// A statement of its own behind the lock: it sees what those have counted who had it before.
 		sum = `
 			UPDATE account_state s
@@ -170,6 +173,9 @@ func (r *recounting) run(ctx context.Context, tx pgx.Tx) error {
 		if err := r.repair(ctx, tx, c); err != nil {
 			return err
 		}
+	}
+	if _, err := tx.Exec(ctx, meter, r.tenant, r.account); err != nil {
+		return err
 	}
 	_, err = tx.Exec(ctx, sum, r.tenant, r.account, r.complete)
 	return err

@@ -70,6 +70,10 @@ type Options struct {
 	ExpungeHorizon time.Duration
 	// StoredRatio is how many times what is live may be stored before packs are rewritten; default 1.15.
 	StoredRatio float64
+	// UsageInterval is how often what clients have read is written to the ledger: of so much a process that dies has lost count; default 10 seconds.
+	UsageInterval time.Duration
+	// UsageRetention is for how long the ledger of usage is kept, and not less than 35 days; default 400 days.
+	UsageRetention time.Duration
 	// SweepEvery is how often Maintain looks for what nothing names any more; default 6 hours.
 	SweepEvery time.Duration
 
@@ -130,6 +134,9 @@ func (o Options) withDefaults() Options {
 	o.ExpungeHorizon = max(o.ExpungeHorizon, o.Retention)
 	setDefault(&o.StoredRatio, 1.15)
 	setDefault(&o.SweepEvery, 6*time.Hour)
+	setDefault(&o.UsageInterval, 10*time.Second)
+	setDefault(&o.UsageRetention, 400*24*time.Hour)
+	o.UsageRetention = max(o.UsageRetention, 35*24*time.Hour)
 	setDefault(&o.AuditEvery, time.Hour)
 	setDefault(&o.FoldMin, 64<<10)
 	setDefault(&o.FoldRatio, 0.25)
@@ -176,6 +183,7 @@ type Store struct {
 	watch     *watch
 	folder    *folder
 	packs     *packsAhead
+	reads     *readMeter
 
 	maintained maintained
 	atStep     func(context.Context, step) error // in tests: see reached
@@ -226,6 +234,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		pool.Close()
 		return nil, err
 	}
+	s.reads = newReadMeter(s)
 	return s, nil
 }
 
@@ -240,6 +249,7 @@ func (s *Store) Close() error {
 	s.packs.close()
 	s.folder.close()
 	s.watch.close()
+	s.reads.close()
 	s.pool.Close()
 	return nil
 }

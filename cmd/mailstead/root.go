@@ -70,6 +70,7 @@ func (a *app) root() *cobra.Command {
 		a.serveCommand(),
 		a.sharedCommand(),
 		a.tenantCommand(),
+		a.usageCommand(),
 	)
 	return root
 }

@@ -170,7 +170,7 @@ func deleteTenant(j *job, yes bool) error {
 	if err != nil {
 		return err
 	}
-	if err := confirm(yes, "tenant "+tenant.Name+" with all of its accounts and mail"); err != nil {
+	if err := confirm(yes, "tenant "+tenant.Name+" with all of its accounts and mail, and its ledger of usage"); err != nil {
 		return err
 	}
 	if err := j.store.DeleteTenant(j, tenant.ID); err != nil {

@@ -181,6 +181,9 @@ func (l *loader) check(c *Config) {
 	if c.Store.ExpungeHorizon < c.Store.Retention {
 		l.problem(at("store.expunge_horizon"), "%s is shorter than store.retention, %s", short(c.Store.ExpungeHorizon), short(c.Store.Retention))
 	}
+	if shortest := 35 * 24 * time.Hour; c.Store.UsageRetention < shortest {
+		l.problem(at("store.usage_retention"), "%s is too short: want at least %s, a month and the time to bill it", short(c.Store.UsageRetention), short(shortest))
+	}
 	if c.Store.StoredRatio <= 1 {
 		l.problem(at("store.stored_ratio"), "%v is too little: want more than 1, such as 1.15", c.Store.StoredRatio)
 	}

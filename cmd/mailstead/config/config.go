@@ -105,6 +105,8 @@ type Store struct {
 	// For how long it is known which UIDs were expunged when. A client with QRESYNC that has been away for longer is told
 	// all UIDs that are missing. Not shorter than retention.
 	ExpungeHorizon time.Duration `yaml:"expunge_horizon"`
+	// For how long the ledger of usage is kept, also that of accounts that are gone; at least 35 days.
+	UsageRetention time.Duration `yaml:"usage_retention"`
 	// How often maintenance looks for what nothing needs any more, and writes packs anew.
 	SweepEvery time.Duration `yaml:"sweep_every"`
 	// How often it folds what no front end has folded, merges small packs, and removes objects that do not count.
@@ -297,7 +299,7 @@ func Default() *Config {
 		Objects:   Objects{Region: "us-east-1"},
 		Store: Store{
 			MaxMessage: 64 << 20, Staging: true, StagingBound: 1 << 30, StagedMax: 128 << 10,
-			PackSize: 4 << 20, PackAge: 6 * time.Hour, Retention: 14 * 24 * time.Hour, ExpungeHorizon: 90 * 24 * time.Hour,
+			PackSize: 4 << 20, PackAge: 6 * time.Hour, Retention: 14 * 24 * time.Hour, ExpungeHorizon: 90 * 24 * time.Hour, UsageRetention: 400 * 24 * time.Hour,
 			SweepEvery: 6 * time.Hour, TidyEvery: 10 * time.Minute, ObjectGrace: 24 * time.Hour, StoredRatio: 1.15,
 			FoldMin: 64 << 10, FoldRatio: 0.25, ViewCache: 256 << 20, BlobCache: 128 << 20, BlobCacheDirSize: 4 << 30, Transit: 512 << 20, TransitWait: 30 * time.Second,
 			MaxMetadataSize: 16 << 10, MaxMetadata: 100, MaxAccountMetadata: 1 << 20,

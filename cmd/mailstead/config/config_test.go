@@ -94,6 +94,7 @@ func TestProblems(t *testing.T) {
 		{"no cache", "store:\n  blob_cache: 0\n", "", `m.yaml:2: 0 is too little: want at least 1`},
 		{"no age", "store:\n  pack_age: 0s\n", "", `m.yaml:2: store.pack_age is 0: want a time such as 6h`},
 		{"no retention", "store:\n  retention: 0s\n", "", `m.yaml:2: store.retention is 0: want a time such as 336h`},
+		{"ledger for a week", "store:\n  usage_retention: 168h\n", "", `m.yaml:2: 168h is too short: want at least 840h`},
 		{"horizon in the window", "store:\n  expunge_horizon: 90m\n", "", `m.yaml:2: 1h30m is shorter than store.retention, 336h`},
 		{"no more than is live", "store:\n  stored_ratio: 1\n", "", `m.yaml:2: 1 is too little: want more than 1, such as 1.15`},
 		{"no spool", "store:\n  spool_dir: /nowhere/spool\n", "", `m.yaml:2: /nowhere/spool: want a folder that is there`},
