@@ -226,7 +226,7 @@ func (a *appending) queue(b *pgx.Batch, expected *id.ModSeq) {
 		SELECT validity, new_modseq, uids, emails, log
 		FROM append_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
 			$12, $13, $14, $15, $16, $17, $18,
-			$19, $20, $21, $22, $23, $24, $25, $26, $27, $28)`
+			$19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)`
 
 	n := len(a.contents)
 	var (

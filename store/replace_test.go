@@ -118,6 +118,48 @@ func TestReplaceWithinQuota(t *testing.T) {
 	checkAccount(t, s, u)
 }
 
+// Of a tenant that is full, too: what one account is freed of, another has room for, but for no octet more; also in both directions at once.
+func TestReplaceAcrossAccountsWhenFull(t *testing.T) {
+	s := storetest.New(t)
+	storetest.Domain(t, s, "one.test", "two.test")
+	users := []store.User{storetest.Account(t, s, "a@one.test"), storetest.Account(t, s, "b@one.test"), storetest.Account(t, s, "c@two.test")}
+	boxes := make([]*store.Mailbox, len(users))
+	uids := make([]id.UID, len(users))
+	for i, u := range users {
+		boxes[i] = open(t, s, u, "INBOX")
+		uids[i] = add(t, boxes[i], 1, 0)
+	}
+	r, err := s.FindQuota(t.Context(), users[0], "tenant:one.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.ChangeQuota(t.Context(), r, func(l quota.Limits) (quota.Limits, error) {
+		return l.With(quota.Storage, ptr(r.Used.Of(quota.Storage))).With(quota.Message, ptr(r.Used.Of(quota.Message))), nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for range 6 {
+		together(t, len(users), func(i int) error {
+			to := (i + 1) % len(users)
+			_, err := boxes[i].Replace(t.Context(), uids[i], boxes[to], incoming(boxes[to], 1))
+			return err
+		})
+		for i, m := range boxes {
+			uids[i] = viewOf(t, m).UIDs().Max()
+		}
+	}
+	var over *quota.OverError
+	if _, err := boxes[0].Replace(t.Context(), uids[0], boxes[1], incoming(boxes[1], 10)); !errors.As(err, &over) || over.Resource != quota.Storage {
+		t.Errorf("replaced by what is larger: %v", err)
+	}
+	if n := viewOf(t, boxes[0]).Len(); n != 1 {
+		t.Errorf("%d messages where one was to stay", n)
+	}
+	for _, u := range users {
+		checkAccount(t, s, u)
+	}
+}
+
 // Of two who replace the same message one does, and no message is lost or doubled.
 func TestConcurrentReplaces(t *testing.T) {
 	stores, u := frontEnds(t, 2)

@@ -35,17 +35,20 @@ const patience = 30 * time.Second
 
 func newServing(t *testing.T, settings map[string]string) *serving {
 	t.Helper()
-	dir := t.TempDir()
-	s := &serving{
-		site: newSite(t), file: filepath.Join(dir, "mailstead.yaml"), log: journal(filepath.Join(dir, "log")),
-	}
-	s.settings = map[string]string{
+	return newSite(t).newServing(settings)
+}
+
+func (s *site) newServing(settings map[string]string) *serving {
+	s.t.Helper()
+	dir := s.t.TempDir()
+	p := &serving{site: s, file: filepath.Join(dir, "mailstead.yaml"), log: journal(filepath.Join(dir, "log"))}
+	p.settings = map[string]string{
 		"roles": "[imap, lmtp, admin]", "imap.listen": "127.0.0.1:0", "imap.listen_tls": "off", "imap.plaintext_login": "true",
 		"lmtp.listen": "127.0.0.1:0", "http.listen": "127.0.0.1:0",
 	}
-	maps.Copy(s.settings, settings)
-	s.configure(nil)
-	return s
+	maps.Copy(p.settings, settings)
+	p.configure(nil)
+	return p
 }
 
 // configure writes the file with some settings changed.
