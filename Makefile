@@ -101,6 +101,7 @@ property: test-deps
 # Quotas, longer than in `make test`: near each limit of each level, 16 clients on two front ends; then what pooled limits cost, both rates of one run.
 quota: test-deps
 	$(GO) run ./store/storetest/withservers $(GO) test -race -v -count 1 -timeout 30m -run '^TestQuota' ./store -args -quota.operations=300
+	$(GO) run ./store/storetest/withservers $(GO) test -race -v -count 1 -timeout 30m -run '^TestQuotaRaceOverConnections$$' ./cmd/mailstead -args -quota.operations=100
 	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 30m -run '^TestPooledRate$$' ./store -args -quota.rate=5s
 
 # A day of simulated use, maintenance being killed again and again: what is stored in the end, and that it is right.

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -18,6 +19,8 @@ import (
 	"mailstead.dev/store"
 	"mailstead.dev/store/storetest"
 )
+
+var quotaOperations = flag.Int("quota.operations", 12, "operations of each of 16 connections in TestQuotaRaceOverConnections, at each level")
 
 // Near each limit of each level, 16 connections to two front ends append, copy and deliver. The limits are never exceeded by an
 // octet or a message, what was acknowledged is there, and of what was refused nothing is.
@@ -89,7 +92,7 @@ func raceForQuota(t *testing.T, fronts []*serving, logins []string, root string)
 	}
 	var over atomic.Int64
 	together(func(r *racer) error {
-		for n := range 12 {
+		for n := range *quotaOperations {
 			refused, err := r.change(n)
 			if err != nil {
 				return err
@@ -106,7 +109,7 @@ func raceForQuota(t *testing.T, fronts []*serving, logins []string, root string)
 	if over.Load() == 0 {
 		t.Error("nothing was refused")
 	}
-	t.Logf("%d of %d changes were refused", over.Load(), 12*len(racers))
+	t.Logf("%d of %d changes were refused", over.Load(), *quotaOperations*len(racers))
 
 	for _, login := range logins {
 		var want []string
@@ -162,7 +165,7 @@ func (r *racer) begin() error {
 		}
 	}
 	for n := range 3 {
-		if refused, err := r.add(100 + n); err != nil || refused {
+		if refused, err := r.add(-1 - n); err != nil || refused {
 			return fmt.Errorf("to begin with: refused %v, %w", refused, err)
 		}
 	}
