@@ -45,7 +45,10 @@ func createMailboxes(ctx context.Context, tx pgx.Tx, t id.Tenant, domain id.Doma
 
 // createState gives a new account what it has without any mailbox.
 func createState(ctx context.Context, tx pgx.Tx, t id.Tenant, domain id.Domain, account id.Account) error {
-	const state = `INSERT INTO account_state (tenant_id, domain_id, account_id) VALUES ($1, $2, $3)`
+	// A clock that was set back begins no hour again that is closed.
+	const state = `
+		INSERT INTO account_state (tenant_id, domain_id, account_id, metered_to)
+		SELECT $1, $2, $3, greatest(metering_clock(), (SELECT extract(epoch FROM closed_to)::bigint FROM usage_tenant WHERE tenant_id = $1))`
 
 	// The clock as the first UIDVALIDITY: an account that is made anew under an
 	// old login then starts above the one that its clients knew.

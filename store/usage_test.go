@@ -139,6 +139,7 @@ type billing struct {
 	random   *rand.Rand
 	tenant   id.Tenant
 	accounts []*billed
+	closed   int64 // hours before it are
 	texts    int
 }
 
@@ -193,8 +194,9 @@ func (a *billed) kill(box string, uid id.UID, at int64) int64 {
 func (b *billing) join() {
 	b.Helper()
 	user := storetest.Account(b.T, b.Store, fmt.Sprintf("user%d@%s.test", len(b.accounts), []string{"one", "two"}[b.random.IntN(2)]))
+	since := max(b.clock.now, b.closed)
 	b.accounts = append(b.accounts, &billed{
-		user: user, since: b.clock.now, metered: b.clock.now, boxes: make(map[string]map[id.UID]*copyOf), hours: make(map[int64]*store.Usage),
+		user: user, since: since, metered: since, boxes: make(map[string]map[id.UID]*copyOf), hours: make(map[int64]*store.Usage),
 	})
 }
 
@@ -410,6 +412,7 @@ func (b *billing) close() {
 	if err := store.CloseAll(b.Store, b.Context()); err != nil {
 		b.Fatal(err)
 	}
+	b.closed = max(b.closed, hourOf(b.clock.now))
 	for _, a := range b.accounts {
 		if a.until == 0 {
 			a.metered = max(a.metered, hourOf(b.clock.now))
@@ -591,6 +594,16 @@ func TestLedgerNeverChanges(t *testing.T) {
 	}
 	if _, err := k.conn.Exec(t.Context(), `UPDATE usage_hour SET bytes = 0`); state(err) != "MS011" {
 		t.Errorf("the owner changes an hour: %v", err)
+	}
+
+	// Who comes while the clock is behind what is closed is metered from there on.
+	k.set(start.Unix())
+	late := open(t, s, storetest.Account(t, s, "late@one.test"), "INBOX")
+	add(t, late, 1, 0)
+	k.set(start.Add(3 * time.Hour).Unix())
+	add(t, late, 2, 0)
+	if err := s.DeleteAccount(t.Context(), store.User{Tenant: late.Tenant, Account: late.Owner, Login: "late@one.test"}); err != nil {
+		t.Fatal(err)
 	}
 
 	audit := func(wantMissing, wantWrong int64) {
