@@ -125,13 +125,47 @@ func TestSetQuota(t *testing.T) {
 	c.want("APPEND INBOX {1+}\r\n1 {1+}\r\n2 {1+}\r\n3 {1+}\r\n4 {1+}\r\n5", "OK ")
 }
 
+// Who may look a mailbox up and not read it is told its roots, and no number that says what is in it (RFC 9208
+// section 6). To who may not look it up it is a name like any other that no mailbox has.
+func TestQuotaRootRights(t *testing.T) {
+	s := storetest.New(t)
+	u := storetest.Account(t, s, "a@quota.test")
+	storetest.Account(t, s, "b@quota.test")
+	all := quota.Limits{ptr[int64](5000), ptr[int64](10), ptr[int64](7), ptr[int64](2048)}
+	limitRoot(t, s, u, "account:"+u.Login, all)
+	connect := serveStore(t, s, nil)
+	c, d := connect(t), connect(t)
+	enter(c, u.Login)
+	enter(d, "b@quota.test")
+	c.want("APPEND INBOX {1025+}\r\n"+strings.Repeat("x", 1025), "OK ")
+	const name = "Other Users/a@quota.test/INBOX"
+	for _, test := range []struct{ rights, owner, told string }{
+		{`""`, "b", ""},
+		{"l", "a", "MAILBOX 6 7"},
+		{"lswipkxtea", "a", "MAILBOX 6 7"},
+		{"lr", "a", "STORAGE 2 4 MESSAGE 1 10 MAILBOX 6 7 ANNOTATION-STORAGE 0 2"},
+	} {
+		c.want("SETACL INBOX b@quota.test "+test.rights, "OK ")
+		want := []string{
+			`* QUOTAROOT "` + name + `" "account:` + test.owner + `@quota.test" "domain:quota.test" "tenant:quota.test"`,
+			`* QUOTA "account:` + test.owner + `@quota.test" (` + test.told + `)`,
+			`* QUOTA "domain:quota.test" ()`,
+			`* QUOTA "tenant:quota.test" ()`,
+		}
+		if got := d.want(`GETQUOTAROOT "`+name+`"`, "OK "); !slices.Equal(got, want) {
+			t.Errorf("with %s: got\n%s\nwant\n%s", test.rights, strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	}
+}
+
 // limitRoot sets the limits of one of the user's quota roots.
 func limitRoot(t testing.TB, s *store.Store, u store.User, name string, limits quota.Limits) {
 	t.Helper()
 	r, err := s.FindQuota(t.Context(), u, name)
 	if err == nil {
-		_, err = s.ChangeQuota(t.Context(), r, func(l quota.Limits) (quota.Limits, error) {
-			return limits, nil
+		_, err = s.ChangeQuota(t.Context(), r, func(t quota.Terms) (quota.Terms, error) {
+			t.Limits = limits
+			return t, nil
 		})
 	}
 	if err != nil {

@@ -26,6 +26,9 @@ CREATE TABLE account_state (
     storage_limit    bigint,                                             -- octets; NULL: none
     mailbox_limit    bigint,                                             -- NULL: none
     annotation_limit bigint,                                             -- octets; NULL: none
+    soft             bigint[],                                           -- soft limits, as quota_root has them; NULL: none
+    grace            bigint,                                             -- seconds for which they may be exceeded
+    over_since       timestamptz[],                                      -- since when each is, NULL: it is not
     PRIMARY KEY (tenant_id, account_id)
 ) WITH (fillfactor = 50);
 CALL protect('account_state');

@@ -44,6 +44,9 @@ BEGIN
     IF n > 0 AND a.messages > a.message_limit THEN
         PERFORM over_quota('MESSAGE', a.messages - n, a.message_limit, n, 'account');
     END IF;
+    IF a.soft IS NOT NULL THEN
+        done := charge_soft(a, octets, n, 0, 0);
+    END IF;
     IF roots AND (n <> 0 OR octets <> 0) THEN
         done := charge_roots(t, a.domain_id, account, n, octets, 0, 0);
     END IF;

@@ -4,15 +4,25 @@
 -- What does not fit its slot is rolled back (MS010) and done again under all slots' locks (all_slots), where the
 -- true total decides, and the rest is split anew. New tables; the previous release, which does
 -- not charge them, must be gone before limits are set: mailstead fsck --repair counts anew.
+--
+-- A soft limit may be exceeded for as long as its grace lasts; then growth is refused until no more is used than that,
+-- which winds the clock up again. An account knows what it uses when it is charged, and so when that begins and ends. Of a
+-- domain or tenant nobody knows the total, so its slots are granted no more than the soft limit as long as that is
+-- not exceeded: who would be the first to exceed it does not fit, and finds out under all locks. Then
+-- they are granted up to the limit, and when grace is over, which maintenance looks after, the soft limit again.
 -- +goose Up
 
 -- Limits of a root, where any was set: in the order of package quota, STORAGE, MESSAGE, MAILBOX, ANNOTATION-STORAGE, octets
--- or pieces. An element of NULL is none.
+-- or pieces. An element of NULL is none. The last two are of domains and tenants: account_state has those of accounts.
 CREATE TABLE quota_root (
-    tenant_id bigint NOT NULL,
-    level     smallint NOT NULL CHECK (level BETWEEN 0 AND 2),        -- account, domain, tenant
-    root      bigint NOT NULL CHECK ((root = 0) = (level = 2)),       -- account_id, domain_id, 0
-    hard      bigint[] NOT NULL CHECK (cardinality(hard) = 4 AND 0 <= ALL (hard)),
+    tenant_id  bigint NOT NULL,
+    level      smallint NOT NULL CHECK (level BETWEEN 0 AND 2),        -- account, domain, tenant
+    root       bigint NOT NULL CHECK ((root = 0) = (level = 2)),       -- account_id, domain_id, 0
+    hard       bigint[] NOT NULL CHECK (cardinality(hard) = 4 AND 0 <= ALL (hard)),
+    soft       bigint[] NOT NULL DEFAULT '{NULL,NULL,NULL,NULL}' CHECK (cardinality(soft) = 4 AND 0 <= ALL (soft)),
+    grace      bigint NOT NULL DEFAULT 604800 CHECK (grace > 0),       -- seconds
+    over_since timestamptz[] NOT NULL DEFAULT '{NULL,NULL,NULL,NULL}', -- since when more is used than the soft limit
+    held       bigint[] NOT NULL DEFAULT '{NULL,NULL,NULL,NULL}',      -- what the slots are granted by now
     PRIMARY KEY (tenant_id, level, root)
 );
 CALL protect('quota_root');
@@ -43,28 +53,29 @@ CREATE TABLE quota_audit (
 );
 CALL protect('quota_audit');
 
--- root_limits returns what a root is held to.
-CREATE FUNCTION root_limits(t bigint, l int, r bigint) RETURNS bigint[]
-    LANGUAGE sql STABLE
-    AS $$
-SELECT coalesce((SELECT hard FROM quota_root WHERE tenant_id = t AND level = l AND root = r), '{NULL,NULL,NULL,NULL}')
-$$;
-
--- apply_limits holds a root to what root_limits says. For a domain or tenant the caller has called all_slots. Locks: account, or slots.
+-- apply_limits holds a root to what is set. For a domain or tenant the caller has called all_slots. Locks: account, or slots.
 -- +goose StatementBegin
 CREATE FUNCTION apply_limits(t bigint, l int, r bigint) RETURNS void
     LANGUAGE plpgsql
     AS $$
 DECLARE
-    lim bigint[] := root_limits(t, l, r);
+    none CONSTANT bigint[] := '{NULL,NULL,NULL,NULL}';
+    q quota_root;
+    a account_state;
 BEGIN
-    IF l = 0 THEN
-        UPDATE account_state
-        SET storage_limit = lim[1], message_limit = lim[2], mailbox_limit = lim[3], annotation_limit = lim[4]
-        WHERE tenant_id = t AND account_id = r;
-    ELSE
+    IF l > 0 THEN
         PERFORM FROM quota_slot WHERE tenant_id = t AND root = r ORDER BY slot FOR NO KEY UPDATE;
-        PERFORM split_slots(t, r);
+        PERFORM settle_root(t, r, true);
+        RETURN;
+    END IF;
+    SELECT * INTO q FROM quota_root WHERE tenant_id = t AND level = l AND root = r;
+    UPDATE account_state s
+    SET storage_limit = q.hard[1], message_limit = q.hard[2], mailbox_limit = q.hard[3], annotation_limit = q.hard[4],
+        soft = nullif(q.soft, none), grace = q.grace, over_since = CASE WHEN q.soft <> none THEN s.over_since END
+    WHERE tenant_id = t AND account_id = r
+    RETURNING s.* INTO a;
+    IF a.soft IS NOT NULL THEN
+        PERFORM charge_soft(a, 0, 0, 0, 0);
     END IF;
 END
 $$;
@@ -82,6 +93,10 @@ END
 $$;
 -- +goose StatementEnd
 
+CREATE FUNCTION quota_resources() RETURNS text[]
+    LANGUAGE sql IMMUTABLE
+    AS $$ SELECT '{STORAGE,MESSAGE,MAILBOX,ANNOTATION-STORAGE}'::text[] $$;
+
 -- over_quota refuses a change by what is used, the limit, what was wanted, and the level that it was wanted of.
 -- +goose StatementBegin
 CREATE FUNCTION over_quota(resource text, used bigint, most bigint, wanted bigint, level text) RETURNS void
@@ -89,6 +104,47 @@ CREATE FUNCTION over_quota(resource text, used bigint, most bigint, wanted bigin
     AS $$
 BEGIN
     RAISE EXCEPTION 'over quota' USING ERRCODE = 'MS003', DETAIL = concat_ws(' ', resource, used, most, wanted, level);
+END
+$$;
+-- +goose StatementEnd
+
+-- cross_soft says, until the transaction ends, that it has exceeded a soft limit: crossed_soft tells of which level.
+CREATE FUNCTION cross_soft(level text) RETURNS text
+    LANGUAGE sql
+    AS $$ SELECT set_config('mailstead.crossed', level, true) $$;
+
+CREATE FUNCTION crossed_soft() RETURNS text
+    LANGUAGE sql
+    AS $$ SELECT coalesce(current_setting('mailstead.crossed', true), '') $$;
+
+-- charge_soft holds an account, as it has been charged, to its soft limits, and keeps since when each is exceeded.
+-- The account is locked.
+-- +goose StatementBegin
+CREATE FUNCTION charge_soft(a account_state, octets bigint, n bigint, boxes bigint, notes bigint) RETURNS boolean
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    names CONSTANT text[] := quota_resources();
+    used  CONSTANT bigint[] := ARRAY[a.bytes, a.messages, a.mailboxes, a.annotations];
+    more  CONSTANT bigint[] := ARRAY[octets, n, boxes, notes];
+    was   CONSTANT timestamptz[] := coalesce(a.over_since, '{NULL,NULL,NULL,NULL}');
+    since timestamptz[] := '{NULL,NULL,NULL,NULL}';
+BEGIN
+    FOR i IN 1 .. 4 LOOP
+        CONTINUE WHEN (used[i] <= a.soft[i]) IS NOT FALSE;
+        since[i] := coalesce(was[i], now());
+        IF more[i] <= 0 THEN
+            CONTINUE;
+        ELSIF was[i] IS NULL THEN
+            PERFORM cross_soft('account');
+        ELSIF was[i] + make_interval(secs => a.grace) <= now() THEN
+            PERFORM over_quota(names[i], used[i] - more[i], a.soft[i], more[i], 'account');
+        END IF;
+    END LOOP;
+    IF since <> was THEN
+        UPDATE account_state SET over_since = since WHERE tenant_id = a.tenant_id AND account_id = a.account_id;
+    END IF;
+    RETURN true;
 END
 $$;
 -- +goose StatementEnd
@@ -139,15 +195,71 @@ CREATE FUNCTION lock_slots(t bigint, r bigint, account bigint) RETURNS void
     AS $$
 DECLARE
     mine smallint := account & 31;
-    lim  bigint[];
+    made boolean;
 BEGIN
-    PERFORM FROM quota_slot WHERE tenant_id = t AND root = r AND slot = mine;
-    IF NOT FOUND THEN
-        lim := root_limits(t, CASE WHEN r = 0 THEN 2 ELSE 1 END, r);
-        INSERT INTO quota_slot (tenant_id, root, slot, storage_grant, message_grant, mailbox_grant, annotation_grant)
-        VALUES (t, r, mine, least(lim[1], 0), least(lim[2], 0), least(lim[3], 0), least(lim[4], 0));
-    END IF;
+    INSERT INTO quota_slot (tenant_id, root, slot) VALUES (t, r, mine) ON CONFLICT (tenant_id, root, slot) DO NOTHING;
+    made := FOUND;
     PERFORM FROM quota_slot WHERE tenant_id = t AND root = r ORDER BY slot FOR NO KEY UPDATE;
+    IF made THEN
+        PERFORM settle_root(t, r, true);
+    END IF;
+END
+$$;
+-- +goose StatementEnd
+
+-- root_now returns a domain's or tenant's row as it must be now, where so much is used.
+-- +goose StatementBegin
+CREATE FUNCTION root_now(q quota_root, used bigint[]) RETURNS quota_root
+    LANGUAGE plpgsql STABLE
+    AS $$
+DECLARE
+    since timestamptz[] := q.over_since;
+BEGIN
+    q.over_since := '{NULL,NULL,NULL,NULL}';
+    q.held := q.hard;
+    FOR i IN 1 .. 4 LOOP
+        IF used[i] > q.soft[i] THEN
+            q.over_since[i] := coalesce(since[i], now());
+        END IF;
+        IF q.over_since[i] IS NULL OR q.over_since[i] + make_interval(secs => q.grace) <= now() THEN
+            q.held[i] := least(q.hard[i], q.soft[i]);
+        END IF;
+    END LOOP;
+    RETURN q;
+END
+$$;
+-- +goose StatementEnd
+
+-- slots_sum is what is used of a domain or tenant.
+CREATE FUNCTION slots_sum(t bigint, r bigint) RETURNS bigint[]
+    LANGUAGE sql STABLE
+    AS $$
+SELECT ARRAY[coalesce(sum(bytes), 0), coalesce(sum(messages), 0), coalesce(sum(mailboxes), 0), coalesce(sum(annotations), 0)]::bigint[]
+FROM quota_slot
+WHERE tenant_id = t AND root = r
+$$;
+
+-- settle_root brings the row of a domain or tenant up to date, all of whose slots are locked. Where it is held to another
+-- limit than before, or split asks for it, what is left is split anew.
+-- +goose StatementBegin
+CREATE FUNCTION settle_root(t bigint, r bigint, split boolean) RETURNS quota_root
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    was quota_root;
+    q   quota_root;
+BEGIN
+    SELECT * INTO was FROM quota_root WHERE tenant_id = t AND level = CASE WHEN r = 0 THEN 2 ELSE 1 END AND root = r;
+    IF FOUND THEN
+        SELECT * INTO q FROM root_now(was, slots_sum(t, r));
+        IF q <> was THEN
+            UPDATE quota_root SET over_since = q.over_since, held = q.held WHERE tenant_id = t AND level = q.level AND root = r;
+        END IF;
+    END IF;
+    IF split OR q.held <> was.held THEN
+        PERFORM split_slots(t, r, coalesce(q.held, '{NULL,NULL,NULL,NULL}'));
+    END IF;
+    RETURN q;
 END
 $$;
 -- +goose StatementEnd
@@ -158,37 +270,36 @@ CREATE FUNCTION charge_under_all(t bigint, r bigint, account bigint, n bigint, o
     LANGUAGE plpgsql
     AS $$
 DECLARE
-    lim   bigint[];
-    u     record;
+    names CONSTANT text[] := quota_resources();
+    more  CONSTANT bigint[] := ARRAY[octets, n, boxes, notes];
+    q     quota_root;
+    lim   bigint[] := '{NULL,NULL,NULL,NULL}';
+    used  bigint[];
     split boolean;
+    since timestamptz[];
     level text := CASE WHEN r = 0 THEN 'tenant' ELSE 'domain' END;
 BEGIN
     PERFORM lock_slots(t, r, account);
-    lim := root_limits(t, CASE WHEN r = 0 THEN 2 ELSE 1 END, r);
-    -- A statement of its own behind the locks: it sees what those have counted who had them before.
-    SELECT sum(bytes)::bigint AS bytes, sum(messages)::bigint AS messages, sum(mailboxes)::bigint AS mailboxes,
-           sum(annotations)::bigint AS annotations INTO u
-    FROM quota_slot
-    WHERE tenant_id = t AND root = r;
-    IF octets > 0 AND u.bytes + octets > lim[1] THEN
-        PERFORM over_quota('STORAGE', u.bytes, lim[1], octets, level);
-    END IF;
-    IF n > 0 AND u.messages + n > lim[2] THEN
-        PERFORM over_quota('MESSAGE', u.messages, lim[2], n, level);
-    END IF;
-    IF boxes > 0 AND u.mailboxes + boxes > lim[3] THEN
-        PERFORM over_quota('MAILBOX', u.mailboxes, lim[3], boxes, level);
-    END IF;
-    IF notes > 0 AND u.annotations + notes > lim[4] THEN
-        PERFORM over_quota('ANNOTATION-STORAGE', u.annotations, lim[4], notes, level);
-    END IF;
+    -- Statements of their own behind the locks: they see what those have counted who had them before.
+    q := settle_root(t, r, false);
+    used := slots_sum(t, r);
+    FOR i IN 1 .. 4 LOOP
+        -- A soft limit that is not exceeded yet may be.
+        lim[i] := CASE WHEN q.over_since[i] IS NULL THEN q.hard[i] ELSE q.held[i] END;
+        IF more[i] > 0 AND used[i] + more[i] > lim[i] THEN
+            PERFORM over_quota(names[i], used[i], lim[i], more[i], level);
+        END IF;
+    END LOOP;
     UPDATE quota_slot
     SET bytes = bytes + octets, messages = messages + n, mailboxes = mailboxes + boxes, annotations = annotations + notes
     WHERE tenant_id = t AND root = r AND slot = (account & 31)::smallint
     RETURNING octets > 0 AND bytes > storage_grant OR n > 0 AND messages > message_grant
            OR boxes > 0 AND mailboxes > mailbox_grant OR notes > 0 AND annotations > annotation_grant INTO split;
     IF split THEN
-        PERFORM split_slots(t, r);
+        since := (settle_root(t, r, true)).over_since;
+        IF since <> q.over_since THEN
+            PERFORM cross_soft(level);
+        END IF;
     END IF;
     RETURN true;
 END
@@ -206,13 +317,11 @@ SELECT CASE
 END
 $$;
 
--- split_slots splits what is left of a root's limits among its slots, all of which are locked.
+-- split_slots splits what is left of limits among the slots of a root, all of which are locked.
 -- +goose StatementBegin
-CREATE FUNCTION split_slots(t bigint, r bigint) RETURNS void
+CREATE FUNCTION split_slots(t bigint, r bigint, lim bigint[]) RETURNS void
     LANGUAGE plpgsql
     AS $$
-DECLARE
-    lim bigint[] := root_limits(t, CASE WHEN r = 0 THEN 2 ELSE 1 END, r);
 BEGIN
     UPDATE quota_slot q
     SET storage_grant = slot_grant(q.bytes, lim[1], s.bytes::bigint, s.n, s.nth),
@@ -253,6 +362,9 @@ BEGIN
     END IF;
     IF notes > 0 AND a.annotations > a.annotation_limit THEN
         PERFORM over_quota('ANNOTATION-STORAGE', a.annotations - notes, a.annotation_limit, notes, 'account');
+    END IF;
+    IF a.soft IS NOT NULL THEN
+        PERFORM charge_soft(a, 0, 0, boxes, notes);
     END IF;
     RETURN charge_roots(t, a.domain_id, account, 0, 0, boxes, notes);
 END
@@ -358,8 +470,22 @@ BEGIN
         SELECT FROM account_state s
         WHERE s.tenant_id = t AND (s.account_id & 31)::smallint = q.slot AND (q.root = 0 OR s.domain_id = q.root));
     FOR r IN SELECT DISTINCT root FROM quota_slot WHERE tenant_id = t LOOP
-        PERFORM split_slots(t, r);
+        PERFORM settle_root(t, r, true);
     END LOOP;
 END
 $$;
 -- +goose StatementEnd
+
+-- limited_tenants lists the tenants of which anything is limited, for maintenance.
+-- +goose StatementBegin
+CREATE FUNCTION limited_tenants() RETURNS TABLE (tenant_id bigint)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$
+BEGIN
+    RETURN QUERY SELECT t.tenant_id FROM tenant t WHERE NOT t.deleting AND EXISTS (SELECT FROM quota_root q WHERE q.tenant_id = t.tenant_id);
+END
+$$;
+-- +goose StatementEnd
+
+REVOKE EXECUTE ON FUNCTION limited_tenants() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION limited_tenants() TO mailstead_serving;

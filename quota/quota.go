@@ -5,7 +5,10 @@
 // RFC 9208, and RFC 2087, which it replaces.
 package quota
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Resource is a quota resource name (RFC 9208 section 5).
 type Resource string
@@ -72,6 +75,19 @@ func (l Limits) Named() map[Resource]int64 {
 
 // Any reports whether there is a limit.
 func (l Limits) Any() bool { return l != Limits{} }
+
+// Terms are what a root is held to. What is used may be more than a soft limit for as long as Grace lasts; then nothing
+// more is taken until it is no more than that, which winds the clock up again.
+type Terms struct {
+	Limits, Soft Limits
+	Grace        time.Duration
+}
+
+// With returns the terms with another limit of a resource.
+func (t Terms) With(r Resource, limit *int64) Terms {
+	t.Limits = t.Limits.With(r, limit)
+	return t
+}
 
 // An OverError says that a change would exceed a limit. All numbers are in
 // octets for Storage and AnnotationStorage and in pieces otherwise.

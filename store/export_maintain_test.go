@@ -67,3 +67,6 @@ func (s *Store) UnderLease(ctx context.Context, name string, f func(ctx context.
 		return f(ctx, func(t id.Tenant) error { return s.transact(ctx, t, func(tx pgx.Tx) error { return l.check(ctx, tx) }) })
 	})
 }
+
+// LookAtQuotas looks at the quotas of all tenants.
+func (s *Store) LookAtQuotas(ctx context.Context) error { return s.lookAtQuotas(ctx) }

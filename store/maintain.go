@@ -71,6 +71,7 @@ func (s *Store) Maintain(ctx context.Context) error {
 		{"usage", closeEvery, s.closeAll},
 		{"bucket", s.options.TidyInterval, s.sweepOnce},
 		{"quota", min(s.options.TidyInterval, s.options.AuditEvery), s.auditQuotas},
+		{"limits", s.options.LookEvery, s.lookAtQuotas},
 	} {
 		working.Go(func() { s.repeat(ctx, c) })
 	}
@@ -144,17 +145,25 @@ func (s *Store) packAll(ctx context.Context) error {
 // being deleted: what removes them needs their rows. One that fails keeps nobody
 // from the others, unless what it needs is away for them too.
 func (s *Store) eachTenant(ctx context.Context, job string, do func(ctx context.Context, t id.Tenant) error) error {
-	tenants, err := s.Tenants(ctx)
+	all, err := s.Tenants(ctx)
 	if err != nil {
 		return err
 	}
+	var tenants []id.Tenant
+	for _, t := range all {
+		if !t.Deleting {
+			tenants = append(tenants, t.ID)
+		}
+	}
+	return each(ctx, tenants, job, do)
+}
+
+// each does a job for one tenant after the other, as eachTenant does.
+func each(ctx context.Context, tenants []id.Tenant, job string, do func(ctx context.Context, t id.Tenant) error) error {
 	var errs []error
 	for _, t := range tenants {
-		if t.Deleting {
-			continue
-		}
-		if err := do(ctx, t.ID); err != nil {
-			errs = append(errs, fmt.Errorf("%s tenant %d: %w", job, t.ID, err))
+		if err := do(ctx, t); err != nil {
+			errs = append(errs, fmt.Errorf("%s tenant %d: %w", job, t, err))
 			if away(err) || ctx.Err() != nil {
 				break
 			}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -34,8 +35,9 @@ const (
 // QuotaRoot is a quota root, with what is used of it and what it is held to.
 type QuotaRoot struct {
 	quota.Root
-	Used   quota.Amounts
-	Limits quota.Limits
+	quota.Terms
+	Used quota.Amounts
+	Over [len(quota.Resources)]*time.Time // since when more is used than the soft limit; nil: it is not
 
 	tenant id.Tenant
 	level  quotaLevel
@@ -105,10 +107,10 @@ func (s *Store) QuotaRoot(ctx context.Context, t id.Tenant, name quota.Root) (Qu
 
 func queueAccountRoot(b *pgx.Batch, t id.Tenant, account id.Account, roots *[]QuotaRoot) {
 	const query = `
-		SELECT a.login, s.account_id, ARRAY[s.bytes, s.messages, s.mailboxes, s.annotations],
-			ARRAY[s.storage_limit, s.message_limit, s.mailbox_limit, s.annotation_limit]
+		SELECT a.login, s.account_id, ARRAY[s.bytes, s.messages, s.mailboxes, s.annotations], q.hard, q.soft, q.grace, s.over_since
 		FROM account_state s
 		JOIN account a ON a.tenant_id = s.tenant_id AND a.account_id = s.account_id
+		LEFT JOIN quota_root q ON q.tenant_id = s.tenant_id AND q.level = 0 AND q.root = s.account_id
 		WHERE s.tenant_id = $1 AND s.account_id = $2 AND NOT a.deleting`
 
 	queueRoot(b.Queue(query, t, account), t, levelAccount, roots)
@@ -117,13 +119,9 @@ func queueAccountRoot(b *pgx.Batch, t id.Tenant, account id.Account, roots *[]Qu
 // queueDomainRoot queues that of an account's domain, or of a domain.
 func queueDomainRoot(b *pgx.Batch, t id.Tenant, account id.Account, domain id.Domain, roots *[]QuotaRoot) {
 	const query = `
-		SELECT d.name, d.domain_id, u.used, root_limits($1, 1, d.domain_id)
+		SELECT d.name, d.domain_id, slots_sum($1, d.domain_id), q.hard, q.soft, q.grace, q.over_since
 		FROM domain d
-		CROSS JOIN LATERAL (
-			SELECT ARRAY[coalesce(sum(bytes), 0), coalesce(sum(messages), 0), coalesce(sum(mailboxes), 0), coalesce(sum(annotations), 0)]::bigint[] AS used
-			FROM quota_slot
-			WHERE tenant_id = $1 AND root = d.domain_id
-		) u
+		LEFT JOIN quota_root q ON q.tenant_id = d.tenant_id AND q.level = 1 AND q.root = d.domain_id
 		WHERE d.tenant_id = $1
 		  AND d.domain_id = coalesce(nullif($3::bigint, 0), (SELECT domain_id FROM account_state WHERE tenant_id = $1 AND account_id = $2))`
 
@@ -132,13 +130,9 @@ func queueDomainRoot(b *pgx.Batch, t id.Tenant, account id.Account, domain id.Do
 
 func queueTenantRoot(b *pgx.Batch, t id.Tenant, roots *[]QuotaRoot) {
 	const query = `
-		SELECT t.name, 0::bigint, u.used, root_limits($1, 2, 0)
+		SELECT t.name, 0::bigint, slots_sum($1, 0), q.hard, q.soft, q.grace, q.over_since
 		FROM tenant t
-		CROSS JOIN LATERAL (
-			SELECT ARRAY[coalesce(sum(bytes), 0), coalesce(sum(messages), 0), coalesce(sum(mailboxes), 0), coalesce(sum(annotations), 0)]::bigint[] AS used
-			FROM quota_slot
-			WHERE tenant_id = $1 AND root = 0
-		) u
+		LEFT JOIN quota_root q ON q.tenant_id = t.tenant_id AND q.level = 2
 		WHERE t.tenant_id = $1`
 
 	queueRoot(b.Queue(query, t), t, levelTenant, roots)
@@ -149,12 +143,19 @@ func queueRoot(q *pgx.QueuedQuery, t id.Tenant, level quotaLevel, roots *[]Quota
 		for rows.Next() {
 			r := QuotaRoot{tenant: t, level: level, Root: quota.Root{Level: quota.Levels[level]}}
 			var used []int64
-			var limits []*int64
-			if err := rows.Scan(&r.Name, &r.id, &used, &limits); err != nil {
+			var hard, soft []*int64
+			var grace *int64
+			var over []*time.Time
+			if err := rows.Scan(&r.Name, &r.id, &used, &hard, &soft, &grace, &over); err != nil {
 				return err
 			}
 			copy(r.Used[:], used)
-			copy(r.Limits[:], limits)
+			copy(r.Limits[:], hard)
+			copy(r.Soft[:], soft)
+			copy(r.Over[:], over)
+			if grace != nil {
+				r.Grace = seconds(*grace)
+			}
 			*roots = append(*roots, r)
 		}
 		return rows.Err()

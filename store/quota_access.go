@@ -50,7 +50,7 @@ func (s *Store) FindQuota(ctx context.Context, u User, name string) (QuotaRoot, 
 	return r, err
 }
 
-// LimitQuota sets all limits of a quota root, as SETQUOTA does: those that are nil are taken away. Limits are set by
+// LimitQuota sets all limits of a quota root but the soft ones, as SETQUOTA does: those that are nil are taken away. Limits are set by
 // those who administer more than the root: a domain's by its tenant's admins, a tenant's by the platform's. ErrNoQuotaRoot, *acl.DeniedError.
 func (s *Store) LimitQuota(ctx context.Context, u User, name string, limits quota.Limits) (QuotaRoot, error) {
 	r, err := s.FindQuota(ctx, u, name)
@@ -64,7 +64,10 @@ func (s *Store) LimitQuota(ctx context.Context, u User, name string, limits quot
 	if !sets {
 		return QuotaRoot{}, &acl.DeniedError{Missing: acl.Administer}
 	}
-	return s.ChangeQuota(WithActor(ctx, u.Who()), r, func(quota.Limits) (quota.Limits, error) { return limits, nil })
+	return s.ChangeQuota(WithActor(ctx, u.Who()), r, func(t quota.Terms) (quota.Terms, error) {
+		t.Limits = limits
+		return t, nil
+	})
 }
 
 // overQuota tells whether the user administers what a quota root is of, and so sees it, and whether they may set its limits.

@@ -130,20 +130,22 @@ func slotDrift(ctx context.Context, tx pgx.Tx, t id.Tenant) ([]QuotaDrift, error
 				IS DISTINCT FROM (coalesce(c.bytes, 0), coalesce(c.messages, 0), coalesce(c.mailboxes, 0), coalesce(c.annotations, 0))
 			ORDER BY root, slot`
 
-		// Grants of which each is a number sum to the limit; all are NULL where there is none, or -1 where more was used.
+		// Grants of which each is a number sum to what the root is held to; all are NULL where that is nothing, or -1 where more was used.
 		grants = `
-			SELECT root, r.nth, coalesce(sum(r.granted), -1)::bigint, coalesce(min(r.most), -1)
-			FROM (SELECT q.*, root_limits($1, CASE WHEN root = 0 THEN 2 ELSE 1 END, root) AS lim FROM quota_slot q WHERE tenant_id = $1) q
+			SELECT s.root, r.nth, coalesce(sum(r.granted), -1)::bigint, coalesce(min(r.most), -1)
+			FROM quota_slot s
+			LEFT JOIN quota_root q ON q.tenant_id = $1 AND q.level = CASE WHEN s.root = 0 THEN 2 ELSE 1 END AND q.root = s.root
 			CROSS JOIN LATERAL (VALUES
-				(1, storage_grant, lim[1]), (2, message_grant, lim[2]), (3, mailbox_grant, lim[3]), (4, annotation_grant, lim[4])
+				(1, storage_grant, q.held[1]), (2, message_grant, q.held[2]), (3, mailbox_grant, q.held[3]), (4, annotation_grant, q.held[4])
 			) AS r (nth, granted, most)
-			GROUP BY root, r.nth
+			WHERE s.tenant_id = $1
+			GROUP BY s.root, r.nth
 			HAVING NOT (CASE
 				WHEN min(r.most) IS NULL THEN count(r.granted) = 0
 				WHEN bool_or(r.granted < 0) THEN bool_and(r.granted < 0)
 				ELSE count(r.granted) = count(*) AND sum(r.granted) = min(r.most)
 			END)
-			ORDER BY root, r.nth`
+			ORDER BY s.root, r.nth`
 	)
 	var drift []QuotaDrift
 	var root id.Domain

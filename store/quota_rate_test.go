@@ -34,7 +34,7 @@ func TestPooledRate(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, r := range roots {
-			_, err := s.ChangeQuota(t.Context(), r, func(l quota.Limits) (quota.Limits, error) {
+			_, err := s.ChangeQuota(t.Context(), r, func(l quota.Terms) (quota.Terms, error) {
 				return l.With(quota.Storage, ptr[int64](1<<40)).With(quota.Message, ptr[int64](1<<30)), nil
 			})
 			if err != nil {

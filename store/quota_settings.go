@@ -3,52 +3,74 @@ package store
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"mailstead.dev/quota"
 )
 
-// ChangeQuota changes the limits of a root, and returns it as it is then. A limit below what is
-// used stops what would add to it. *InvalidError, ErrNoQuotaRoot.
-func (s *Store) ChangeQuota(ctx context.Context, r QuotaRoot, change func(quota.Limits) (quota.Limits, error)) (QuotaRoot, error) {
+// ChangeQuota changes what a root is held to, and returns it as it is then. A limit below what is
+// used stops what would add to it; below it a soft limit does so after its grace, from now on. *InvalidError, ErrNoQuotaRoot.
+func (s *Store) ChangeQuota(ctx context.Context, r QuotaRoot, change func(quota.Terms) (quota.Terms, error)) (QuotaRoot, error) {
 	const (
-		now = `SELECT root_limits($1, $2, $3)`
+		// The row is there for it, and locked.
+		now = `
+			INSERT INTO quota_root AS q (tenant_id, level, root, hard)
+			VALUES ($1, $2, $3, '{NULL,NULL,NULL,NULL}')
+			ON CONFLICT (tenant_id, level, root) DO UPDATE SET hard = q.hard
+			RETURNING hard, soft, grace`
 
-		set = `
-			INSERT INTO quota_root (tenant_id, level, root, hard)
-			VALUES ($1, $2, $3, $4)
-			ON CONFLICT (tenant_id, level, root) DO UPDATE SET hard = excluded.hard`
+		set = `UPDATE quota_root SET hard = $4, soft = $5, grace = $6 WHERE tenant_id = $1 AND level = $2 AND root = $3`
 	)
 	err := s.transactAllSlots(ctx, r.tenant, func(tx pgx.Tx) error {
 		if err := r.lock(ctx, tx); err != nil {
 			return err
 		}
-		var have []*int64
-		if err := tx.QueryRow(ctx, now, r.tenant, int(r.level), r.id).Scan(&have); err != nil {
+		var hard, soft []*int64
+		var grace int64
+		if err := tx.QueryRow(ctx, now, r.tenant, int(r.level), r.id).Scan(&hard, &soft, &grace); err != nil {
 			return err
 		}
-		limits, err := change(quota.Limits(have))
+		terms, err := change(quota.Terms{Limits: quota.Limits(hard), Soft: quota.Limits(soft), Grace: seconds(grace)})
 		if err != nil {
 			return err
 		}
-		for i, limit := range limits {
-			if limit != nil && *limit < 0 {
-				return &InvalidError{"limit", fmt.Sprint(quota.Resources[i], " ", *limit), "it cannot be below zero"}
-			}
+		if err := checkTerms(terms); err != nil {
+			return err
 		}
-		if _, err := tx.Exec(ctx, set, r.tenant, int(r.level), r.id, limits[:]); err != nil {
+		_, err = tx.Exec(ctx, set, r.tenant, int(r.level), r.id, terms.Limits[:], terms.Soft[:], int64(terms.Grace/time.Second))
+		if err != nil {
 			return err
 		}
 		if err := applyLimits(ctx, tx, r.tenant, r.level, r.id); err != nil {
 			return err
 		}
-		return audit(ctx, tx, r.tenant, Act{Action: "quota.set", Object: r.String(), Detail: limits.Named()})
+		return audit(ctx, tx, r.tenant, Act{Action: "quota.set", Object: r.String(), Detail: map[string]any{
+			"limits": terms.Limits.Named(), "soft": terms.Soft.Named(), "grace": terms.Grace.String(),
+		}})
 	})
 	if err != nil {
 		return QuotaRoot{}, err
 	}
 	return s.QuotaRoot(ctx, r.tenant, r.Root)
+}
+
+func seconds(n int64) time.Duration { return time.Duration(n) * time.Second }
+
+// checkTerms refuses what means nothing.
+func checkTerms(terms quota.Terms) error {
+	for i, r := range quota.Resources {
+		for _, limit := range []*int64{terms.Limits[i], terms.Soft[i]} {
+			if limit != nil && *limit < 0 {
+				return &InvalidError{"limit", fmt.Sprint(r, " ", *limit), "it cannot be below zero"}
+			}
+		}
+	}
+	if terms.Grace < time.Second {
+		return &InvalidError{"grace", terms.Grace.String(), "want a time of a second or more"}
+	}
+	return nil
 }
 
 // lock keeps what the root is of from being deleted.

@@ -21,7 +21,7 @@ import (
 var quotaOperations = commandline.Int("quota.operations", 12, "operations of each of 16 clients in TestQuotaRace, at each limit")
 
 // Near each limit of each level, 16 clients on two front ends append, deliver, copy, move, replace and remove. No limit is ever
-// exceeded, nothing is refused that would have fit, and what is refused leaves nothing behind.
+// exceeded, nothing is refused that would have fit, soft limits on the way there included, and what is refused leaves nothing behind.
 func TestQuotaRace(t *testing.T) {
 	for _, level := range quota.Levels {
 		for _, resource := range []quota.Resource{quota.Storage, quota.Message} {
@@ -53,8 +53,10 @@ func quotaRace(t *testing.T, level quota.Level, resource quota.Resource) {
 	}
 	root := roots[map[quota.Level]int{quota.Account: 0, quota.Domain: 1, quota.Tenant: 2}[level]]
 	const messages, octets = 60, 20_000
-	limit := root.Used.Of(resource) + map[quota.Resource]int64{quota.Message: messages, quota.Storage: octets}[resource]
-	if _, err := s.ChangeQuota(t.Context(), root, func(l quota.Limits) (quota.Limits, error) {
+	room := map[quota.Resource]int64{quota.Message: messages, quota.Storage: octets}[resource]
+	limit := root.Used.Of(resource) + room
+	if _, err := s.ChangeQuota(t.Context(), root, func(l quota.Terms) (quota.Terms, error) {
+		l.Soft = l.Soft.With(resource, ptr(limit-room/2))
 		return l.With(resource, &limit), nil
 	}); err != nil {
 		t.Fatal(err)
@@ -179,7 +181,7 @@ func TestQuotaLowered(t *testing.T) {
 		t.Helper()
 		root, err := s.FindQuota(t.Context(), one, "tenant:one.test")
 		if err == nil {
-			_, err = s.ChangeQuota(t.Context(), root, func(l quota.Limits) (quota.Limits, error) {
+			_, err = s.ChangeQuota(t.Context(), root, func(l quota.Terms) (quota.Terms, error) {
 				return l.With(quota.Message, n), nil
 			})
 		}
@@ -262,7 +264,7 @@ func TestQuotaOfAccounts(t *testing.T) {
 	// An account that does not fit is not made.
 	root, err := s.FindQuota(t.Context(), u, "domain:one.test")
 	if err == nil {
-		_, err = s.ChangeQuota(t.Context(), root, func(l quota.Limits) (quota.Limits, error) {
+		_, err = s.ChangeQuota(t.Context(), root, func(l quota.Terms) (quota.Terms, error) {
 			return l.With(quota.Mailbox, ptr[int64](11)), nil
 		})
 	}
@@ -295,7 +297,7 @@ func TestQuotaTransfer(t *testing.T) {
 		for _, root := range []string{"tenant:one.test", "domain:one.test"} {
 			r, err := s.FindQuota(t.Context(), u, root)
 			if err == nil {
-				_, err = s.ChangeQuota(t.Context(), r, func(l quota.Limits) (quota.Limits, error) {
+				_, err = s.ChangeQuota(t.Context(), r, func(l quota.Terms) (quota.Terms, error) {
 					return l.With(quota.Message, ptr(r.Used.Of(quota.Message))), nil
 				})
 			}
@@ -327,5 +329,29 @@ func TestQuotaTransfer(t *testing.T) {
 			t.Fatalf("transfer back from %s: %v", login, err)
 		}
 		checkAccount(t, s, u)
+	}
+}
+
+// An account that comes to a slot of its own gets what the others have: a part of what is left, or nothing where more is used than the limit.
+func TestQuotaOfNewSlot(t *testing.T) {
+	s := storetest.New(t)
+	storetest.Domain(t, s, "one.test", "one.test")
+	root, err := s.AnyQuota(t.Context(), quota.Root{Level: quota.Tenant, Name: "one.test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, limit := range []int64{100, 2, 1} {
+		if _, err := s.ChangeQuota(t.Context(), root, func(q quota.Terms) (quota.Terms, error) {
+			return q.With(quota.Message, &limit), nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		u := storetest.Account(t, s, fmt.Sprintf("a%d@one.test", i))
+		if drift, _, err := s.AuditQuota(t.Context(), u.Tenant); err != nil || len(drift) > 0 {
+			t.Errorf("with a limit of %d: drift %v, %v", limit, drift, err)
+		}
+		if i == 0 {
+			fill(t, open(t, s, u, "INBOX"), 2)
+		}
 	}
 }

@@ -133,7 +133,7 @@ func TestReplaceAcrossAccountsWhenFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.ChangeQuota(t.Context(), r, func(l quota.Limits) (quota.Limits, error) {
+	if _, err := s.ChangeQuota(t.Context(), r, func(l quota.Terms) (quota.Terms, error) {
 		return l.With(quota.Storage, ptr(r.Used.Of(quota.Storage))).With(quota.Message, ptr(r.Used.Of(quota.Message))), nil
 	}); err != nil {
 		t.Fatal(err)

@@ -79,6 +79,8 @@ type Options struct {
 
 	// AuditEvery is how often Maintain counts all that is charged to quotas anew; default 1 hour.
 	AuditEvery time.Duration
+	// LookEvery is how often it looks whether the grace of soft limits is over; default 1 minute.
+	LookEvery time.Duration
 
 	// FoldMin is how many octets of log a mailbox must have before it is folded; default 64 KiB.
 	FoldMin int64
@@ -138,6 +140,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.UsageRetention, 400*24*time.Hour)
 	o.UsageRetention = max(o.UsageRetention, 35*24*time.Hour)
 	setDefault(&o.AuditEvery, time.Hour)
+	setDefault(&o.LookEvery, time.Minute)
 	setDefault(&o.FoldMin, 64<<10)
 	setDefault(&o.FoldRatio, 0.25)
 	setDefault(&o.ViewCacheBytes, 256<<20)

@@ -129,7 +129,7 @@ func provisionQuotas(ctx context.Context, s *store.Store) error {
 		if r.Limits.Any() {
 			continue
 		}
-		_, err = s.ChangeQuota(ctx, r, func(l quota.Limits) (quota.Limits, error) {
+		_, err = s.ChangeQuota(ctx, r, func(l quota.Terms) (quota.Terms, error) {
 			return l.With(quota.Storage, &limits[0]).With(quota.Message, &limits[1]), nil
 		})
 		if err != nil {

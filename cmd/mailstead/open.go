@@ -62,6 +62,7 @@ func storeOptions(c *config.Config, log *slog.Logger) store.Options {
 		Retention: c.Store.Retention, ExpungeHorizon: c.Store.ExpungeHorizon, StoredRatio: c.Store.StoredRatio,
 		UsageRetention: c.Store.UsageRetention,
 		SweepEvery:     c.Store.SweepEvery, TidyInterval: c.Store.TidyEvery, OrphanGrace: c.Store.ObjectGrace,
+		AuditEvery: c.Quota.AuditEvery, LookEvery: c.Quota.LookEvery,
 		FoldMin: int64(c.Store.FoldMin), FoldRatio: c.Store.FoldRatio,
 		ViewCacheBytes: int64(c.Store.ViewCache), BlobCacheBytes: int64(c.Store.BlobCache),
 		BlobCacheDir: c.Store.BlobCacheDir, BlobCacheDirBytes: int64(c.Store.BlobCacheDirSize),

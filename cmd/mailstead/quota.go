@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,7 +20,8 @@ func (a *app) quotaCommand() *cobra.Command {
 		Short: "Set limits of an account, a domain or a tenant",
 		Long: `Set limits of a quota root: account:LOGIN, domain:NAME or tenant:NAME. A change must fit its account,
 its domain and its tenant. What is not given stays as it is; "none" takes a limit away. A limit below what is used stops
-what would add to it, and nothing else.`,
+what would add to it, and nothing else. More than a soft limit is taken for as long as --grace says, counted from when it
+was exceeded; then nothing more is taken until no more is used than that.`,
 		Args: exactArgs("ROOT"),
 		RunE: a.onStore(func(j *job) error { return setQuota(j, set) }),
 	}
@@ -43,13 +46,16 @@ nothing, and may run while mail is served. Maintenance does so by itself. The ex
 // quotaView is a quota root as --json prints it. Octets are not rounded.
 type quotaView struct {
 	Root      string         `json:"root"`
+	Grace     string         `json:"grace,omitempty"` // of soft limits
 	Resources []resourceView `json:"resources"`
 }
 
 type resourceView struct {
-	Resource quota.Resource `json:"resource"`
-	Used     int64          `json:"used"`
-	Limit    *int64         `json:"limit"`
+	Resource  quota.Resource `json:"resource"`
+	Used      int64          `json:"used"`
+	Limit     *int64         `json:"limit"`
+	Soft      *int64         `json:"soft"`
+	OverSince *time.Time     `json:"over_since,omitempty"` // the soft limit
 }
 
 // quotaRoot finds the quota root that the argument names.
@@ -73,13 +79,28 @@ func showQuota(j *job) error {
 
 func printQuota(j *job, r store.QuotaRoot) error {
 	v := quotaView{Root: r.String()}
-	t := table{header: []string{"resource", "used", "limit"}}
-	for _, resource := range quota.Resources {
-		of := resourceView{resource, r.Used.Of(resource), r.Limits.Of(resource)}
+	if r.Soft.Any() {
+		v.Grace = r.Grace.String()
+	}
+	t := table{header: []string{"resource", "used", "limit", "soft limit", "over it"}}
+	for i, resource := range quota.Resources {
+		of := resourceView{resource, r.Used[i], r.Limits[i], r.Soft[i], r.Over[i]}
 		v.Resources = append(v.Resources, of)
-		t.add(resource, of.Used, limitText(of.Limit))
+		t.add(resource, of.Used, limitText(of.Limit), limitText(of.Soft), graceText(of.OverSince, r.Grace))
 	}
 	return j.print(v, t)
+}
+
+// graceText says how long a soft limit may be exceeded.
+func graceText(since *time.Time, grace time.Duration) string {
+	if since == nil {
+		return "no"
+	}
+	until := since.Add(grace)
+	if !until.After(time.Now()) {
+		return "nothing more is taken"
+	}
+	return "until " + until.UTC().Format("2006-01-02 15:04 UTC")
 }
 
 func limitText(limit *int64) string {
@@ -89,8 +110,11 @@ func limitText(limit *int64) string {
 	return strconv.FormatInt(*limit, 10)
 }
 
-// quotaOptions are limits as options, in the order of quota.Resources; "" is not given.
-type quotaOptions [len(quota.Resources)]string
+// quotaOptions are limits as options, each in the order of quota.Resources; "" is not given.
+type quotaOptions struct {
+	hard, soft [len(quota.Resources)]string
+	grace      string
+}
 
 // resourceOptions are the names of the options, and what they limit.
 var resourceOptions = [len(quota.Resources)][2]string{
@@ -100,8 +124,10 @@ var resourceOptions = [len(quota.Resources)][2]string{
 
 func (o *quotaOptions) register(c *cobra.Command) {
 	for i, option := range resourceOptions {
-		c.Flags().StringVar(&o[i], option[0], "", option[1]+", or none")
+		c.Flags().StringVar(&o.hard[i], option[0], "", option[1]+", or none")
+		c.Flags().StringVar(&o.soft[i], "soft-"+option[0], "", option[1]+", once grace is over, or none")
 	}
+	c.Flags().StringVar(&o.grace, "grace", "", "how long soft limits may be exceeded, such as 7d or 36h (default 7d)")
 }
 
 func setQuota(j *job, o quotaOptions) error {
@@ -117,13 +143,37 @@ func setQuota(j *job, o quotaOptions) error {
 }
 
 // apply changes what is given.
-func (o quotaOptions) apply(limits quota.Limits) (_ quota.Limits, err error) {
+func (o quotaOptions) apply(terms quota.Terms) (_ quota.Terms, err error) {
 	for i, resource := range quota.Resources {
-		if limits, err = withLimit(limits, resource, resourceOptions[i][0], o[i]); err != nil {
-			return limits, err
+		name := resourceOptions[i][0]
+		if terms.Limits, err = withLimit(terms.Limits, resource, name, o.hard[i]); err != nil {
+			return terms, err
+		}
+		if terms.Soft, err = withLimit(terms.Soft, resource, "soft-"+name, o.soft[i]); err != nil {
+			return terms, err
+		}
+		if hard, soft := terms.Limits[i], terms.Soft[i]; hard != nil && soft != nil && *soft >= *hard {
+			return terms, usageError{fmt.Errorf("the soft limit of %s, %d, must be below its limit, %d", name, *soft, *hard)}
 		}
 	}
-	return limits, nil
+	if o.grace != "" {
+		terms.Grace, err = graceTime(o.grace)
+	}
+	return terms, err
+}
+
+// graceTime reads a time in days, or as Go writes them.
+func graceTime(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if days, found := strings.CutSuffix(text, "d"); found {
+		var n int
+		n, err = strconv.Atoi(days)
+		d = time.Duration(n) * 24 * time.Hour
+	}
+	if err != nil || d < time.Second || d > 10*365*24*time.Hour {
+		return 0, usageError{fmt.Errorf("--grace %s: want a time such as 7d or 36h, of at most ten years", text)}
+	}
+	return d, nil
 }
 
 // withLimit returns limits with what an option says of a resource.

@@ -114,6 +114,8 @@ func (l *loader) check(c *Config) {
 		{"store.expunge_horizon", c.Store.ExpungeHorizon > 0, "a time such as 2160h"},
 		{"store.sweep_every", c.Store.SweepEvery > 0, "a time such as 6h"},
 		{"store.tidy_every", c.Store.TidyEvery > 0, "a time such as 10m"},
+		{"quota.audit_every", c.Quota.AuditEvery > 0, "a time such as 1h"},
+		{"quota.look_every", c.Quota.LookEvery > 0, "a time such as 1m"},
 		{"store.object_grace", c.Store.ObjectGrace > 0, "a time such as 24h"},
 		{"store.fold_ratio", c.Store.FoldRatio > 0, "a number such as 0.25"},
 		{"store.max_mailboxes", c.Store.MaxMailboxes > 0, "at least 1"},

@@ -23,6 +23,7 @@ type Config struct {
 	Database Database `yaml:"database"`
 	Objects  Objects  `yaml:"objects"`
 	Store    Store    `yaml:"store"`
+	Quota    Quota    `yaml:"quota"`
 	TLS      TLS      `yaml:"tls"`
 	IMAP     IMAP     `yaml:"imap"`
 	LMTP     LMTP     `yaml:"lmtp"`
@@ -153,6 +154,14 @@ type Store struct {
 	MaxMIMEParts int `yaml:"max_mime_parts"`
 	// How much of each header is described, and of the headers of all parts together.
 	MaxHeader Size `yaml:"max_header"`
+}
+
+// Quota is what maintenance does about quotas. What accounts, domains and tenants are held to is set by `mailstead quota`.
+type Quota struct {
+	// How often all that is charged to quotas is counted anew. What differs is logged, and counted by mailstead_quota_drift_total.
+	AuditEvery time.Duration `yaml:"audit_every"`
+	// How often it is looked whether the grace of soft limits is over. A domain's or tenant's may last that much longer.
+	LookEvery time.Duration `yaml:"look_every"`
 }
 
 // TLS is the certificate of the IMAP service. SIGHUP reads its files again, also when their names are the same. From no
@@ -305,6 +314,7 @@ func Default() *Config {
 			MaxMetadataSize: 16 << 10, MaxMetadata: 100, MaxAccountMetadata: 1 << 20,
 			MaxMailboxes: 10_000, MaxNameLength: 1000, MaxNameDepth: 64, MaxKeywords: 128, MaxMIMEDepth: 100, MaxMIMEParts: 10_000, MaxHeader: 1 << 20,
 		},
+		Quota: Quota{AuditEvery: time.Hour, LookEvery: time.Minute},
 		IMAP: IMAP{
 			Listen: ":143", ListenTLS: ":993", MaxConnections: 20000, MaxConnectionsPerAddress: 2000, MaxConnectionsPerAccount: 1000, MaxSearchesPerAccount: 16,
 			LoginTime: time.Minute, IdleTime: 30 * time.Minute, ReadTime: 2 * time.Minute, WriteTime: 2 * time.Minute, SearchTime: 5 * time.Minute, ProgressTime: 10 * time.Second,

@@ -1,0 +1,68 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"mailstead.dev/store/id"
+)
+
+// lookAtQuotas is the chore that looks, tenant by tenant, what time and use have made of quotas. One process at a time does.
+func (s *Store) lookAtQuotas(ctx context.Context) error {
+	_, err := s.underLease(ctx, "quotas", func(ctx context.Context, l *lease) error {
+		tenants, err := s.limitedTenants(ctx)
+		if err != nil {
+			return err
+		}
+		return each(ctx, tenants, "look at quotas of", func(ctx context.Context, t id.Tenant) error { return s.settleTenant(ctx, l, t) })
+	})
+	return err
+}
+
+// limitedTenants are those of which anything is limited.
+func (s *Store) limitedTenants(ctx context.Context) ([]id.Tenant, error) {
+	type row struct{ TenantID id.Tenant }
+	found, err := lookup[row](ctx, s, `SELECT tenant_id FROM limited_tenants()`)
+	tenants := make([]id.Tenant, len(found))
+	for i, t := range found {
+		tenants[i] = t.TenantID
+	}
+	return tenants, err
+}
+
+// settleTenant holds a tenant and its domains to their soft limits where grace is over, and lets them go again where no more is used.
+func (s *Store) settleTenant(ctx context.Context, l *lease, t id.Tenant) error {
+	const (
+		due = `
+			SELECT q.root
+			FROM quota_root q
+			WHERE q.tenant_id = $1 AND q.level > 0 AND q.soft <> '{NULL,NULL,NULL,NULL}'
+			  AND root_now(q, slots_sum($1, q.root)) <> q
+			ORDER BY q.root = 0, q.root`
+
+		lock   = `SELECT FROM quota_slot WHERE tenant_id = $1 AND root = $2 ORDER BY slot FOR NO KEY UPDATE`
+		settle = `SELECT FROM settle_root($1, $2, false)`
+	)
+	var roots []int64
+	err := s.read(ctx, t, func(b *pgx.Batch) {
+		b.Queue(due, t).Query(func(rows pgx.Rows) (err error) {
+			roots, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+			return err
+		})
+	})
+	if err != nil || len(roots) == 0 {
+		return err
+	}
+	return s.transactAllSlots(ctx, t, func(tx pgx.Tx) error {
+		for _, root := range roots { // domains first, as the order of locks is
+			for _, query := range []string{lock, settle} {
+				if _, err := tx.Exec(ctx, query, t, root); err != nil {
+					return fmt.Errorf("root %d: %w", root, err)
+				}
+			}
+		}
+		return l.check(ctx, tx)
+	})
+}
