@@ -146,7 +146,11 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 		return err
 	}
 	state.psql = postgres.dsn(local.OwnerRole)
-	if err := provision(ctx, frontEnd(base, o, state, postgres, 0), o.accounts, state); err != nil {
+	first := frontEnd(base, o, state, postgres, 0)
+	if err := writeWhole(o.path(operatorFile), config.Marshal(first)); err != nil {
+		return err
+	}
+	if err := provision(ctx, first, o.accounts, state); err != nil {
 		return err
 	}
 
@@ -192,6 +196,9 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 }
 
 const devBucket = "mail"
+
+// operatorFile is the configuration for the operator's commands, in the folder of everything.
+const operatorFile = "mailstead.yaml"
 
 // frontEnd is the configuration of the front end i.
 func frontEnd(base *config.Config, o devOptions, state *devState, postgres *postgresChild, i int) *config.Config {
@@ -320,7 +327,11 @@ Put a message in, read it back, open it in mutt:
   curl --cacert '%[2]s' --user '%[1]s:%[3]s' '%[4]s/INBOX;MAILINDEX=1'
   mutt -e 'set ssl_ca_certificates_file="%[2]s" imap_user="%[1]s" imap_pass="%[3]s" folder="%[4]s"' -f %[4]s/INBOX
 
-`, login, ca, password, imaps)
+What an operator sees of it:
+
+  mailstead -c '%[5]s' quota show account:%[1]s
+
+`, login, ca, password, imaps, o.path(operatorFile))
 	fmt.Fprintf(out, "ready imap=%s imaps=%s lmtp=%s http=%s s3=%s\n",
 		o.address(portIMAP), o.address(portIMAPS), o.address(portLMTP), o.address(portHTTP), o.address(portS3))
 }

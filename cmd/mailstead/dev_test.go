@@ -219,6 +219,9 @@ func TestDev(t *testing.T) {
 		t.Fatal(err)
 	}
 	login(t, data, base+10+portIMAPS, true, "user0002@other.test", "pass")
+	if out, err := mailstead(t, nil, "-c", filepath.Join(data, operatorFile), "account", "list"); err != nil || !strings.Contains(out, "user0001@demo.test") {
+		t.Errorf("the operator's file: %v\n%s", err, out)
+	}
 
 	for _, name := range []string{"front-1", "postgres", "s3", "front-2"} {
 		pid, starts := d.newest(name)

@@ -44,7 +44,7 @@ def main():
 
     def here(command):
         """A command with this server's data, ports and password in the place of those of `make run`."""
-        command = command.replace("data/tls", f"{o.data}/tls").replace("PASSWORD", passwords["demo1@demo.test"])
+        command = re.sub(r"\bdata/", f"{o.data}/", command).replace("bin/mailstead", f"{o.readme.resolve().parent}/bin/mailstead").replace("PASSWORD", passwords["demo1@demo.test"])
         return re.sub(r"\b1430([0-9])\b", lambda m: str(o.port_base + int(m[1])), command)
 
     def shell(command):
@@ -52,11 +52,12 @@ def main():
         assert done.returncode == 0, f"{here(command)}: {done.returncode}\n{done.stdout}"
         return done.stdout
 
-    put, mutt, lmtp = blocks(o.readme.read_text())
+    put, mutt, lmtp, operator = blocks(o.readme.read_text())
     assert "It works." in shell(put), "what was put in is not read back"
     steps = [(seen, typed.format(password=passwords["demo1@demo.test"])) for seen, typed in MUTT]
     clients.dialogue(["bash", "-c", here(mutt)], steps, HOME=str(home), TERM="xterm", LC_ALL="C.UTF-8")
     shell(lmtp)
+    assert re.search(r"STORAGE +[1-9]", shell(operator)), "the operator sees no use of the quota"
     assert "mailstead_" in shell(f"curl -sf http://127.0.0.1:14303/metrics"), "no metrics"
 
     want = {
