@@ -294,8 +294,7 @@ func (r *connReader) Read(p []byte) (int, error) {
 	if r.nFirst > 0 {
 		n := copy(p, r.first[:r.nFirst])
 		r.nFirst = copy(r.first[:], r.first[n:r.nFirst])
-		r.countReceived(n)
-		return n, nil
+		return n, r.received(n)
 	}
 	if err := r.enc.Flush(); err != nil {
 		return 0, err
@@ -304,10 +303,9 @@ func (r *connReader) Read(p []byte) (int, error) {
 	if err := r.nc.SetReadDeadline((*conn)(r).deadline(r.server.o.ReadTimeout - r.patience.waited)); err != nil {
 		return 0, err
 	}
-	n, err := r.nc.Read(p)
+	n, err := r.nc.Read(p[:min(len(p), paceOctets)])
 	r.patience.spend(n, time.Since(began))
-	r.countReceived(n)
-	return n, errors.Join(err, (*conn)(r).pay(n))
+	return n, errors.Join(err, r.received(n))
 }
 
 // patience is how long a client has been waited for in the middle of a command, since it has
@@ -328,10 +326,12 @@ func (p *patience) spend(octets int, waited time.Duration) {
 	}
 }
 
-func (r *connReader) countReceived(n int) {
+// received counts octets, and has the client pay for them.
+func (r *connReader) received(n int) error {
 	if r.compression != nil {
 		r.compression.in += int64(n)
 	}
+	return (*conn)(r).pay(r.server.ctx, n)
 }
 
 // connWriter is what the encoder writes to. A client that does not take what it asked for
@@ -351,7 +351,7 @@ type socketWriter conn
 func (w *socketWriter) Write(p []byte) (int, error) {
 	written := 0
 	for len(p) > 0 {
-		if err := (*conn)(w).pay(min(len(p), paceOctets)); err != nil {
+		if err := (*conn)(w).pay(w.server.ctx, min(len(p), paceOctets)); err != nil {
 			return written, err
 		}
 		if err := w.nc.SetWriteDeadline(time.Now().Add(w.server.o.WriteTimeout)); err != nil {

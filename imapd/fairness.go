@@ -129,41 +129,39 @@ func (s *shares) connections() (all int) {
 	return all
 }
 
-// turn waits until a command of the connection may run; errTurn where that would take too long.
+// turn waits until a command of the connection may run; errTurn where that would take too long. Whoever waits for the share
+// of their account takes nothing of the tenant's before: else they would keep it from others, who have not used up theirs.
 func (c *conn) turn(ctx context.Context) error {
-	var turns []*rate.Reservation
+	left := c.server.o.TurnTimeout
 	for _, m := range c.members {
-		if m.commands != nil {
-			turns = append(turns, m.commands.Reserve())
+		if m.commands == nil {
+			continue
 		}
-	}
-	wait := longest(turns)
-	if wait > c.server.o.TurnTimeout {
-		for _, t := range turns {
-			t.Cancel()
+		turn := m.commands.Reserve()
+		wait := turn.Delay()
+		if wait > left {
+			turn.Cancel()
+			return errTurn
 		}
-		return errTurn
+		if err := pause(ctx, wait); err != nil {
+			return err
+		}
+		left -= wait
 	}
-	return pause(ctx, wait)
+	return nil
 }
 
-// pay waits until so many octets more, paceOctets at most, may have been received or be sent.
-func (c *conn) pay(octets int) error {
-	var paid []*rate.Reservation
+// pay waits until so many octets more, paceOctets at most, may have been received or be sent; of the account first, as turn.
+func (c *conn) pay(ctx context.Context, octets int) error {
 	for _, m := range c.members {
-		if m.octets != nil {
-			paid = append(paid, m.octets.ReserveN(time.Now(), octets))
+		if m.octets == nil {
+			continue
+		}
+		if err := pause(ctx, m.octets.ReserveN(time.Now(), octets).Delay()); err != nil {
+			return err
 		}
 	}
-	return pause(c.server.ctx, longest(paid))
-}
-
-// longest returns how long it takes until all of what was reserved may be had.
-func longest(reserved []*rate.Reservation) (wait time.Duration) {
-	for _, r := range reserved {
-		wait = max(wait, r.Delay())
-	}
-	return wait
+	return nil
 }
 
 func pause(ctx context.Context, wait time.Duration) error {

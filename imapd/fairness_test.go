@@ -1,13 +1,18 @@
 package imapd
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"mailstead.dev/store"
+	"mailstead.dev/store/id"
 	"mailstead.dev/store/storetest"
 )
 
@@ -58,6 +63,48 @@ func TestCommandsOfOthers(t *testing.T) {
 	clients[0].expect("b NO [LIMIT] ...")
 	clients[0].expect("c NO [LIMIT] ...")
 	clients[1].want("NOOP", "OK ")
+}
+
+// TestRefusedWhole: a command that is refused for want of a turn is refused whole, with what the client has sent of it already.
+func TestRefusedWhole(t *testing.T) {
+	o := testOptions(t)
+	o.Account.Commands = 1
+	o.TurnTimeout = time.Nanosecond
+	_, connect := start(t, o)
+	c := connect()
+	c.expect("* OK ...")
+	c.want("LOGIN user pass", "OK ")
+	c.send("a NOOP\r\nb APPEND INBOX (\\Seen) {11+}\r\nc NOOP\r\nxyz\r\nd SETMETADATA INBOX (/private/a {3+}\r\nxyz /private/b \"x\")\r\ne NOOP")
+	c.expect("a OK ...")
+	for _, tag := range []string{"b", "d", "e"} {
+		c.expect(tag + " NO [LIMIT] ...")
+	}
+}
+
+// TestTurnsOfOthers: those who wait for a share of their account keep nothing of the tenant's from others meanwhile.
+func TestTurnsOfOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := testOptions(t)
+		o.Account, o.Tenant = Share{Commands: 1, Octets: paceOctets}, Share{Commands: 10, Octets: 10 * paceOctets}
+		o.TurnTimeout = time.Minute
+		s := New(o)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		member := func(account id.Account) *conn {
+			members, _ := s.shares.join(store.User{Tenant: 1, Account: account}, s.account, s.tenant)
+			return &conn{server: s, members: members}
+		}
+		greedy, modest := member(1), member(2)
+		for range 50 {
+			go greedy.turn(ctx)
+			go greedy.pay(ctx, paceOctets)
+		}
+		synctest.Wait()
+		began := time.Now()
+		if err := errors.Join(modest.turn(ctx), modest.pay(ctx, paceOctets)); err != nil || time.Since(began) > 0 {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+	})
 }
 
 // TestTurns: a command that would wait too long is refused, and the session goes on. A tenant's share is all of its accounts'.
@@ -113,6 +160,16 @@ func TestOctetRate(t *testing.T) {
 	if took := time.Since(began); took < 900*time.Millisecond {
 		t.Errorf("512 KiB took %v at 256 KiB a second", took)
 	}
+}
+
+// TestFewOctets: what comes faster than its share is taken as fast as that, however much there is at once.
+func TestFewOctets(t *testing.T) {
+	s := storetest.New(t)
+	storetest.Account(t, s, "a@one.test")
+	c := serveStore(t, s, func(o *Options) { o.Account.Octets = 32 << 10 })(t)
+	enter(c, "a@one.test")
+	c.nc.SetDeadline(time.Now().Add(time.Minute))
+	c.want(appendText("INBOX", "Subject: x\r\n\r\n"+strings.Repeat(strings.Repeat("x", 70)+"\r\n", 80<<10/72)), "OK [APPENDUID ")
 }
 
 // TestSearchesAtOnce: a search beyond the share waits for another to end, and is refused after a while.

@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -175,10 +176,12 @@ func (s *session) execute(ctx context.Context, p *request) error {
 	defer s.observed(p.name, p.cmd)
 	err := p.err
 	if err == nil {
-		err = s.turn(ctx)
-	}
-	if err == nil {
-		err = s.run(ctx, p)
+		if err = s.turn(ctx); err == nil {
+			err = s.run(ctx, p)
+		}
+		if p.cmd.traits&goesOn != 0 && s.buffers != nil { // what it has not read, also where it had no turn
+			err = cmp.Or(err, s.dec.Skip())
+		}
 	}
 	if dead := s.dead(); dead != nil && !errors.Is(dead, wire.ErrFlood) {
 		return dead
@@ -264,11 +267,6 @@ func (s *session) run(ctx context.Context, p *request) error {
 		defer stop()
 	}
 	err := p.run.run(ctx, s)
-	if p.cmd.traits&goesOn != 0 && s.buffers != nil {
-		if lineErr := s.dec.Skip(); err == nil {
-			err = lineErr
-		}
-	}
 	if p.cmd.traits&tellsAfter == 0 || s.selected == nil || fatal(err) {
 		return err
 	}
