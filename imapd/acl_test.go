@@ -84,6 +84,66 @@ func TestRevokedWhileIdle(t *testing.T) {
 	}
 }
 
+// A right that is taken from a session which has the mailbox selected is gone at its next command, whatever that is.
+func TestLostRights(t *testing.T) {
+	cluster := storetest.Config(t)
+	s := storetest.Open(t, cluster)
+	fred, mary := storetest.Account(t, s, "fred@lost.test"), storetest.Account(t, s, "mary@lost.test")
+	owner, c := serveStore(t, s, nil)(t), serveStore(t, storetest.Open(t, cluster), nil)(t)
+	enter(owner, fred.Login)
+	enter(c, mary.Login)
+	const (
+		box   = `"Other Users/fred@lost.test/Box"`
+		hello = " {5+}\r\nhello"
+	)
+	owner.wantAll([]string{"CREATE Box", "APPEND Box" + hello + ` (\Deleted)` + hello, "SETACL Box mary@lost.test " + everyRight}, "OK ")
+	c.want("SELECT "+box, "OK [READ-WRITE]")
+	for _, test := range []struct{ lost, command string }{
+		{"s", `STORE 1 +FLAGS (\Seen)`}, {"w", `STORE 1 +FLAGS (\Flagged)`}, {"t", `STORE 1 +FLAGS (\Deleted)`},
+		{"e", "EXPUNGE"}, {"e", "UID EXPUNGE 2"},
+		{"i", "COPY 1 " + box}, {"i", "APPEND " + box + hello}, {"i", "UID MOVE 1 " + box}, {"i", "UID REPLACE 1 " + box + hello},
+		{"t", "UID MOVE 1 INBOX"}, {"e", "UID MOVE 1 INBOX"}, {"t", "UID MOVE 1 " + box}, {"e", "UID MOVE 1 " + box},
+		{"t", "UID REPLACE 1 INBOX" + hello}, {"e", "UID REPLACE 1 INBOX" + hello}, {"t", "UID REPLACE 1 " + box + hello}, {"e", "UID REPLACE 1 " + box + hello},
+		{"k", "CREATE " + strings.TrimSuffix(box, `"`) + `/x"`}, {"x", "DELETE " + box}, {"a", "SETACL " + box + " anyone lr"},
+	} {
+		owner.want("SETACL Box mary@lost.test "+everyRight, "OK ")
+		c.want("NOOP", "OK ")
+		owner.want("SETACL Box mary@lost.test -"+test.lost, "OK ")
+		if _, answer := c.do(test.command); answer != "NO [NOPERM] Permission denied" {
+			t.Errorf("%s without %s: %s", test.command, test.lost, answer)
+		}
+	}
+	if got := owner.want("STATUS Box (MESSAGES UIDNEXT DELETED UNSEEN)", "OK "); !slices.Equal(got, []string{`* STATUS "Box" (MESSAGES 2 UIDNEXT 3 DELETED 1 UNSEEN 2)`}) {
+		t.Errorf("STATUS: %q", got)
+	}
+}
+
+// Who may put messages into a mailbox but not read it is not told where they are (RFC 4315 section 3).
+func TestUIDsOfWhatMayNotBeRead(t *testing.T) {
+	s := storetest.New(t)
+	storetest.Account(t, s, "fred@uids.test")
+	storetest.Account(t, s, "mary@uids.test")
+	connect := serveStore(t, s, nil)
+	owner, c := connect(t), connect(t)
+	enter(owner, "fred@uids.test")
+	enter(c, "mary@uids.test")
+	const (
+		box   = ` "Other Users/fred@uids.test/INBOX"`
+		hello = " {5+}\r\nhello"
+	)
+	c.want("APPEND INBOX"+hello+hello+hello+hello, "OK ")
+	c.want("SELECT INBOX", "OK ")
+	for rights, want := range map[string]bool{"li": false, "lri": true} {
+		owner.want("SETACL INBOX mary@uids.test "+rights, "OK ")
+		for _, command := range []string{"APPEND" + box + hello, "COPY 1" + box, "MOVE 1" + box, "REPLACE 1" + box + hello} {
+			untagged, answer := c.do(command)
+			if told := strings.Contains(strings.Join(untagged, "")+answer, "UID "); !strings.HasPrefix(answer, "OK ") || told != want {
+				t.Errorf("%s with %s: %q, %s", command, rights, untagged, answer)
+			}
+		}
+	}
+}
+
 // Rights through go-imap's client, as far as it knows of them.
 func TestLibraryRights(t *testing.T) {
 	s := storetest.New(t)

@@ -88,12 +88,16 @@ func (c appendCmd) run(ctx context.Context, s *session) error {
 	if err != nil {
 		return tryCreate(err)
 	}
-	s.ok(appendUID(appended), "Appended")
+	s.ok(appendUID(appended, in.dest), "Appended")
 	return s.arrived(ctx, in.dest)
 }
 
-// appendUID is the response code with the UIDs of new messages (RFC 4315 section 3).
-func appendUID(a store.Appended) string {
+// appendUID is the response code with the UIDs of new messages (RFC 4315 section 3); "" where the user may
+// not read the mailbox, of which it would tell them something.
+func appendUID(a store.Appended, dest *store.Mailbox) string {
+	if !dest.Rights.Has(acl.Read) {
+		return ""
+	}
 	return "APPENDUID " + strconv.FormatUint(uint64(a.UIDValidity), 10) + " " + a.UIDs.String()
 }
 

@@ -51,7 +51,7 @@ func (c copyCmd) copy(ctx context.Context, s *session) error {
 	if err != nil || len(copied.From) == 0 {
 		return err
 	}
-	s.ok(copyUID(copied), "Copied")
+	s.ok(copyUID(copied, dest), "Copied")
 	return s.arrived(ctx, dest)
 }
 
@@ -59,12 +59,12 @@ func (c copyCmd) move(ctx context.Context, s *session) error {
 	if s.selected.examined {
 		return errReadOnly
 	}
-	copied, _, err := c.do(ctx, s, acl.DeleteMessages|acl.Expunge, (*store.Mailbox).Move, (*store.Mailbox).MoveAll)
+	copied, dest, err := c.do(ctx, s, acl.DeleteMessages|acl.Expunge, (*store.Mailbox).Move, (*store.Mailbox).MoveAll)
 	if err != nil || len(copied.From) == 0 { // another was quicker, who has the COPYUID
 		return err
 	}
 	// Before the EXPUNGE responses (RFC 6851 section 4.3).
-	s.enc.Raw("* OK ").Raw(coded(copyUID(copied))).Raw("Moved").CRLF()
+	s.enc.Raw("* OK ").Raw(coded(copyUID(copied, dest))).Raw("Moved").CRLF()
 	s.see(copied.SourceView)
 	s.tell(ctx, copied.SourceView, true)
 	return nil
@@ -134,8 +134,11 @@ func (s *session) tellDone(ctx context.Context) error {
 }
 
 // copyUID is the response code with the UIDs before and after, which pair up
-// because both ascend (RFC 4315 section 3).
-func copyUID(c store.Copied) string {
+// because both ascend (RFC 4315 section 3); "" as with appendUID.
+func copyUID(c store.Copied, dest *store.Mailbox) string {
+	if !dest.Rights.Has(acl.Read) {
+		return ""
+	}
 	b := append([]byte("COPYUID "), strconv.FormatUint(uint64(c.UIDValidity), 10)...)
 	b = appendUIDs(append(b, ' '), c.From)
 	return string(appendUIDs(append(b, ' '), c.To))

@@ -65,7 +65,7 @@ func (c replaceCmd) run(ctx context.Context, s *session) error {
 		return s.notCopied(ctx, err)
 	}
 	// Before the EXPUNGE response (section 4.3).
-	s.enc.Raw("* OK ").Raw(coded(appendUID(appended))).Raw("Replacement message ready").CRLF()
+	s.enc.Raw("* OK ").Raw(coded(appendUID(appended, in.dest))).Raw("Replacement message ready").CRLF()
 	return s.tellDone(ctx)
 }
 

@@ -173,11 +173,16 @@ func (a *appending) setKeywords(table []string) []string {
 	return missing
 }
 
-// mailboxes are what is locked for it, that which the messages go to first.
+// mailboxes are what is locked for it, that which the messages go to first. Where a message is replaced in its own mailbox, that
+// was opened twice: as it is locked the rights must be those by which the message may go, as it is written those by which one may come.
 func (a *appending) mailboxes() *changing {
 	m := a.mailbox
 	targets := []target{m.target()}
-	if r := a.replaced; r != nil && r.mailbox.ID != m.ID {
+	switch r := a.replaced; {
+	case r == nil:
+	case r.mailbox.ID == m.ID:
+		targets[0] = r.mailbox.target()
+	default:
 		targets = append(targets, r.mailbox.target())
 	}
 	return &changing{store: m.store, tenant: m.Tenant, targets: targets, try: a.try, before: make([]*view.View, len(targets))}
