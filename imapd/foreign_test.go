@@ -108,3 +108,53 @@ func TestForeignNamesInEveryCommand(t *testing.T) {
 		t.Errorf("Ann has\n%s\nand had\n%s", after, before)
 	}
 }
+
+// Whatever is asked of a mailbox of another user's that may not be looked up, the answers are those where it is not there: also
+// where it is above or below others that may be looked up, and where one has subscribed to it.
+func TestHiddenNamesInEveryCommand(t *testing.T) {
+	names := []string{"Lone", "Lone/x", "Above", "Above/Seen", "Below", "Below/Hidden", "Below/%", "A*"}
+	var sessions [2]*client
+	for i := range sessions {
+		s := storetest.New(t)
+		storetest.Account(t, s, "ann@one.test")
+		storetest.Account(t, s, "bob@one.test")
+		connect := serveStore(t, s, nil)
+		ann := connect(t)
+		enter(ann, "ann@one.test")
+		ann.wantAll([]string{"CREATE Above", "CREATE Above/Seen", "CREATE Below", "SETACL Above/Seen bob@one.test lr", "SETACL Below bob@one.test lrswite"}, "OK ")
+		if i == 0 {
+			ann.wantAll([]string{"CREATE Lone", "CREATE Below/Hidden", "DELETEACL Below/Hidden bob@one.test",
+				appendText("Lone", "Subject: x\r\n\r\n"), `SETMETADATA Lone (/shared/comment "x")`}, "OK ")
+		} else {
+			ann.want("DELETE Above", "OK ")
+		}
+		sessions[i] = connect(t)
+		enter(sessions[i], "bob@one.test")
+		sessions[i].wantAll([]string{appendText("INBOX", "Subject: mine\r\n\r\n"), `SUBSCRIBE "Other Users/ann@one.test/Above"`}, "OK ")
+	}
+	tried := 0
+	for _, command := range slices.Sorted(maps.Keys(commands)) {
+		for _, p := range arguments[command] {
+			if !strings.Contains(p.forms, "s") || !slices.Contains([]string{"INBOX", "INBOX%*", "nowhere", "else", "made/"}, p.value) {
+				continue // no name of a mailbox
+			}
+			for _, name := range names {
+				p.value = "Other Users/ann@one.test/" + name
+				line, _ := p.in('s')
+				tried++
+				var told [2]string
+				for i, c := range sessions {
+					c.want("SELECT INBOX", "OK ")
+					untagged, answer := c.do(line)
+					told[i] = whatIsTold(strings.Join(append(untagged, answer), "\n"))
+				}
+				if told[0] != told[1] {
+					t.Errorf("%q tells\n%s\nwhere there is what is hidden, and\n%s\nwhere there is not", line, told[0], told[1])
+				}
+			}
+		}
+	}
+	if tried < 200 {
+		t.Errorf("only %d commands were tried", tried)
+	}
+}

@@ -41,7 +41,8 @@ CREATE TABLE group_member (
 CREATE INDEX group_member_account ON group_member (tenant_id, account_id);
 CALL protect('group_member');
 
--- identifiers_of returns those that stand for a user, with and without the dash that takes rights away.
+-- identifiers_of returns those that stand for a user, with and without the dash that takes rights away; NULL for one whose
+-- account is being deleted, or has been, whatever sessions there are of it.
 -- +goose StatementBegin
 CREATE FUNCTION identifiers_of(t bigint, account bigint, login text) RETURNS text[]
     LANGUAGE sql STABLE
@@ -54,6 +55,7 @@ CREATE FUNCTION identifiers_of(t bigint, account bigint, login text) RETURNS tex
         UNION ALL
         SELECT 'group:' || m.name FROM group_member m WHERE m.tenant_id = t AND m.account_id = account
     ) AS i
+    WHERE EXISTS (SELECT FROM account a WHERE a.tenant_id = t AND a.account_id = account AND NOT a.deleting)
 $$;
 -- +goose StatementEnd
 

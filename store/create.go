@@ -42,6 +42,9 @@ func (s *Store) Create(ctx context.Context, u User, name string, specialUse []st
 		if err := lockNames(ctx, tx, n.owner); err != nil {
 			return err
 		}
+		if err := n.hold(ctx, tx, "", parents(p.name)...); err != nil {
+			return err
+		}
 		var more int
 		if m, more, err = s.createWithParents(ctx, tx, n, p.name, specialUse); err != nil {
 			return err
@@ -77,7 +80,7 @@ func lockNames(ctx context.Context, tx pgx.Tx, u User) error {
 	return err
 }
 
-// createWithParents makes a mailbox, and those above it that are missing. The names are locked.
+// createWithParents makes a mailbox, and those above it that are missing. The names are locked, and those above are held.
 // It returns how many there are more, for chargeNames.
 func (s *Store) createWithParents(ctx context.Context, tx pgx.Tx, n names, name string, specialUse []string) (m *Mailbox, more int, err error) {
 	if err := n.mayCreate(ctx, tx, name); err != nil {

@@ -58,7 +58,7 @@ func (s *Store) closeAccount(ctx context.Context, u User) error {
 	const (
 		tree      = `DELETE FROM name_tree WHERE tenant_id = $1 AND account_id = $2`
 		lock      = `SELECT FROM mailbox WHERE tenant_id = $1 AND account_id = $2 ORDER BY mailbox_id FOR UPDATE`
-		mailboxes = `UPDATE mailbox SET deleted_at = now() WHERE tenant_id = $1 AND account_id = $2 AND deleted_at IS NULL`
+		mailboxes = `UPDATE mailbox SET deleted_at = now() WHERE tenant_id = $1 AND account_id = $2 AND deleted_at IS NULL RETURNING mailbox_id`
 		settle    = `SELECT close_hours(tenant_id, account_id, metering_clock(), true) FROM account_state WHERE tenant_id = $1 AND account_id = $2`
 		limits    = `DELETE FROM quota_root WHERE tenant_id = $1 AND level = 0 AND root = $2`
 		account   = `UPDATE account SET deleting = true, password = '' WHERE tenant_id = $1 AND account_id = $2`
@@ -69,7 +69,8 @@ func (s *Store) closeAccount(ctx context.Context, u User) error {
 			FROM account_state
 			WHERE tenant_id = $1 AND account_id = $2`
 	)
-	return s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
+	var gone []id.Mailbox
+	err := s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, tree, u.Tenant, u.Account); err != nil {
 			return err
 		}
@@ -77,13 +78,25 @@ func (s *Store) closeAccount(ctx context.Context, u User) error {
 		if err := affected(tag, err, ErrNoAccount); err != nil {
 			return err
 		}
-		for _, query := range []string{lock, mailboxes, limits, uncharge, settle} {
+		if _, err := tx.Exec(ctx, lock, u.Tenant, u.Account); err != nil {
+			return err
+		}
+		rows, _ := tx.Query(ctx, mailboxes, u.Tenant, u.Account) // CollectRows reports the error
+		if gone, err = pgx.CollectRows(rows, pgx.RowTo[id.Mailbox]); err != nil {
+			return err
+		}
+		for _, query := range []string{limits, uncharge, settle} {
 			if _, err := tx.Exec(ctx, query, u.Tenant, u.Account); err != nil {
 				return err
 			}
 		}
 		return audit(ctx, tx, u.Tenant, Act{Action: "account.delete", Object: u.Login})
 	})
+	if err != nil {
+		return err
+	}
+	s.rightsChanged(u.Tenant, gone) // who idles there has no mailbox any more
+	return nil
 }
 
 // deleteOfMailboxes removes some rows of a table that belong to an account's mailboxes.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -125,8 +126,8 @@ func (s *Store) RemoveFromGroup(ctx context.Context, u User, group string) error
 }
 
 // changeGroup changes a group, and the rights on the mailboxes whose lists name it. The lock of the
-// group comes before any mailbox's, also where a list is changed: so none is missed. change is told those that the
-// group may look up.
+// group comes before any mailbox's, also where a list is changed: so none is missed that is granted anew. change is
+// told those that the group may look up.
 func (s *Store) changeGroup(ctx context.Context, t id.Tenant, name string, a Act, change func(tx pgx.Tx, name string, visible []id.Mailbox) error) error {
 	const lock = `SELECT FROM user_group WHERE tenant_id = $1 AND name = $2 FOR UPDATE`
 
@@ -141,10 +142,7 @@ func (s *Store) changeGroup(ctx context.Context, t id.Tenant, name string, a Act
 			return err
 		}
 		var visible []id.Mailbox
-		if named, visible, err = naming(ctx, tx, t, acl.Group(name)); err != nil {
-			return err
-		}
-		if err := lockMailboxes(ctx, tx, t, named); err != nil {
+		if named, visible, err = lockNaming(ctx, tx, t, acl.Group(name)); err != nil {
 			return err
 		}
 		if err := change(tx, name, visible); err != nil {
@@ -173,13 +171,30 @@ func (s *Store) rightsChanged(t id.Tenant, mailboxes []id.Mailbox) {
 // identifiers are that of a user or group, and the negative one.
 func identifiers(of acl.Identifier) []acl.Identifier { return []acl.Identifier{of, "-" + of} }
 
+// lockNaming is naming of mailboxes that it locks. While it waits for their locks others may inherit a list; once
+// it has those of all that have been found, none does.
+func lockNaming(ctx context.Context, tx pgx.Tx, t id.Tenant, of acl.Identifier) (named, visible []id.Mailbox, err error) {
+	var locked []id.Mailbox
+	for {
+		named, visible, err = naming(ctx, tx, t, of)
+		if err != nil || slices.Equal(named, locked) {
+			return named, visible, err
+		}
+		if err := lockMailboxes(ctx, tx, t, named); err != nil {
+			return nil, nil, err
+		}
+		locked = named
+	}
+}
+
 // naming returns the mailboxes whose lists have an entry for an identifier, and those of them that it may look up.
 func naming(ctx context.Context, tx pgx.Tx, t id.Tenant, of acl.Identifier) (named, visible []id.Mailbox, err error) {
 	const query = `
 		SELECT mailbox_id, bool_or(identifier = $3 AND rights & $4 <> 0)
 		FROM mailbox_acl
 		WHERE tenant_id = $1 AND identifier = ANY ($2)
-		GROUP BY mailbox_id`
+		GROUP BY mailbox_id
+		ORDER BY mailbox_id`
 
 	rows, _ := tx.Query(ctx, query, t, identifiers(of), of, acl.Lookup) // ForEachRow reports the error
 	var m id.Mailbox
@@ -197,27 +212,42 @@ func naming(ctx context.Context, tx pgx.Tx, t id.Tenant, of acl.Identifier) (nam
 // revokeStep is how many mailboxes one transaction of a revocation locks.
 const revokeStep = 200
 
-// revoke takes an account that is being deleted out of all groups and lists, some at a time. Nothing new comes: it is closed.
+// revoke takes an account that is being deleted out of all groups and lists. Nothing new comes: it is closed. Nor does anyone
+// stand for it any more, so what is everybody's is revoked too.
 func (s *Store) revoke(ctx context.Context, u User) error {
-	const (
-		groups = `SELECT name FROM group_member WHERE tenant_id = $1 AND account_id = $2 LIMIT 1`
+	if err := s.leaveGroups(ctx, u); err != nil {
+		return err
+	}
+	own := identifiers(acl.User(u.Login))
+	for {
+		some, err := s.revokeSome(ctx, u.Tenant, own, 0, true)
+		if err != nil {
+			return err
+		}
+		if len(some) == 0 {
+			break
+		}
+	}
+	for last := id.Mailbox(0); ; {
+		some, err := s.revokeSome(ctx, u.Tenant, identifiers(acl.Anyone), last, false)
+		if err != nil || len(some) == 0 {
+			return err
+		}
+		last = some[len(some)-1]
+	}
+}
 
-		some = `
-			SELECT DISTINCT mailbox_id
-			FROM mailbox_acl
-			WHERE tenant_id = $1 AND identifier = ANY ($2)
-			ORDER BY mailbox_id
-			LIMIT $3`
+// leaveGroups takes an account out of all groups.
+func (s *Store) leaveGroups(ctx context.Context, u User) error {
+	const query = `SELECT name FROM group_member WHERE tenant_id = $1 AND account_id = $2 LIMIT 1`
 
-		forget = `DELETE FROM mailbox_acl WHERE tenant_id = $1 AND identifier = ANY ($2) AND mailbox_id = ANY ($3)`
-	)
 	for {
 		var name string
 		err := s.read(ctx, u.Tenant, func(b *pgx.Batch) {
-			b.Queue(groups, u.Tenant, u.Account).QueryRow(func(row pgx.Row) error { return row.Scan(&name) })
+			b.Queue(query, u.Tenant, u.Account).QueryRow(func(row pgx.Row) error { return row.Scan(&name) })
 		})
 		if errors.Is(err, pgx.ErrNoRows) {
-			break
+			return nil
 		}
 		if err == nil {
 			err = s.RemoveFromGroup(ctx, u, name)
@@ -226,28 +256,38 @@ func (s *Store) revoke(ctx context.Context, u User) error {
 			return err
 		}
 	}
-	for {
-		var named []id.Mailbox
-		err := s.transact(ctx, u.Tenant, func(tx pgx.Tx) (err error) {
-			gone := identifiers(acl.User(u.Login))
-			rows, _ := tx.Query(ctx, some, u.Tenant, gone, revokeStep) // CollectRows reports the error
-			if named, err = pgx.CollectRows(rows, pgx.RowTo[id.Mailbox]); err != nil {
-				return err
-			}
-			if err := lockMailboxes(ctx, tx, u.Tenant, named); err != nil {
-				return err
-			}
-			if _, err := tx.Exec(ctx, forget, u.Tenant, gone, named); err != nil {
-				return err
-			}
-			return settleRights(ctx, tx, u.Tenant, named...)
-		})
-		if err != nil {
+}
+
+// revokeSome settles the rights on some mailboxes behind the last whose lists have an entry for any of the identifiers, and takes these
+// entries away or not. Nothing needs to be settled in a tenant that is being deleted, with all of its sessions.
+func (s *Store) revokeSome(ctx context.Context, t id.Tenant, of []acl.Identifier, last id.Mailbox, take bool) (some []id.Mailbox, err error) {
+	const (
+		query = `
+			SELECT DISTINCT mailbox_id
+			FROM mailbox_acl
+			WHERE tenant_id = $1 AND identifier = ANY ($2) AND mailbox_id > $3 AND NOT (SELECT deleting FROM tenant WHERE tenant_id = $1)
+			ORDER BY mailbox_id
+			LIMIT $4`
+
+		forget = `DELETE FROM mailbox_acl WHERE tenant_id = $1 AND identifier = ANY ($2) AND mailbox_id = ANY ($3)`
+	)
+	err = s.transact(ctx, t, func(tx pgx.Tx) (err error) {
+		rows, _ := tx.Query(ctx, query, t, of, last, revokeStep) // CollectRows reports the error
+		if some, err = pgx.CollectRows(rows, pgx.RowTo[id.Mailbox]); err != nil {
 			return err
 		}
-		s.rightsChanged(u.Tenant, named)
-		if len(named) == 0 {
-			return nil
+		if err := lockMailboxes(ctx, tx, t, some); err != nil {
+			return err
 		}
+		if take {
+			if _, err := tx.Exec(ctx, forget, t, of, some); err != nil {
+				return err
+			}
+		}
+		return settleRights(ctx, tx, t, some...)
+	})
+	if err == nil {
+		s.rightsChanged(t, some)
 	}
+	return some, err
 }

@@ -52,6 +52,25 @@ func (m *named) may(want acl.Rights) error {
 	return nil
 }
 
+// hold locks mailboxes whose lists say what may be done, or are inherited, and one with all below it (tree; "": none) that is to be
+// renamed: from here on nobody changes these lists, and a change that was under way is done. Their order is that of all locks.
+func (n names) hold(ctx context.Context, tx pgx.Tx, tree string, others ...string) error {
+	const query = `
+		SELECT FROM mailbox
+		WHERE tenant_id = $1 AND account_id = $2 AND deleted_at IS NULL
+		  AND (name = ANY ($3) OR name > $4 || '/' AND name < $4 || '0')
+		ORDER BY mailbox_id
+		FOR NO KEY UPDATE`
+
+	if tree != "" {
+		others = append(others, tree)
+	} else if len(others) == 0 {
+		return nil
+	}
+	_, err := tx.Exec(ctx, query, n.owner.Tenant, n.owner.Account, others, tree)
+	return err
+}
+
 const selectNamed = `
 	WITH me AS MATERIALIZED (SELECT identifiers_of($1, $2, $3) AS ids)
 	SELECT m.mailbox_id, m.name, m.uidvalidity, m.owner_rights, e.identifiers, e.rights
@@ -137,7 +156,7 @@ func (m *named) isFree() error {
 	return ErrExists
 }
 
-// insert makes a mailbox with the rights of the one above it, as RFC 4314 section 4 wants; nil where there is none.
+// insert makes a mailbox with the rights of the one above it, which is held, as RFC 4314 section 4 wants; nil where there is none.
 // A mailbox of the tenant that is below none is for whom has made it, to begin with.
 func (n names) insert(ctx context.Context, tx pgx.Tx, name string, above *named, specialUse []string) (*Mailbox, error) {
 	const (
@@ -170,7 +189,7 @@ func (n names) insert(ctx context.Context, tx pgx.Tx, name string, above *named,
 }
 
 // insertParents makes those mailboxes above a name that are not there, and returns the lowest, nil where the name
-// has none above it, and how many it has made, for chargeNames. There must be room for them and for so many more. The names are locked.
+// has none above it, and how many it has made, for chargeNames. There must be room for them and for so many more. The names are locked, and those above are held.
 func (s *Store) insertParents(ctx context.Context, tx pgx.Tx, n names, name string, more int) (lowest *named, made int, err error) {
 	above := parents(name)
 	there, err := n.existing(ctx, tx, above...)

@@ -36,6 +36,9 @@ func (s *Store) Delete(ctx context.Context, u User, name string) error {
 		if err := lockNames(ctx, tx, n.owner); err != nil {
 			return err
 		}
+		if err := n.hold(ctx, tx, "", p.name); err != nil {
+			return err
+		}
 		m, err := n.deletable(ctx, tx, p.name)
 		if err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -56,6 +57,9 @@ func (s *Store) Rename(ctx context.Context, u User, from, to string) error {
 			}
 		}
 		if err := lockNames(ctx, tx, n.owner); err != nil {
+			return err
+		}
+		if err := n.hold(ctx, tx, source.name, parents(dest.name)...); err != nil {
 			return err
 		}
 		moved, err = s.renameTree(ctx, tx, n, source.name, dest.name)
@@ -136,7 +140,7 @@ func (s *Store) renameTree(ctx context.Context, tx pgx.Tx, n names, from, to str
 }
 
 // movable returns a mailbox, if there is one of the name, and all below it, by ascending number, if the
-// user may rename them: with the right to on the mailbox; where there is none, on all below it.
+// user may rename them: with the right to on the mailbox; where there is none, or none that they may look up, on all of them.
 func (n names) movable(ctx context.Context, tx pgx.Tx, name string) ([]*named, error) {
 	there, err := n.existing(ctx, tx, name)
 	if err != nil {
@@ -146,19 +150,16 @@ func (n names) movable(ctx context.Context, tx pgx.Tx, name string) ([]*named, e
 	if err != nil {
 		return nil, err
 	}
-	var tree []*named
-	err = ErrNotExist
-	if m := there[name]; m != nil {
-		tree, err = append(tree, m), m.may(acl.DeleteMailbox)
+	tree := slices.Collect(maps.Values(children))
+	top := there[name]
+	if top != nil {
+		tree = append(tree, top)
 	}
-	for _, m := range children {
-		tree = append(tree, m)
-		if there[name] == nil && m.Rights.Has(acl.Lookup) {
-			err = nil
-		}
-	}
-	for _, m := range tree {
-		if there[name] == nil && err == nil && !m.Rights.Has(acl.DeleteMailbox) {
+	seen := func(m *named) bool { return m.Rights.Has(acl.Lookup) }
+	stays := func(m *named) bool { return m.may(acl.DeleteMailbox) != nil }
+	if err = top.may(acl.DeleteMailbox); errors.Is(err, ErrNotExist) && slices.ContainsFunc(tree, seen) {
+		err = nil
+		if slices.ContainsFunc(tree, stays) {
 			err = &acl.DeniedError{Missing: acl.DeleteMailbox}
 		}
 	}
@@ -215,6 +216,9 @@ func (s *Store) renameInbox(ctx context.Context, u User, to string) error {
 		c = nil
 		n := names{user: u, owner: u}
 		if err := lockNames(ctx, tx, u); err != nil {
+			return err
+		}
+		if err := n.hold(ctx, tx, "", append(parents(to), inbox)...); err != nil {
 			return err
 		}
 		there, err := n.existing(ctx, tx, inbox)

@@ -13,6 +13,7 @@ import (
 
 	"mailstead.dev/acl"
 	"mailstead.dev/store"
+	"mailstead.dev/store/id"
 	"mailstead.dev/store/storetest"
 	"mailstead.dev/store/view"
 )
@@ -93,13 +94,23 @@ func TestGroupsInLists(t *testing.T) {
 func TestChangeNamesOfOthers(t *testing.T) {
 	s := storetest.New(t)
 	ann, bob := storetest.Account(t, s, "ann@one.test"), storetest.Account(t, s, "bob@one.test")
-	for _, name := range []string{"A", "A/Secret", "B", "C"} {
+	for _, name := range []string{"A", "A/Secret", "B", "C", "D", "D/Seen", "E/Seen", "F", "F/Mine", "G/Mine"} {
 		if _, err := s.Create(t.Context(), ann, name, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
+	for _, name := range []string{"E", "G"} { // which are above the others no more than names
+		if err := s.Delete(t.Context(), ann, name); err != nil {
+			t.Fatal(err)
+		}
+	}
 	grant(t, s, ann, "A", acl.User(bob.Login), "lrkx")
-	grant(t, s, ann, "B", acl.User(bob.Login), "lr")
+	for _, name := range []string{"B", "D/Seen", "E/Seen"} {
+		grant(t, s, ann, name, acl.User(bob.Login), "lr")
+	}
+	for _, name := range []string{"F/Mine", "G/Mine"} {
+		grant(t, s, ann, name, acl.User(bob.Login), "lrx")
+	}
 	at := func(name string) string { return others(ann, name) }
 	denied := func(r acl.Rights) error { return &acl.DeniedError{Missing: r} }
 	create := func(name string) error { _, err := s.Create(t.Context(), bob, name, nil); return err }
@@ -114,7 +125,7 @@ func TestChangeNamesOfOthers(t *testing.T) {
 		{"create it again", create(at("A/x/y")), store.ErrExists},
 		{"create below B", create(at("B/x")), denied(acl.Create)},
 		{"create below C", create(at("C/x")), denied(acl.Create)},
-		{"create at the top", create(at("D")), denied(acl.Create)},
+		{"create at the top", create(at("X")), denied(acl.Create)},
 		{"create of nobody", create("Other Users/eve@one.test/D"), denied(acl.Create)},
 		{"create what is hidden", create(at("A/Secret")), denied(acl.Create)},
 		{"create INBOX", create(at("INBOX")), denied(acl.Create)},
@@ -127,6 +138,10 @@ func TestChangeNamesOfOthers(t *testing.T) {
 		{"rename what one may not", rename(at("B"), at("A/B")), denied(acl.DeleteMailbox)},
 		{"rename what is hidden", rename(at("A/Secret"), at("A/B")), store.ErrNotExist},
 		{"rename what is not there", rename(at("A/nothing"), at("A/B")), store.ErrNotExist},
+		{"rename what is hidden above what one sees", rename(at("D"), at("A/D")), denied(acl.DeleteMailbox)},
+		{"rename what is not there above what one sees", rename(at("E"), at("A/E")), denied(acl.DeleteMailbox)},
+		{"rename what is hidden above what one may rename", rename(at("F"), at("A/F")), denied(acl.DeleteMailbox)},
+		{"rename what is not there above what one may rename", rename(at("G"), at("A/G")), nil},
 		{"rename onto what is hidden", rename(at("A/z"), at("A/Secret")), denied(acl.Create)},
 		{"rename to one's own", rename(at("A/z"), "z"), store.ErrNamespace},
 		{"rename one's own to there", rename("Sent", at("A/Sent")), store.ErrNamespace},
@@ -246,19 +261,43 @@ func TestDeleteAccountWithGrants(t *testing.T) {
 	makeGroup(t, s, "staff", bob, ann)
 	grant(t, s, ann, "INBOX", acl.User(bob.Login), "lr")
 	grant(t, s, ann, "Sent", acl.Group("staff"), "lr")
+	grant(t, s, ann, "Archive", acl.Anyone, "lr")
 	grant(t, s, bob, "Sent", acl.User(ann.Login), "lr")
-	m, err := s.Open(t.Context(), bob, others(ann, "INBOX"), acl.Read)
+	var opened []*store.Mailbox
+	for _, name := range []string{"INBOX", "Archive"} {
+		m, err := s.Open(t.Context(), bob, others(ann, name), acl.Read)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opened = append(opened, m)
+	}
+	bobs, err := s.Open(t.Context(), ann, others(bob, "Sent"), acl.Read)
 	if err != nil {
 		t.Fatal(err)
 	}
+	hints, stop := bobs.Watch()
+	defer stop()
 	if err := s.DeleteAccount(t.Context(), bob); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.View(t.Context()); !errors.Is(err, store.ErrRightsChanged) {
-		t.Errorf("view: %v", err)
+	select {
+	case <-hints:
+	case <-time.After(5 * time.Second):
+		t.Error("who watches a mailbox of the account was told nothing")
 	}
-	if now, err := m.Renew(t.Context()); err != nil || now.Rights != 0 {
-		t.Errorf("renewed %+v, %v", now, err)
+	for _, m := range opened { // in sessions that are still there
+		if _, err := m.View(t.Context()); !errors.Is(err, store.ErrRightsChanged) {
+			t.Errorf("view of %s: %v", m.Name, err)
+		}
+		if now, err := m.Renew(t.Context()); err != nil || now.Rights != 0 {
+			t.Errorf("renewed %+v, %v", now, err)
+		}
+		if _, err := s.Open(t.Context(), bob, m.Name, 0); !errors.Is(err, store.ErrNotExist) {
+			t.Errorf("open %s: %v", m.Name, err)
+		}
+	}
+	if names := entryNames(t, s, bob); len(names) > 0 {
+		t.Errorf("listed %q", names)
 	}
 	bob = storetest.Account(t, s, "bob@one.test")
 	for _, name := range []string{"INBOX", "Sent"} {
@@ -268,6 +307,132 @@ func TestDeleteAccountWithGrants(t *testing.T) {
 	}
 	if names := entryNames(t, s, ann); slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, "Other") }) {
 		t.Errorf("listed %q", names)
+	}
+}
+
+// during does something while a transaction goes on that has done in, and ends once it is waited for.
+func during(t testing.TB, s *store.Store, tenant id.Tenant, in func(tx pgx.Tx) error, do func() error) error {
+	t.Helper()
+	const query = `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid)))`
+
+	done := make(chan error, 1)
+	err := s.Transact(t.Context(), tenant, func(tx pgx.Tx) error {
+		if err := in(tx); err != nil {
+			return err
+		}
+		go func() { done <- do() }()
+		for waits := false; !waits && len(done) == 0; time.Sleep(time.Millisecond) {
+			if err := tx.QueryRow(t.Context(), query).Scan(&waits); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return <-done
+}
+
+// What changes names goes by the rights that there are when it does, and so does what is inherited.
+func TestNamesWhileRevoked(t *testing.T) {
+	s := storetest.New(t)
+	ann, bob := storetest.Account(t, s, "ann@one.test"), storetest.Account(t, s, "bob@one.test")
+	create := func(u store.User, name string) func() error {
+		return func() error { _, err := s.Create(t.Context(), u, name, nil); return err }
+	}
+	for what, test := range map[string]struct {
+		do   func() error
+		want string
+	}{
+		"owner creates below": {create(ann, "P/child"), ""},
+		"create below":        {create(bob, others(ann, "P/child")), "missing rights k"},
+		"delete":              {func() error { return s.Delete(t.Context(), bob, others(ann, "P")) }, store.ErrNotExist.Error()},
+		"rename":              {func() error { return s.Rename(t.Context(), bob, others(ann, "P"), others(ann, "P2")) }, store.ErrNotExist.Error()},
+	} {
+		if err := create(ann, "P")(); err != nil {
+			t.Fatal(err)
+		}
+		grant(t, s, ann, "P", acl.User(bob.Login), "lrkx")
+		err := during(t, s, ann.Tenant, func(tx pgx.Tx) error {
+			for _, query := range []string{
+				`DELETE FROM mailbox_acl a USING mailbox m WHERE a.mailbox_id = m.mailbox_id AND m.name = 'P'`,
+				`UPDATE mailbox SET acl_epoch = acl_epoch + 1 WHERE name = 'P'`,
+			} {
+				if _, err := tx.Exec(t.Context(), query); err != nil {
+					return err
+				}
+			}
+			return nil
+		}, test.do)
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("%s: %v, want %q", what, err, test.want)
+		}
+		for _, name := range []string{"P", "P/child", "P2"} {
+			if got := rightsOf(t, s, bob, others(ann, name)); got != "" {
+				t.Errorf("%s: %s are the rights on %s", what, got, name)
+			}
+			if err := s.Delete(t.Context(), ann, name); err != nil && !errors.Is(err, store.ErrNotExist) {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// Who leaves a group loses what is given to it by a list that is inherited just then.
+func TestLeaveAGroupWhileInherited(t *testing.T) {
+	s := storetest.New(t)
+	ann, bob := storetest.Account(t, s, "ann@one.test"), storetest.Account(t, s, "bob@one.test")
+	makeGroup(t, s, "staff", bob)
+	grant(t, s, ann, "Archive", acl.Group("staff"), "lr")
+	epoch := func() (epoch int64) {
+		t.Helper()
+		err := s.Transact(t.Context(), ann.Tenant, func(tx pgx.Tx) error {
+			return tx.QueryRow(t.Context(), `SELECT acl_epoch FROM mailbox WHERE account_id = $1 AND name = 'Sent'`, ann.Account).Scan(&epoch)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return epoch
+	}
+	before := epoch()
+	err := during(t, s, ann.Tenant, func(tx pgx.Tx) error {
+		for _, query := range []string{
+			`SELECT FROM mailbox WHERE account_id = $1 AND name = 'Archive' FOR NO KEY UPDATE`,
+			`INSERT INTO mailbox_acl SELECT tenant_id, mailbox_id, 'group:staff', 3 FROM mailbox WHERE account_id = $1 AND name = 'Sent'`,
+		} {
+			if _, err := tx.Exec(t.Context(), query, ann.Account); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, func() error { return s.RemoveFromGroup(t.Context(), bob, "staff") })
+	if err != nil || epoch() == before {
+		t.Errorf("%v; the epoch was %d and is %d", err, before, epoch())
+	}
+}
+
+// Who is subscribed to what they are given hears nothing of what is taken from them at the same time.
+func TestAutoSubscribe(t *testing.T) {
+	s := storetest.New(t)
+	ann, bob, carl := storetest.Account(t, s, "ann@one.test"), storetest.Account(t, s, "bob@one.test"), storetest.Account(t, s, "carl@one.test")
+	if err := s.SetAutoSubscribe(t.Context(), ann.Tenant, true); err != nil {
+		t.Fatal(err)
+	}
+	makeGroup(t, s, "staff", carl)
+	grant(t, s, ann, "Sent", "-"+acl.User(bob.Login), "l")
+	grant(t, s, ann, "Sent", acl.Anyone, "lr")
+	grant(t, s, ann, "Archive", acl.Group("staff"), "lr")
+	grant(t, s, ann, "Archive", "-"+acl.User(bob.Login), "lrs")
+	if err := s.AddToGroup(t.Context(), bob, "staff"); err != nil {
+		t.Fatal(err)
+	}
+	for u, want := range map[store.User]bool{bob: false, carl: true} {
+		for _, name := range []string{"Sent", "Archive"} {
+			if names := entryNames(t, s, u); slices.Contains(names, others(ann, name)) != want {
+				t.Errorf("listed %q for %s", names, u.Login)
+			}
+		}
 	}
 }
 

@@ -314,6 +314,9 @@ func (s *Store) undeleteMailbox(ctx context.Context, tx pgx.Tx, u User, name, as
 		return 0, nil, err // no row: ErrNotExist, by changeError
 	}
 	n := names{user: u, owner: u}
+	if err := n.hold(ctx, tx, "", parents(as)...); err != nil {
+		return 0, nil, err
+	}
 	there, err := n.existing(ctx, tx, as)
 	if err != nil {
 		return 0, nil, err
