@@ -53,7 +53,8 @@ func (m *named) may(want acl.Rights) error {
 }
 
 // hold locks mailboxes whose lists say what may be done, or are inherited, and one with all below it (tree; "": none) that is to be
-// renamed: from here on nobody changes these lists, and a change that was under way is done. Their order is that of all locks.
+// renamed: from here on nobody changes these lists, and a change that was under way is done. Their order is that of all locks. No
+// name begins with a separator, so below "" there is nothing.
 func (n names) hold(ctx context.Context, tx pgx.Tx, tree string, others ...string) error {
 	const query = `
 		SELECT FROM mailbox
