@@ -49,7 +49,7 @@ CREATE TABLE usage_account (
     tenant_id  bigint NOT NULL,
     account_id bigint NOT NULL,
     login      text COLLATE "C" NOT NULL,
-    domain     text COLLATE "C" NOT NULL,
+    domain     text COLLATE "C" NOT NULL, -- '': of what the tenant's Shared mailboxes hold
     since      bigint NOT NULL, -- when it was metered first
     until      bigint, -- NULL: it is there
     PRIMARY KEY (tenant_id, account_id)
@@ -57,9 +57,9 @@ CREATE TABLE usage_account (
 CALL protect('usage_account');
 
 INSERT INTO usage_account (tenant_id, account_id, login, domain, since)
-SELECT a.tenant_id, a.account_id, a.login, d.name, s.metered_to
+SELECT a.tenant_id, a.account_id, a.login, coalesce(d.name, ''), s.metered_to
 FROM account a
-JOIN domain d ON d.tenant_id = a.tenant_id AND d.domain_id = a.domain_id
+LEFT JOIN domain d ON d.tenant_id = a.tenant_id AND d.domain_id = a.domain_id
 JOIN account_state s ON s.tenant_id = a.tenant_id AND s.account_id = a.account_id;
 
 -- How far the ledger of a tenant goes.

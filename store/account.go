@@ -139,9 +139,6 @@ func createAccount(ctx context.Context, tx pgx.Tx, t id.Tenant, domain id.Domain
 	if err := createMailboxes(ctx, tx, t, domain, account, n.mailboxes()); err != nil {
 		return 0, err
 	}
-	if err := meterAccount(ctx, tx, t, account); err != nil {
-		return 0, err
-	}
 	if n.MessageLimit == nil && n.StorageLimit == nil {
 		return account, nil
 	}

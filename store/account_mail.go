@@ -43,7 +43,7 @@ func createMailboxes(ctx context.Context, tx pgx.Tx, t id.Tenant, domain id.Doma
 	return nil
 }
 
-// createState gives a new account what it has without any mailbox.
+// createState gives a new account what it has without any mailbox. The tenant is locked, so that no hour is closed meanwhile.
 func createState(ctx context.Context, tx pgx.Tx, t id.Tenant, domain id.Domain, account id.Account) error {
 	// A clock that was set back begins no hour again that is closed.
 	const state = `
@@ -59,8 +59,10 @@ func createState(ctx context.Context, tx pgx.Tx, t id.Tenant, domain id.Domain, 
 	if _, err := tx.Exec(ctx, state, t, domain, account); err != nil {
 		return err
 	}
-	_, err := tx.Exec(ctx, tree, t, account)
-	return err
+	if _, err := tx.Exec(ctx, tree, t, account); err != nil {
+		return err
+	}
+	return meterAccount(ctx, tx, t, account)
 }
 
 // insertMailbox makes a mailbox in an account whose name tree is locked; chargeNames comes after it, and after the mailboxes that are locked.

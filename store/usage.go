@@ -21,7 +21,7 @@ type Usage struct {
 	ID      string
 	Account id.Account // 0 of a domain or a tenant
 	Name    string     // a login, a domain, or the tenant's name as the caller knows it
-	Domain  string     // "" of a tenant
+	Domain  string     // "" of a tenant, and of what its Shared mailboxes hold
 	From    time.Time  // when the period began
 	To      time.Time  // and ended
 
@@ -220,16 +220,16 @@ func (s *Store) UsageClosed(ctx context.Context, t id.Tenant) (from, to time.Tim
 	return from.UTC(), to.UTC(), err
 }
 
-// meterAccount begins the ledger of an account that is made, from when its account_state was.
+// meterAccount begins the ledger of an account that is made, from when its account_state says. A tenant's own account is of no domain.
 func meterAccount(ctx context.Context, tx pgx.Tx, t id.Tenant, account id.Account) error {
 	const query = `
 		INSERT INTO usage_account (tenant_id, account_id, login, domain, since)
-		SELECT a.tenant_id, a.account_id, a.login, d.name, s.metered_to
+		SELECT a.tenant_id, a.account_id, a.login, coalesce(d.name, ''), s.metered_to
 		FROM account a
 		JOIN account_state s ON s.tenant_id = a.tenant_id AND s.account_id = a.account_id
-		JOIN domain d ON d.tenant_id = a.tenant_id AND d.domain_id = a.domain_id
+		LEFT JOIN domain d ON d.tenant_id = a.tenant_id AND d.domain_id = a.domain_id
 		WHERE a.tenant_id = $1 AND a.account_id = $2`
 
-	tag, err := tx.Exec(ctx, query, t, account)
-	return affected(tag, err, ErrNoDomain)
+	_, err := tx.Exec(ctx, query, t, account)
+	return err
 }

@@ -106,16 +106,19 @@ func (m *readMeter) count(u User, more reads) {
 }
 
 // tell tells the database all that was counted, tenant by tenant. A tenant of which
-// the last telling has not been confirmed is told that one again, and the newer the next time.
+// the last telling has not been confirmed is told that one again, and then the newer.
 func (m *readMeter) tell(ctx context.Context) error {
 	m.telling.Lock()
 	defer m.telling.Unlock()
-	m.take()
-	for _, t := range slices.Sorted(maps.Keys(m.untold)) {
-		if err := m.tellTenant(ctx, t, m.untold[t]); err != nil {
-			return err // most likely the database is away
+	for again := true; again; {
+		again = len(m.untold) > 0
+		m.take()
+		for _, t := range slices.Sorted(maps.Keys(m.untold)) {
+			if err := m.tellTenant(ctx, t, m.untold[t]); err != nil {
+				return err // most likely the database is away
+			}
+			delete(m.untold, t)
 		}
-		delete(m.untold, t)
 	}
 	return nil
 }

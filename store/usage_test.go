@@ -734,3 +734,72 @@ func TestClosingHoursMeetsCharging(t *testing.T) {
 		t.Errorf("%d messages in %d hours, %d missing, %d wrong, %v", appended, hours, missing, wrong, err)
 	}
 }
+
+// What a tenant's Shared mailboxes hold is in its ledger like an account's, of no domain.
+func TestUsageOfSharedMailboxes(t *testing.T) {
+	c := storetest.Config(t)
+	s := storetest.Open(t, c)
+	start := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+	k := newMeteringClock(t, c, start)
+	u := storetest.Account(t, s, "a@one.test")
+	shared, err := s.SharedAccount(t.Context(), u.Tenant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := s.Create(t.Context(), shared, "Sales", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	add(t, m, 1, 0)
+	k.advance(time.Hour)
+	if err := store.CloseAll(s, t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, scope := range []store.Scope{store.OfAccounts, store.OfDomains, store.OfTenant} {
+		for r, err := range s.Usage(t.Context(), u.Tenant, store.UsageQuery{From: start, To: k.time(), Scope: scope, Unit: store.ByHour}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, fmt.Sprintf("%s %q of %q: %d", scope, r.Name, r.Domain, r.Messages))
+		}
+	}
+	want := []string{
+		`account "a@one.test" of "one.test": 0`, fmt.Sprintf(`account "shared:%d" of "": 1`, u.Tenant),
+		`domain "" of "": 1`, `domain "one.test" of "one.test": 0`, `tenant "" of "": 1`,
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("used %q, want %q", got, want)
+	}
+	if n := s.Maintained().Drift; n != 0 {
+		t.Errorf("the drift metric is %d", n)
+	}
+}
+
+// What was read while a telling was under way that failed is told at the end, too.
+func TestReadsAreToldAtTheEnd(t *testing.T) {
+	c := storetest.Config(t)
+	s := storetest.Open(t, c)
+	u := storetest.Account(t, s, "a@one.test")
+	ending, err := store.Open(t.Context(), store.Options{DSN: c.ServingDSN, Bucket: storetest.Bucket(t, c), SpoolDir: t.TempDir(), UsageInterval: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ending.CountFetched(u, 100)
+	away, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := ending.TellReads(away); err == nil {
+		t.Fatal("it was told")
+	}
+	ending.CountFetched(u, 10)
+	if err := ending.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var fetched int64
+	err = s.Transact(t.Context(), u.Tenant, func(tx pgx.Tx) error {
+		return tx.QueryRow(t.Context(), `SELECT sum(fetched_bytes) FROM usage_read`).Scan(&fetched)
+	})
+	if fetched != 110 || err != nil {
+		t.Errorf("%d octets were told, want 110: %v", fetched, err)
+	}
+}

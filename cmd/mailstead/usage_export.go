@@ -20,7 +20,7 @@ type usageRecord struct {
 	ID                string    `json:"id"`
 	Tenant            string    `json:"tenant"`
 	TenantID          int64     `json:"tenant_id"`
-	Domain            string    `json:"domain"`     // "" of a tenant
+	Domain            string    `json:"domain"`     // "" of a tenant, and of what its Shared mailboxes hold
 	Account           string    `json:"account"`    // its login; "" of a domain or a tenant
 	AccountID         int64     `json:"account_id"` // 0 of a domain or a tenant
 	From              time.Time `json:"from"`
