@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -28,6 +29,30 @@ func TestQuotaUnits(t *testing.T) {
 		`* QUOTA "tenant:quota.test" ()`,
 	}
 	if got := c.want("GETQUOTAROOT INBOX", "OK "); !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// A tenant's Shared mailboxes are of no domain, and so have two roots.
+func TestQuotaOfSharedMailboxes(t *testing.T) {
+	s := storetest.New(t)
+	u := storetest.Account(t, s, "t@quota.test")
+	if err := s.SetRole(t.Context(), u, store.RoleTenantAdmin); err != nil {
+		t.Fatal(err)
+	}
+	c := serveStore(t, s, nil)(t)
+	enter(c, u.Login)
+	c.want("CREATE Shared/Sales", "OK ")
+	root := fmt.Sprintf(`"account:shared:%d"`, u.Tenant)
+	c.want("SETQUOTA "+root+" (MESSAGE 1)", "OK ")
+	c.want("APPEND Shared/Sales {1+}\r\nx", "OK ")
+	c.want("APPEND Shared/Sales {1+}\r\nx", "NO [OVERQUOTA]")
+	want := []string{
+		`* QUOTAROOT "Shared/Sales" ` + root + ` "tenant:quota.test"`,
+		`* QUOTA ` + root + ` (MESSAGE 1 1)`,
+		`* QUOTA "tenant:quota.test" ()`,
+	}
+	if got := c.want("GETQUOTAROOT Shared/Sales", "OK "); !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }

@@ -29,6 +29,9 @@ func (s *Store) DeleteAccount(ctx context.Context, u User) error {
 	if err := s.revoke(ctx, u); err != nil {
 		return fmt.Errorf("delete account %s: %w", u.Login, err)
 	}
+	if err := s.forgetAnnotations(ctx, u); err != nil {
+		return fmt.Errorf("delete account %s: %w", u.Login, err)
+	}
 	for _, step := range []string{
 		// The log first in age, the mailbox row last: it says what is left to do.
 		deleteOfMailboxes("mailbox_log"),

@@ -475,6 +475,52 @@ func countMetadata(ctx context.Context, tx pgx.Tx, t id.Tenant, mailbox id.Mailb
 	return n, err
 }
 
+// forgetAnnotations removes what an account that is being deleted has noted of others' mailboxes, one by one: their owners
+// are charged for it no more.
+func (s *Store) forgetAnnotations(ctx context.Context, u User) error {
+	const (
+		next = `
+			SELECT m.mailbox_id, m.account_id
+			FROM metadata n
+			JOIN mailbox m ON m.tenant_id = n.tenant_id AND m.mailbox_id = n.mailbox
+			WHERE n.tenant_id = $1 AND n.account_id = $2 AND m.account_id <> $2
+			LIMIT 1`
+
+		// Of a deleted mailbox nothing is charged.
+		forget = `
+			WITH gone AS (
+				DELETE FROM metadata n
+				USING mailbox m
+				WHERE n.tenant_id = $1 AND n.mailbox_id = $2 AND n.account_id = $3 AND m.tenant_id = $1 AND m.mailbox_id = $2
+				RETURNING CASE WHEN m.deleted_at IS NULL THEN octet_length(n.entry) + octet_length(n.value) ELSE 0 END AS octets
+			)
+			SELECT coalesce(sum(octets), 0) FROM gone`
+	)
+	for {
+		err := s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
+			var m id.Mailbox
+			owner := User{Tenant: u.Tenant}
+			if err := tx.QueryRow(ctx, next, u.Tenant, u.Account).Scan(&m, &owner.Account); err != nil {
+				return err
+			}
+			if err := lockMailboxes(ctx, tx, u.Tenant, []id.Mailbox{m}); err != nil {
+				return err
+			}
+			var octets int64
+			if err := tx.QueryRow(ctx, forget, u.Tenant, m, u.Account).Scan(&octets); err != nil {
+				return err
+			}
+			return chargeNames(ctx, tx, owner, 0, -octets)
+		})
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
 // copyMetadata gives a mailbox the annotations of another (RFC 5464 section 4.1: INBOX keeps its own when it is renamed).
 func copyMetadata(ctx context.Context, tx pgx.Tx, t id.Tenant, from, to id.Mailbox) error {
 	const query = `

@@ -262,6 +262,45 @@ func TestServerMetadata(t *testing.T) {
 	}
 }
 
+// What a user who goes has noted of others' mailboxes goes too, and those are charged for it no more.
+func TestAnnotationsOfOthersMailboxes(t *testing.T) {
+	s := storetest.New(t)
+	ann, bob := storetest.Account(t, s, "ann@one.test"), storetest.Account(t, s, "bob@one.test")
+	carl := storetest.Account(t, s, "carl@one.test")
+	if _, err := s.Create(t.Context(), carl, "Gone", nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, of := range []struct {
+		owner   store.User
+		mailbox string
+	}{{ann, "INBOX"}, {ann, "Sent"}, {carl, "INBOX"}, {carl, "Gone"}} {
+		grant(t, s, of.owner, of.mailbox, acl.User(bob.Login), "lr")
+		if err := annotate(s, t, bob, others(of.owner, of.mailbox), "/private/comment=bob's"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := annotate(s, t, ann, "INBOX", "/private/comment=ann's", "/shared/comment=ann's"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Delete(t.Context(), carl, "Gone"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.DeleteAccount(t.Context(), bob); err != nil {
+		t.Fatal(err)
+	}
+	if drift, _, err := s.AuditQuota(t.Context(), ann.Tenant); err != nil || len(drift) > 0 {
+		t.Errorf("drift %v, %v", drift, err)
+	}
+	if n := count(t, s, ann.Tenant, "metadata"); n != 2 {
+		t.Errorf("%d annotations are left, of which ann's are two", n)
+	}
+	if _, _, err := s.UndeleteMailbox(t.Context(), carl, "Gone", ""); err != nil {
+		t.Fatal(err)
+	}
+	checkAccount(t, s, ann)
+	checkAccount(t, s, carl)
+}
+
 // Of those who set annotations at once each finds the bound, of a mailbox and of the account.
 func TestConcurrentMetadata(t *testing.T) {
 	for name, test := range map[string]struct {

@@ -47,7 +47,7 @@ type QuotaRoot struct {
 // ErrNoQuotaRoot says that a tenant has no quota root of a name.
 var ErrNoQuotaRoot = errors.New("no such quota root")
 
-// QuotaRoots returns the quota roots of an account's mailboxes: its own, its domain's, its tenant's.
+// QuotaRoots returns the quota roots of an account's mailboxes: its own, its domain's, its tenant's. A tenant's Shared mailboxes are of no domain.
 func (s *Store) QuotaRoots(ctx context.Context, t id.Tenant, account id.Account) ([]QuotaRoot, error) {
 	var roots []QuotaRoot
 	err := s.readSnapshot(ctx, t, func(b *pgx.Batch) {
@@ -56,7 +56,7 @@ func (s *Store) QuotaRoots(ctx context.Context, t id.Tenant, account id.Account)
 		queueDomainRoot(b, t, account, 0, &roots)
 		queueTenantRoot(b, t, &roots)
 	})
-	if err == nil && len(roots) != len(quota.Levels) {
+	if err == nil && (len(roots) == 0 || roots[0].level != levelAccount) {
 		err = ErrNoAccount
 	}
 	return roots, err
