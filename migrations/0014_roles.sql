@@ -80,13 +80,18 @@ END
 $$;
 -- +goose StatementEnd
 
--- list_audits is for operators: the chains of all tenants, also of those that are gone.
+-- list_audits is for operators: the chains of all tenants, also of those that are gone. One that has been taken away as a
+-- whole ends with entry 0: there is none without that of who made the tenant.
 -- +goose StatementBegin
 CREATE FUNCTION list_audits() RETURNS TABLE (tenant_id bigint, tenant text, seq bigint, hash bytea)
     LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp
     AS $$
 BEGIN
-    RETURN QUERY SELECT h.tenant_id, h.tenant, h.seq, h.hash FROM audit_head h ORDER BY h.tenant, h.tenant_id;
+    RETURN QUERY
+        SELECT c.tenant_id, coalesce(h.tenant, t.name), coalesce(h.seq, 0), coalesce(h.hash, '')
+        FROM audit_head h
+        FULL JOIN tenant t ON t.tenant_id = h.tenant_id, LATERAL (SELECT coalesce(h.tenant_id, t.tenant_id) AS tenant_id) c
+        ORDER BY 2, 1;
 END
 $$;
 -- +goose StatementEnd

@@ -158,6 +158,9 @@ func (s *Store) VerifyAudit(ctx context.Context, c, known AuditChain) error {
 			}
 		}
 	}
+	if at.Seq == 0 {
+		return fmt.Errorf("%w: it has no entry, not even of who made the tenant", ErrAudit)
+	}
 	if end := max(c.Seq, known.Seq); at.Seq < end {
 		return fmt.Errorf("%w: it ends with entry %d, and there were %d", ErrAudit, at.Seq, end)
 	}

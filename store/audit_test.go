@@ -12,6 +12,7 @@ import (
 
 	"mailstead.dev/store"
 	"mailstead.dev/store/storetest"
+	"mailstead.dev/store/view"
 )
 
 // acts returns an audit log as "actor action object" lines.
@@ -76,6 +77,18 @@ func TestAudit(t *testing.T) {
 	must(s.Delete(ctx, user, box.Name))
 	_, _, err = s.UndeleteMailbox(ctx, user, "Old", "New")
 	must(err)
+	inbox := open(t, s, user, "INBOX")
+	add(t, inbox, 1, view.Deleted)
+	_, _, err = inbox.Expunge(ctx, nil)
+	must(err)
+	_, err = inbox.Undelete(ctx, store.Undelete{})
+	must(err)
+	_, err = s.Create(ctx, admin, "Shared/Sales", nil)
+	must(err)
+	must(s.Rename(ctx, admin, "Shared/Sales", "Shared/Old"))
+	must(s.Delete(ctx, admin, "Shared/Old"))
+	_, err = s.Repair(ctx, tenant.ID, func(f store.Finding) { t.Error(f) })
+	must(err)
 	if _, err := s.CreateDomain(ctx, tenant.ID, "one.test"); !errors.Is(err, store.ErrDomainTaken) {
 		t.Fatal(err)
 	}
@@ -103,12 +116,18 @@ func TestAudit(t *testing.T) {
 		"mailstead account.create c@one.test {}",
 		`a@one.test act-as c@one.test {"read_only":false}`,
 		`root mailbox.undelete c@one.test/Old {"as":"New"}`,
+		`root message.undelete c@one.test/INBOX {"messages":1}`,
+		"a@one.test mailbox.create Shared/Sales {}",
+		`a@one.test mailbox.rename Shared/Sales {"to":"Old"}`,
+		"a@one.test mailbox.delete Shared/Old {}",
+		"root fsck.repair  {}",
 		"root account.disable c@one.test {}",
 		"root account.enable c@one.test {}",
 		"root account.delete c@one.test {}",
 		"root tenant.disable one {}",
 		"root tenant.delete one {}",
 		"root account.delete a@one.test {}",
+		fmt.Sprintf("root account.delete shared:%d {}", tenant.ID),
 		"root tenant.deleted one {}",
 	}
 	c := chain(t, s, "one")
@@ -184,6 +203,67 @@ func TestAuditIsAppendOnly(t *testing.T) {
 	}
 	if err := s.VerifyAudit(t.Context(), whole, whole); err != nil {
 		t.Error(err)
+	}
+	if _, err := owner.Exec(t.Context(), `DELETE FROM audit_log; DELETE FROM audit_head`); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.VerifyAudit(t.Context(), chain(t, s, "one.test"), store.AuditChain{}); !errors.Is(err, store.ErrAudit) {
+		t.Errorf("a log that is gone: %v, want %v", err, store.ErrAudit)
+	}
+}
+
+// TestNothingWithoutAudit: what cannot be written down is not done.
+func TestNothingWithoutAudit(t *testing.T) {
+	config := storetest.Config(t)
+	s := storetest.Open(t, config)
+	ctx := t.Context()
+	u, user := storetest.Account(t, s, "a@one.test"), storetest.Account(t, s, "b@one.test")
+	u.Role = store.RoleTenantAdmin
+	inbox := open(t, s, user, "INBOX")
+	add(t, inbox, 1, view.Deleted)
+	if _, _, err := inbox.Expunge(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"Shared/Old", "Shared/Kept"} {
+		if _, err := s.Create(ctx, u, name, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	owner, err := pgx.Connect(ctx, config.OwnerDSN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer owner.Close(ctx)
+	if _, err := owner.Exec(ctx, `REVOKE EXECUTE ON FUNCTION write_audit FROM mailstead_serving`); err != nil {
+		t.Fatal(err)
+	}
+	names := func() []string { return entryNames(t, s, u) }
+	before := names()
+	for name, act := range map[string]func() error{
+		"annotate": func() error {
+			return s.SetTenantMetadata(ctx, u.Tenant, store.Annotation{Entry: "/shared/comment", Value: []byte("x")})
+		},
+		"create":   func() error { _, err := s.Create(ctx, u, "Shared/New", nil); return err },
+		"delete":   func() error { return s.Delete(ctx, u, "Shared/Old") },
+		"rename":   func() error { return s.Rename(ctx, u, "Shared/Old", "Shared/New") },
+		"undelete": func() error { _, err := inbox.Undelete(ctx, store.Undelete{}); return err },
+		"repair":   func() error { _, err := s.Repair(ctx, u.Tenant, func(store.Finding) {}); return err },
+		"act as":   func() error { _, err := s.ActAs(ctx, u, user.Login); return err },
+		"role":     func() error { return s.SetRole(ctx, user, store.RolePlatformAdmin) },
+	} {
+		if err := act(); state(err) != "42501" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	notes, err := s.TenantMetadata(ctx, u.Tenant)
+	if after := names(); !slices.Equal(before, after) || len(notes) > 0 || err != nil {
+		t.Errorf("mailboxes are %q, were %q; annotations %v, %v", after, before, notes, err)
+	}
+	if n := viewOf(t, inbox).Len(); n != 0 {
+		t.Errorf("%d messages are back", n)
+	}
+	if login, err := s.LookupLogin(ctx, user.Login); err != nil || login.User.Role != store.RoleNone {
+		t.Errorf("the role is %s, %v", login.User.Role, err)
 	}
 }
 

@@ -54,7 +54,10 @@ func (s *Store) Create(ctx context.Context, u User, name string, specialUse []st
 			return err
 		}
 		m.Rights = made[p.name].Rights
-		return chargeNames(ctx, tx, n.owner, more, 0)
+		if err := chargeNames(ctx, tx, n.owner, more, 0); err != nil {
+			return err
+		}
+		return n.audit(ctx, tx, "mailbox.create", p.name, nil)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("create mailbox: %w", changeError(err))

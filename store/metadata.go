@@ -160,7 +160,7 @@ func (s *Store) SetMetadata(ctx context.Context, u User, mailbox string, set []A
 				return ErrSpecialUse
 			}
 		}
-		if err = s.setMetadata(ctx, of, u.Account, set); !errors.Is(err, ErrRightsChanged) || attempt == attempts {
+		if err = s.setMetadata(ctx, of, u.Account, set, nil); !errors.Is(err, ErrRightsChanged) || attempt == attempts {
 			return err
 		}
 	}
@@ -173,21 +173,14 @@ func (s *Store) TenantMetadata(ctx context.Context, t id.Tenant) ([]Annotation, 
 
 // SetTenantMetadata sets annotations of the server that all users of a tenant see.
 func (s *Store) SetTenantMetadata(ctx context.Context, t id.Tenant, set ...Annotation) error {
-	for _, a := range set {
+	entries := make([]string, len(set))
+	for i, a := range set {
 		if !strings.HasPrefix(a.Entry, shared) {
 			return ErrBadEntry
 		}
+		entries[i] = a.Entry
 	}
-	if err := s.setMetadata(ctx, &Mailbox{Tenant: t}, 0, set); err != nil {
-		return err
-	}
-	return s.transact(ctx, t, func(tx pgx.Tx) error {
-		entries := make([]string, len(set))
-		for i, a := range set {
-			entries[i] = a.Entry
-		}
-		return audit(ctx, tx, t, Act{Action: "tenant.annotate", Object: strings.Join(entries, " ")})
-	})
+	return s.setMetadata(ctx, &Mailbox{Tenant: t}, 0, set, &Act{Action: "tenant.annotate", Object: strings.Join(entries, " ")})
 }
 
 // annotations are those to be put and those to be removed, by column.
@@ -229,7 +222,8 @@ func (s *Store) sorted(m *Mailbox, account id.Account, set []Annotation) (annota
 	return all, nil
 }
 
-func (s *Store) setMetadata(ctx context.Context, m *Mailbox, account id.Account, set []Annotation) error {
+// setMetadata sets annotations, and writes down the act if it is one.
+func (s *Store) setMetadata(ctx context.Context, m *Mailbox, account id.Account, set []Annotation, act *Act) error {
 	all, err := s.sorted(m, account, set)
 	if err != nil {
 		return err
@@ -253,6 +247,9 @@ func (s *Store) setMetadata(ctx context.Context, m *Mailbox, account id.Account,
 			}
 		}
 		changed, err := s.changeMetadata(ctx, tx, m, account, all)
+		if err == nil && act != nil {
+			err = audit(ctx, tx, m.Tenant, *act)
+		}
 		if err != nil || m.ID == 0 || !changed && !all.changeUses {
 			return err
 		}

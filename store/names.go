@@ -33,6 +33,14 @@ func namesOf(ctx context.Context, tx pgx.Tx, u User, p path) (names, error) {
 	return n, err
 }
 
+// audit writes down what was done to the names of a tenant's own mailboxes, which its admins manage. It comes last.
+func (n names) audit(ctx context.Context, tx pgx.Tx, action, name string, detail any) error {
+	if !isShared(n.owner.Login) {
+		return nil
+	}
+	return audit(ctx, tx, n.owner.Tenant, Act{Actor: n.user.Who(), Action: action, Object: SharedFolders + separator + name, Detail: detail})
+}
+
 // named is a mailbox as far as changes of names look at it.
 type named struct {
 	Mailbox     id.Mailbox

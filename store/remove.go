@@ -47,7 +47,10 @@ func (s *Store) Delete(ctx context.Context, u User, name string) error {
 		if err := leaveTombstone(ctx, tx, n.owner, p.name, m.UIDValidity); err != nil {
 			return err
 		}
-		return deleteMailbox(ctx, tx, n.owner, m.Mailbox)
+		if err := deleteMailbox(ctx, tx, n.owner, m.Mailbox); err != nil {
+			return err
+		}
+		return n.audit(ctx, tx, "mailbox.delete", p.name, nil)
 	})
 	if errors.Is(err, ErrNotExist) {
 		if err = s.absent(ctx, u, p); errors.Is(err, ErrNoSelect) {

@@ -62,8 +62,10 @@ func (s *Store) Rename(ctx context.Context, u User, from, to string) error {
 		if err := n.hold(ctx, tx, source.name, parents(dest.name)...); err != nil {
 			return err
 		}
-		moved, err = s.renameTree(ctx, tx, n, source.name, dest.name)
-		return err
+		if moved, err = s.renameTree(ctx, tx, n, source.name, dest.name); err != nil {
+			return err
+		}
+		return n.audit(ctx, tx, "mailbox.rename", source.name, map[string]string{"to": dest.name})
 	})
 	if err != nil {
 		return fmt.Errorf("rename mailbox: %w", changeError(err))

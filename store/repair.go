@@ -18,6 +18,10 @@ import (
 // refers to. It removes nothing that might be mail, and makes up nothing: what is missing or damaged stays a
 // finding. Findings that it has repaired say so. Those who change the same mailboxes meanwhile wait.
 func (s *Store) Repair(ctx context.Context, t id.Tenant, report func(Finding)) (Checked, error) {
+	err := s.transact(ctx, t, func(tx pgx.Tx) error { return audit(ctx, tx, t, Act{Action: "fsck.repair"}) })
+	if err != nil {
+		return Checked{}, err
+	}
 	f := &fsck{store: s, tenant: t, report: report, repairer: true}
 	checked, err := f.run(ctx)
 	if err != nil {

@@ -68,7 +68,10 @@ func (m *Mailbox) Undelete(ctx context.Context, which Undelete) (Undeleted, erro
 			if err := c.within(ctx, tx); err != nil {
 				return err
 			}
-			return u.takeFromRecords(ctx, tx)
+			if err := u.takeFromRecords(ctx, tx); err != nil || !c.written {
+				return err
+			}
+			return audit(ctx, tx, m.Tenant, Act{Action: "message.undelete", Object: m.user.Login + "/" + m.Name, Detail: map[string]int{"messages": len(u.to)}})
 		})
 		if !errors.Is(err, errMovedOn) || attempt == attempts || !pause(ctx, attempt) {
 			break

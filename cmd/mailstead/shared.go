@@ -9,13 +9,15 @@ import (
 // sharedOf begins the login by which commands call the account that a tenant's shared mailboxes belong to.
 const sharedOf = "shared:"
 
-// shared finds the account that a tenant's shared mailboxes belong to.
+// shared finds the account that a tenant's shared mailboxes belong to, as which the operator acts.
 func (j *job) shared(tenant string) (store.User, error) {
 	t, err := j.tenant(tenant)
 	if err != nil {
 		return store.User{}, err
 	}
-	return j.store.SharedAccount(j, t.ID)
+	u, err := j.store.SharedAccount(j, t.ID)
+	u.Actor = operator()
+	return u, err
 }
 
 func (a *app) sharedCommand() *cobra.Command {
