@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -111,8 +112,11 @@ type UsageQuery struct {
 	Domain   string // only of this domain; "": of all
 }
 
+// ErrNotKept says that hours of the ledger are so old that they may have been removed.
+var ErrNotKept = errors.New("hours are not kept any more")
+
 // Usage goes through what a tenant used, period by period, in each by name. Of
-// hours that are closed (see UsageClosed) it is the same each time. It reads a day at a time, or a unit where that is longer.
+// hours that are closed (see UsageClosed) it is the same each time, or ErrNotKept. It reads a day at a time, or a unit where that is longer.
 func (s *Store) Usage(ctx context.Context, t id.Tenant, q UsageQuery) iter.Seq2[Usage, error] {
 	return func(yield func(Usage, error) bool) {
 		page := ByDay
@@ -160,10 +164,15 @@ func (s *Store) usage(ctx context.Context, t id.Tenant, q UsageQuery, from, to t
 		GROUP BY key, name, domain, began
 		ORDER BY began, name COLLATE "C", key`
 
+	const forgotten = `SELECT FROM usage_tenant WHERE tenant_id = $1 AND kept_from > $2`
+
 	more := true
 	err := s.snapshot(ctx, t, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, unhurried); err != nil {
 			return err
+		}
+		if tag, err := tx.Exec(ctx, forgotten, t, from); err != nil || tag.RowsAffected() > 0 {
+			return cmp.Or(err, ErrNotKept)
 		}
 		rows, _ := tx.Query(ctx, query, t, from, to, string(q.Scope), string(q.Unit), q.Login, q.Domain) // Err reports the error
 		defer rows.Close()

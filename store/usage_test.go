@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	commandline "flag" // flag is a helper here
 	"fmt"
 	"maps"
@@ -634,6 +635,11 @@ func TestLedgerNeverChanges(t *testing.T) {
 		return tx.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM usage_hour), (SELECT count(*) FROM usage_account)`).Scan(&hours, &accounts)
 	})
 	from, to, closedErr := s.UsageClosed(t.Context(), u.Tenant)
+	for _, err := range s.Usage(t.Context(), u.Tenant, store.UsageQuery{From: start, To: k.time(), Scope: store.OfTenant, Unit: store.ByDay}) {
+		if !errors.Is(err, store.ErrNotKept) {
+			t.Errorf("what is gone is read: %v", err)
+		}
+	}
 	if hours+accounts != 0 || err != nil || closedErr != nil || !from.After(start) || to != k.time() {
 		t.Errorf("%d hours of %d accounts are left, %v; closed from %v to %v, %v", hours, accounts, err, from, to, closedErr)
 	}

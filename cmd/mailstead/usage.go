@@ -99,14 +99,14 @@ func showUsage(j *job, o usageOptions) error {
 	}
 	closed := period.to
 	for _, tenant := range tenants {
-		_, to, err := j.store.UsageClosed(j, tenant.ID)
+		from, to, err := j.store.UsageClosed(j, tenant.ID)
 		if err != nil {
 			return about("tenant "+tenant.Name, err)
 		}
 		if to.Before(closed) {
 			closed = to
 		}
-		q := store.UsageQuery{From: period.from, To: earlier(period.to, to), Scope: store.OfTenant, Unit: unit, Domain: o.domain, Login: o.login}
+		q := store.UsageQuery{From: later(period.from, from), To: earlier(period.to, to), Scope: store.OfTenant, Unit: unit, Domain: o.domain, Login: o.login}
 		for u, err := range j.store.Usage(j, tenant.ID, q) {
 			if err != nil {
 				return about("tenant "+tenant.Name, err)
@@ -144,6 +144,13 @@ func showUsage(j *job, o usageOptions) error {
 
 func earlier(a, b time.Time) time.Time {
 	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
 		return a
 	}
 	return b

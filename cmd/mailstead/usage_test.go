@@ -106,4 +106,5 @@ func TestUsage(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.refuse("usage export --period 2028-03", "are not kept any more")
+	s.want("usage --json --period 2028-03", `"id": "",`) // of a part of the month
 }
