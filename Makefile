@@ -94,9 +94,9 @@ e2e-backup: build dev-deps
 rights: test-deps
 	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 10m -run '^(TestRights|TestRevokedWhileIdle|TestListOfManyIsFewStatements)$$' -bench '^BenchmarkListRights$$' ./imapd
 
-# The property test of the mailbox log, longer than in `make test`.
+# The property test of the mailbox log, longer than in `make test`, and whether it finds each mistake against the rules of the log.
 property: test-deps
-	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 90m -run '^TestHistory$$' ./store -args -history.operations=200000 $(if $(SEED),-history.seed=$(SEED))
+	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 90m -run '^(TestHistory|TestPlantedBugs)$$' ./store -args -history.planted -history.operations=200000 $(if $(SEED),-history.seed=$(SEED))
 
 # Quotas, longer than in `make test`: near each limit of each level, 16 clients on two front ends; then what pooled limits cost, both rates of one run.
 quota: test-deps
