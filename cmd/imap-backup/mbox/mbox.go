@@ -40,6 +40,8 @@ const (
 
 	// StatusAt is where in an entry the lines begin that change with the flags.
 	StatusAt = len(fromLine) + len(fromDate) + 1
+	// HeadLength is how much of an entry IsHead looks at: up to the end of those lines.
+	HeadLength = StatusAt + len(statusLine) + len(moreLine) + 2*len("RO\n")
 )
 
 // Message is what an entry says of a message besides its text.
@@ -65,6 +67,15 @@ func Status(flags []imap.Flag) []byte {
 		}
 	}
 	return fmt.Appendf(nil, "%s%s\n%s%s\n", statusLine, status, moreLine, more)
+}
+
+// IsHead reports whether an entry begins so.
+func IsHead(head []byte) bool {
+	if len(head) != HeadLength || !bytes.HasPrefix(head, []byte(fromLine)) {
+		return false
+	}
+	status, more, _ := bytes.Cut(head[StatusAt:], []byte("\n"))
+	return head[StatusAt-1] == '\n' && bytes.HasPrefix(status, []byte(statusLine)) && bytes.HasPrefix(more, []byte(moreLine)) && more[len(more)-1] == '\n'
 }
 
 // Write writes the entry of a message and returns its length.

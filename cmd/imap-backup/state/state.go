@@ -44,6 +44,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/emersion/go-imap/v2"
 )
@@ -180,7 +181,7 @@ func (e *SyntaxError) Error() string { return fmt.Sprintf("line %d: %s", e.Line,
 // Reader reads a state file.
 type Reader struct {
 	Header Header
-	// Offset is how far the lines reach that were read.
+	// Offset is how far the lines reach that were read and are right.
 	Offset int64
 
 	r    *bufio.Reader
@@ -252,6 +253,7 @@ func (r *Reader) Next(rec *Record) error {
 		return err
 	}
 	if err := r.parse(line, rec); err != nil {
+		r.Offset = at
 		return err
 	}
 	rec.At = at
@@ -269,6 +271,9 @@ func ReadAt(file io.ReaderAt, at int64) (Record, error) {
 }
 
 func (r *Reader) parse(line string, rec *Record) error {
+	if strings.ContainsFunc(line, unicode.IsControl) {
+		return r.wrong("a control character") // such as a block of zeroes that a power cut left
+	}
 	word, rest, _ := strings.Cut(line, " ")
 	*rec = Record{Kind: Kind(word), Flags: rec.Flags[:0]}
 	switch rec.Kind {

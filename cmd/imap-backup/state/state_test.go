@@ -86,12 +86,24 @@ func TestSyntaxErrors(t *testing.T) {
 		{"imap-backup 1", "imap-backup 2"}, {"delimiter /", "delimiter //"}, {"uidvalidity ", "uidvalidity -"},
 		{"synced 9", "synced x"}, {"\n\nmessage", "\nmessage"}, {"message 1 0", "message 1"}, {"message 1", "massage 1"},
 		{"gone 2", "gone 4294967296"}, {"0102", "01"}, {"0102", "xx02"}, {"2026-11", "2026-13"}, {"<a%20b", "<a%2xb"},
+		{"$Forwarded", "$For\x00warded"}, {"$Forwarded", "$For\x7fwarded"},
 		{"append 101", "append"}, {"swap", "swap 1"}, {"50%25", "50%"},
 	} {
 		damaged := strings.Replace(whole, c[0], c[1], 1)
 		var syntax *SyntaxError
 		if _, _, _, err := readAll(damaged); damaged == whole || !errors.As(err, &syntax) {
 			t.Errorf("%q for %q: %v", c[1], c[0], err)
+		}
+	}
+}
+
+// What is right reaches up to the line that is wrong.
+func TestOffset(t *testing.T) {
+	header, records := sample()
+	whole := write(header, records[:1])
+	for _, wrong := range []string{"rubbish\n", "message 2 \x00\x00\x00\n"} {
+		if _, _, offset, err := readAll(whole + wrong + "swap\n"); err == nil || offset != int64(len(whole)) {
+			t.Errorf("%q: %d, want %d; %v", wrong, offset, len(whole), err)
 		}
 	}
 }
