@@ -34,6 +34,9 @@ func (s *Session) login(o Options) error {
 		if err == nil {
 			err = s.client.Authenticate(client)
 		}
+		if c, ok := client.(*scramClient); ok && err == nil && !c.conversation.Valid() {
+			return &LoginError{errors.New("the server did not show that it knows the password")} // RFC 5802 section 3
+		}
 	}
 	var status *imap.Error
 	if errors.As(err, &status) {

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -39,6 +40,12 @@ func (s *Session) condStore() bool {
 	return s.caps.Has(imap.CapCondStore) || s.caps.Has(imap.CapQResync)
 }
 
+// The names of all mailboxes are held at once: so much room for them, and for what else there is to one of them.
+const (
+	roomOfNames = 32 << 20
+	roomOfName  = 300
+)
+
 // Mailboxes lists all that can be opened, sorted, with their status: in one round trip where the server has LIST-STATUS, else in two.
 func (s *Session) Mailboxes() ([]Mailbox, error) {
 	done := s.conn.expect()
@@ -48,12 +55,14 @@ func (s *Session) Mailboxes() ([]Mailbox, error) {
 	if extended {
 		options = &imap.ListOptions{ReturnStatus: s.statusItems(), ReturnSpecialUse: s.caps.Has(imap.CapSpecialUse)}
 	}
-	list, err := s.client.List("", "*", options).Collect()
-	if err != nil {
-		return nil, s.because(err)
-	}
+	command := s.client.List("", "*", options)
 	var mailboxes []Mailbox
-	for _, data := range list {
+	names := 0
+	for data := command.Next(); data != nil; data = command.Next() {
+		if names += len(data.Mailbox) + roomOfName; names > roomOfNames {
+			s.conn.giveUp(&BadResponseError{fmt.Sprintf("it has more mailboxes than can be (%d)", len(mailboxes))})
+			break
+		}
 		if slices.Contains(data.Attrs, imap.MailboxAttrNoSelect) || slices.Contains(data.Attrs, imap.MailboxAttrNonExistent) || data.Mailbox == "" {
 			continue
 		}
@@ -62,6 +71,9 @@ func (s *Session) Mailboxes() ([]Mailbox, error) {
 			m.Status = statusOf(data.Status)
 		}
 		mailboxes = append(mailboxes, m)
+	}
+	if err := command.Close(); err != nil {
+		return nil, s.because(err)
 	}
 	slices.SortStableFunc(mailboxes, func(a, b Mailbox) int { return strings.Compare(a.Name, b.Name) })
 	mailboxes = slices.CompactFunc(mailboxes, func(a, b Mailbox) bool { return a.Name == b.Name })

@@ -119,7 +119,7 @@ func (s *Session) readInfo(data *imapclient.FetchMessageData, messageID func(io.
 	for item := data.Next(); item != nil; item = data.Next() {
 		section, ok := item.(imapclient.FetchItemDataBodySection)
 		if !ok {
-			info.take(item)
+			s.take(&info, item)
 			continue
 		}
 		if section.Literal == nil || section.Literal.Size() > longestLiteral || messageID == nil {
@@ -135,17 +135,31 @@ func (s *Session) readInfo(data *imapclient.FetchMessageData, messageID func(io.
 }
 
 // take takes what an item of an answer says of the message, other than its text.
-func (info *MessageInfo) take(item imapclient.FetchItemData) {
+func (s *Session) take(info *MessageInfo, item imapclient.FetchItemData) {
 	switch item := item.(type) {
 	case imapclient.FetchItemDataUID:
 		info.UID = item.UID
 	case imapclient.FetchItemDataFlags:
-		info.Flags = item.Flags
+		info.Flags = s.bounded(item.Flags)
 	case imapclient.FetchItemDataRFC822Size:
 		info.Size = item.Size
 	case imapclient.FetchItemDataInternalDate:
 		info.Date = item.Time
 	}
+}
+
+// longestFlags bounds the flags of one message: they stand in one line of the state file, and those of many messages are held at once.
+const longestFlags = 4 << 10
+
+func (s *Session) bounded(flags []imap.Flag) []imap.Flag {
+	octets := 0
+	for i, flag := range flags {
+		if octets += len(flag) + 1; octets > longestFlags {
+			s.conn.report(fmt.Sprintf("mailbox %.80q: a message has more than %d octets of flags; the others are left out", s.selected, longestFlags))
+			return flags[:i]
+		}
+	}
+	return flags
 }
 
 // copyLiteral copies a literal to w. It returns a WriteError or a brokenError.
@@ -230,7 +244,7 @@ func (f *Fetch) Next(w io.Writer, limit int64) (info MessageInfo, text bool, err
 	for item := data.Next(); item != nil; item = data.Next() {
 		section, ok := item.(imapclient.FetchItemDataBodySection)
 		if !ok {
-			info.take(item)
+			f.s.take(&info, item)
 			continue
 		}
 		if section.Literal == nil || text {
@@ -264,20 +278,20 @@ func (f *Fetch) Abandon(reason error) {
 	f.done()
 }
 
-// Append puts a message into a mailbox.
+// Append puts a message into a mailbox. go-imap's client ends the connection where the server refuses the message before it has come.
 func (s *Session) Append(mailbox string, flags []imap.Flag, date time.Time, size int64, text func(io.Writer) error) error {
 	done := s.conn.expect()
 	defer done()
 	command := s.client.Append(mailbox, size, &imap.AppendOptions{Flags: flags, Time: date})
 	err := text(command)
-	if err != nil {
+	var status *imap.Error
+	if err != nil && !errors.As(err, &status) {
 		s.conn.giveUp(err) // half of a literal cannot be taken back
 	}
 	if closed := command.Close(); err == nil {
 		err = closed
 	}
 	_, answered := command.Wait()
-	var status *imap.Error
 	if errors.As(answered, &status) {
 		return status
 	}

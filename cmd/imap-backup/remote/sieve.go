@@ -22,6 +22,7 @@ import (
 // Limits of what a server may say outside of messages.
 const (
 	longestLine    = 1 << 20  // without literals
+	longestFetch   = 64 << 10 // the same of a message, which has only what was asked for; with literals that are no text
 	longestName    = 64 << 10 // a line with the name of a mailbox, with its literals
 	longestLiteral = 64 << 10 // that is no message
 )
@@ -43,6 +44,8 @@ type sieve struct {
 	line    lineKind
 	length  int    // of the line so far
 	tail    []byte // its last octets
+	exists  int64  // messages in the mailbox
+	found   int    // octets of what SEARCH found
 	failed  error  // of reading
 
 	mutex     sync.Mutex
@@ -57,7 +60,7 @@ type sieve struct {
 type lineKind struct {
 	literals bool // it can have any
 	message  bool // and that of a section can be a message
-	endless  bool // it may be as long as it likes
+	search   bool // it has UIDs, as many as there are messages
 }
 
 // BadResponseError is a server that says what no client can bear.
@@ -201,9 +204,8 @@ func (s *sieve) next() error {
 			return err
 		}
 	}
-	s.length += len(part)
-	if s.length > longestLine && !s.line.endless {
-		return s.wrong("a line of more than %d octets", longestLine)
+	if err := s.measure(len(part)); err != nil {
+		return err
 	}
 	s.ready = part
 	s.inLine = !whole
@@ -221,7 +223,32 @@ func (s *sieve) next() error {
 	if size > longestLiteral && !(s.line.message && sectionEnds(s.tail)) {
 		return s.wrong("a literal of %d octets where no message is", size)
 	}
+	if !sectionEnds(s.tail) { // go-imap's client holds it
+		if err := s.measure(int(size)); err != nil {
+			return err
+		}
+	}
 	s.literal, s.inLine, s.tail = size, true, s.tail[:0]
+	return nil
+}
+
+// measure counts what is held of a line.
+func (s *sieve) measure(octets int) error {
+	longest := longestLine
+	switch {
+	case s.line.search:
+		const uid = len("4294967295 ")
+		s.found += octets
+		if int64(s.found) > longestLine+int64(uid)*s.exists {
+			return s.wrong("SEARCH finds more than %d messages", s.exists)
+		}
+		return nil
+	case s.line.message:
+		longest = longestFetch
+	}
+	if s.length += octets; s.length > longest {
+		return s.wrong("a line of more than %d octets", longest)
+	}
 	return nil
 }
 
@@ -243,11 +270,13 @@ func (s *sieve) begin(part []byte, whole bool) (bool, error) {
 	s.line = lineKind{}
 	rest, untagged := bytes.CutPrefix(part, []byte("* "))
 	if !untagged {
+		s.found = 0
 		s.hideRev2(part)
 		return true, nil
 	}
 	word, rest, _ := bytes.Cut(bytes.TrimRight(rest, "\r\n"), []byte(" "))
 	numbered := len(word) > 0 && word[0] >= '0' && word[0] <= '9'
+	number := word
 	if numbered {
 		word, _, _ = bytes.Cut(rest, []byte(" "))
 	}
@@ -258,13 +287,16 @@ func (s *sieve) begin(part []byte, whole bool) (bool, error) {
 		unknown = numbered
 		s.hideRev2(part)
 		s.noteValidity(rest)
-	case "EXISTS", "RECENT", "EXPUNGE":
+	case "EXISTS":
+		s.exists, _ = strconv.ParseInt(string(number), 10, 64) // what is no number the client says
+		unknown = !numbered
+	case "RECENT", "EXPUNGE":
 		unknown = !numbered
 	case "FETCH":
 		s.line = lineKind{literals: true, message: true}
 		unknown = !numbered
 	case "SEARCH", "ESEARCH", "SORT":
-		s.line.endless, unknown = true, numbered
+		s.line.search, unknown = true, numbered
 	case "FLAGS", "ENABLED", "ID", "NAMESPACE":
 		s.line.literals, unknown = true, numbered
 	case "LIST", "STATUS":

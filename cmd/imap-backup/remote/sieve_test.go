@@ -41,6 +41,7 @@ func TestSieve(t *testing.T) {
 		{"an unknown long one", "* WHAT " + long + "\r\n* 1 EXISTS\r\n", "* 1 EXISTS\r\n"},
 		{"a number too many", "* 1 OK\r\n* EXISTS\r\n* 2 LIST () \"/\" a\r\n* 1 EXISTS\r\n", "* 1 EXISTS\r\n"},
 		{"a long line", "* SEARCH " + long + "\r\n", "same"},
+		{"as much as there is", "* 200000 EXISTS\r\n" + strings.Repeat("* SEARCH"+strings.Repeat(" 1", longestLine/4)+"\r\nA OK\r\n", 7), "same"},
 		{"names in all forms", "* LIST () \"/\" a\r\n* LIST (\\Sent) NIL \"b \\\"c\"\r\n* LIST () \".\" {3}\r\nd e\r\n* STATUS x (MESSAGES 1)\r\n",
 			"* LIST () \"/\" \"a\"\r\n* LIST (\\Sent) NIL \"b \\\"c\"\r\n* LIST () \".\" \"d e\"\r\n* STATUS \"x\" (MESSAGES 1)\r\n"},
 		{"rev2", "* OK [CAPABILITY IMAP4rev1 IMAP4rev2 IDLE] x\r\nA OK [CAPABILITY IMAP4rev1 IMAP4rev2] x\r\n* CAPABILITY IMAP4rev2\r\n",
@@ -75,6 +76,10 @@ func TestSieveEnds(t *testing.T) {
 	for _, said := range []string{
 		"* 1 FETCH (ENVELOPE {99999999}\r\n", "* LIST () \"/\" {99999999}\r\n", "* WHAT {99999999}\r\n",
 		"* OK " + strings.Repeat("x", longestLine) + "\r\n",
+		"* 1 FETCH (FLAGS (" + strings.Repeat("x ", longestFetch/2) + "x))\r\n",
+		"* 1 FETCH (ENVELOPE (" + strings.Repeat("{1000}\r\n"+strings.Repeat("x", 1000)+" ", 80) + "x))\r\n",
+		"* 2 EXISTS\r\n* SEARCH" + strings.Repeat(" 1", longestLine/2+20) + "\r\n",
+		"* 2 EXISTS\r\n" + strings.Repeat("* SEARCH"+strings.Repeat(" 1", longestLine/4)+"\r\n", 3),
 	} {
 		if _, _, err := sift(said + "* 1 EXISTS\r\n"); err == nil {
 			t.Errorf("%.40q goes through", said)
