@@ -149,19 +149,19 @@ func (o *accountOptions) dialer(a *app, at target) (func(context.Context, func(s
 	}, nil
 }
 
-// secrets returns a password or a token.
+// secrets returns a password or a token. What the command line or the configuration names is stronger than the environment.
 func (o *accountOptions) secrets(a *app, u *url.URL) (password, token string, err error) {
 	switch {
 	case o.tokenFile != "":
 		token, err = fileLine(o.tokenFile)
 	case o.tokenCommand != "":
 		token, err = commandLine(o.tokenCommand)
-	case os.Getenv("IMAP_TOKEN") != "":
-		token = os.Getenv("IMAP_TOKEN")
 	case o.passwordFile != "":
 		password, err = fileLine(o.passwordFile)
 	case o.passwordCommand != "":
 		password, err = commandLine(o.passwordCommand)
+	case os.Getenv("IMAP_TOKEN") != "":
+		token = os.Getenv("IMAP_TOKEN")
 	case os.Getenv("IMAP_PASSWORD") != "":
 		password = os.Getenv("IMAP_PASSWORD")
 	default:

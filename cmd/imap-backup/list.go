@@ -17,13 +17,12 @@ func (a *app) listCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list [flags] {DIRECTORY | URL DIRECTORY | ACCOUNT...}",
 		Short: "Show what is here, what is on the server, and what a run would fetch",
-		Args:  cobra.MinimumNArgs(1),
+		Args:  cobra.ArbitraryArgs,
 	}
 	a.choice.register(c.Flags())
 	all := c.Flags().Bool("all", false, "all accounts of the configuration file")
-	c.Args = cobra.ArbitraryArgs
 	c.RunE = func(c *cobra.Command, args []string) error {
-		return a.forDirectoryOrAccounts(c, args, *all, func(ctx context.Context, at target) error { return a.list(ctx, at) })
+		return a.forDirectoryOrAccounts(c, args, *all, a.list)
 	}
 	return c
 }
@@ -41,8 +40,7 @@ func (a *app) list(ctx context.Context, at target) error {
 	if err != nil {
 		return err
 	}
-	show := a.output.show(a, at.name, "to fetch")
-	o.Show = show.event
+	o.Show = a.output.plain(a, at.name, "to fetch").event // a bar would stand in the table
 	rows, result, err := backup.List(ctx, o)
 	if err != nil {
 		return err
@@ -50,13 +48,20 @@ func (a *app) list(ctx context.Context, at target) error {
 	if a.output.json {
 		enc := json.NewEncoder(a.out)
 		for _, row := range rows {
-			if err := enc.Encode(row); err != nil {
+			account := struct {
+				Account string `json:"account,omitempty"`
+				backup.Row
+			}{at.name, row}
+			if err := enc.Encode(account); err != nil {
 				return err
 			}
 		}
 		return problems(result, nil)
 	}
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	if at.name != "" {
+		fmt.Fprintf(a.out, "%s:\n", at.name)
+	}
 	if o.Dial == nil {
 		fmt.Fprintln(w, "MAILBOX\tHERE\tSIZE\tKEPT\tFILE")
 	} else {

@@ -2,12 +2,18 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
 )
 
 var update = flag.Bool("update", false, "write what the tests compare with")
@@ -64,7 +70,7 @@ func TestUsageErrors(t *testing.T) {
 		{"imap://u:1/secret@h/", dir}, {"imap://u:secret@/", dir}, {"imap:u:secret@h", dir}, {"imap://u@h/;UID=1", dir}, {"imap://u@h/?x", dir},
 		{"--format", "pst", "imap://u@h/", dir}, {"--removed", "maybe", "imap://u@h/", dir}, {"--since", "yesterday", "imap://u@h/", dir},
 		{"--larger", "big", "imap://u@h/", dir}, {"--mailbox", "[", "imap://u@h/", dir}, {"--what", "imap://u@h/", dir},
-		{"--insecure-plaintext", "imaps://u@h/", dir}, {"restore"}, {"restore", dir, dir, dir}, {"restore", dir, "imap://u:secret@h/"}, {"list"}, {"--config", "/nowhere", "work"},
+		{"--insecure-plaintext", "imaps://u@h/", dir}, {"restore"}, {"restore", dir, dir, dir}, {"restore", dir, "imap://u:secret@h/"}, {"list"}, {"verify", "--special-use", "Sent", dir}, {"restore", "--special-use", "Sent", dir, "imap://u@h/"}, {"--config", "/nowhere", "work"},
 	} {
 		_, err := run(t, args...)
 		var usage usageError
@@ -91,6 +97,30 @@ func TestURL(t *testing.T) {
 		}
 		if got := [3]string{user(u), mechanism(u), strings.Trim(u.Path, "/")}; got != want {
 			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+	}
+}
+
+// What is named is stronger than what stands in the environment.
+func TestSecrets(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte("from file\r\nmore"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("IMAP_PASSWORD", "from environment")
+	t.Setenv("IMAP_TOKEN", "token from environment")
+	for _, c := range []struct {
+		o    accountOptions
+		want [2]string
+	}{
+		{accountOptions{}, [2]string{"", "token from environment"}},
+		{accountOptions{passwordFile: file}, [2]string{"from file", ""}},
+		{accountOptions{passwordCommand: "echo from command"}, [2]string{"from command", ""}},
+		{accountOptions{tokenFile: file, passwordFile: file}, [2]string{"", "from file"}},
+	} {
+		password, token, err := c.o.secrets(nil, nil)
+		if got := [2]string{password, token}; got != c.want || err != nil {
+			t.Errorf("%+v: %q, want %q; %v", c.o, got, c.want, err)
 		}
 	}
 }
@@ -133,6 +163,24 @@ func TestConfig(t *testing.T) {
 		if _, err := run(t, "--config", file, "a"); !errors.As(err, &usage) || !strings.Contains(err.Error(), part) {
 			t.Errorf("%s: %v", text, err)
 		}
+	}
+	// What is said of one account is not said of the next.
+	write("accounts: {a: {url: 'imap://u@h/', directory: d, removed: drop, max-message: 1M, format: eml, exclude: [x], connections: 1}, b: {url: 'imap://u@h/', directory: d, exclude: [y]}}")
+	a := &app{in: strings.NewReader(""), out: io.Discard, err: io.Discard}
+	var got []string
+	root := a.root()
+	root.RunE = func(c *cobra.Command, args []string) error {
+		return a.forAccounts(c, args, false, func(_ context.Context, at target) error {
+			got = append(got, fmt.Sprintf("%s %v %s %s %d", at.name, a.copying, a.choice.format, a.choice.exclude, a.account.connections))
+			return nil
+		})
+	}
+	root.SetArgs([]string{"--config", file, "a", "b"})
+	if err := root.ExecuteContext(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if want := []string{"a {false drop 1048576} eml [x] 1", "b {false keep 0} mbox [y] 4"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 	// What is right comes as far as the server, which is not there.
 	write("accounts: {a: {url: 'imap://u@127.0.0.1:1/', directory: '" + dir + "/d', format: maildir, exclude: [Junk, Trash], connections: 2, insecure-plaintext: true}}")

@@ -24,6 +24,7 @@ type app struct {
 	out, err io.Writer
 	account  accountOptions
 	choice   choiceOptions
+	copying  runOptions
 	output   outputOptions
 }
 
@@ -51,7 +52,6 @@ func version() string {
 }
 
 func (a *app) root() *cobra.Command {
-	var run runOptions
 	root := &cobra.Command{
 		Use:   "imap-backup [flags] {URL DIRECTORY | ACCOUNT... | --all}",
 		Short: "Keep a copy of your mail as plain files, from any IMAP server",
@@ -77,7 +77,7 @@ interrupted.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.forAccounts(c, args, run.all, func(ctx context.Context, at target) error { return a.run(ctx, &run, at) })
+			return a.forAccounts(c, args, a.copying.all, a.run)
 		},
 		Args: cobra.ArbitraryArgs,
 	}
@@ -88,7 +88,7 @@ interrupted.`,
 	a.account.register(root.PersistentFlags())
 	a.output.register(root.PersistentFlags())
 	a.choice.register(root.Flags())
-	run.register(root.Flags())
+	a.copying.register(root.Flags())
 	root.AddCommand(a.listCommand(), a.verifyCommand(), a.restoreCommand(), a.manCommand())
 	return root
 }
@@ -119,6 +119,7 @@ type choiceOptions struct {
 func (o *choiceOptions) register(flags *pflag.FlagSet) {
 	flags.StringVar(&o.format, "format", "mbox", "what the plain files are: `mbox`, maildir or eml")
 	o.registerMailboxes(flags)
+	o.registerUses(flags)
 	flags.Var(&o.since, "since", "only messages that arrived on this `day` (2026-11-26) or later")
 	flags.Var(&o.before, "before", "only messages that arrived before this `day`")
 	flags.Var(&o.larger, "larger", "only messages larger than this `size`, such as 10K")
@@ -128,6 +129,10 @@ func (o *choiceOptions) register(flags *pflag.FlagSet) {
 func (o *choiceOptions) registerMailboxes(flags *pflag.FlagSet) {
 	flags.StringArrayVarP(&o.mailboxes, "mailbox", "m", nil, "only mailboxes that match this `pattern`; * is any text, ? any character (can be repeated)")
 	flags.StringArrayVarP(&o.exclude, "exclude", "x", nil, "no mailboxes that match this `pattern` (can be repeated)")
+}
+
+// registerUses has what only a server knows of a mailbox.
+func (o *choiceOptions) registerUses(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&o.uses, "special-use", nil, "only mailboxes for this `use`, such as Sent or Drafts (can be repeated)")
 	flags.StringArrayVar(&o.notUses, "exclude-special-use", nil, "no mailboxes for this `use`, such as Junk or Trash (can be repeated)")
 }
@@ -151,7 +156,10 @@ func (a *app) options(at target) (backup.Options, error) {
 		return backup.Options{}, err
 	}
 	if at.mailbox != "" {
-		selection.Include = append(selection.Include, at.mailbox)
+		selection.Include = append(selection.Include, backup.Literally(at.mailbox))
+	}
+	if at.url == nil && len(selection.Uses)+len(selection.NotUses) > 0 {
+		return backup.Options{}, wrong("what a mailbox is used for only the server says: want its URL as well")
 	}
 	if a.choice.format != "" && !slices.Contains(archive.Formats, a.choice.format) {
 		return backup.Options{}, wrong("--format %s: there are %s", a.choice.format, strings.Join(archive.Formats, ", "))
@@ -163,19 +171,19 @@ func (a *app) options(at target) (backup.Options, error) {
 	return o, err
 }
 
-func (a *app) run(ctx context.Context, run *runOptions, at target) error {
+func (a *app) run(ctx context.Context, at target) error {
 	o, err := a.options(at)
 	if err != nil {
 		return err
 	}
-	switch run.removed {
+	switch a.copying.removed {
 	case "keep":
 	case "drop":
 		o.Drop = true
 	default:
-		return wrong("--removed %s: keep or drop", run.removed)
+		return wrong("--removed %s: keep or drop", a.copying.removed)
 	}
-	o.MaxMessage = int64(run.maxMessage)
+	o.MaxMessage = int64(a.copying.maxMessage)
 	show := a.output.show(a, at.name, "fetched")
 	o.Show = show.event
 	result, err := backup.Run(ctx, o)

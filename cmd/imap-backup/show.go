@@ -39,15 +39,21 @@ type shower interface {
 // show returns what fits: JSON if it is asked for, a bar on a terminal, else lines. The verb says what was
 // done with messages: fetched, restored.
 func (o *outputOptions) show(a *app, account, verb string) shower {
+	plain := o.plain(a, account, verb)
+	if lines, ok := plain.(*lines); ok && !o.quiet && isTerminal(a.err) {
+		return newBar(lines, a.err)
+	}
+	return plain
+}
+
+// plain is show without the bar.
+func (o *outputOptions) plain(a *app, account, verb string) shower {
+	if o.json {
+		return &jsonLines{enc: json.NewEncoder(a.out), account: account}
+	}
 	plain := &lines{out: a.out, err: a.err, verb: verb, quiet: o.quiet, verbose: o.verbose}
 	if account != "" {
 		plain.account = account + ": "
-	}
-	switch {
-	case o.json:
-		return &jsonLines{enc: json.NewEncoder(a.out), account: account}
-	case !o.quiet && isTerminal(a.err):
-		return newBar(plain, a.err)
 	}
 	return plain
 }

@@ -23,6 +23,7 @@ flags with the state files. With a URL or an account it also compares UIDs,
 sizes, dates and flags with the server, and with --fetch every octet.`,
 	}
 	a.choice.registerMailboxes(c.Flags())
+	a.choice.registerUses(c.Flags())
 	all := c.Flags().Bool("all", false, "all accounts of the configuration file")
 	fetch := c.Flags().Bool("fetch", false, "fetch every message and compare it octet by octet")
 	c.RunE = func(c *cobra.Command, args []string) error {

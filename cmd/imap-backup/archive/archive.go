@@ -24,6 +24,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,6 +43,10 @@ var Formats = []string{"mbox", "maildir", "eml"}
 type Archive struct {
 	root *os.Root
 	lock *os.File // nil if it was opened to read
+
+	folds bool // the file system takes upper and lower case for the same
+	mutex sync.Mutex
+	begun map[string]string // files that this run began, by their names in lower case
 }
 
 // ErrLocked is that another run is at work on the directory.
@@ -72,7 +77,8 @@ func Create(dir string) (*Archive, error) {
 		}
 		return nil, errors.Join(err, lock.Close(), root.Close())
 	}
-	a := &Archive{root, lock}
+	_, err = root.Lstat(strings.ToUpper(lockName))
+	a := &Archive{root: root, lock: lock, folds: err == nil, begun: map[string]string{}}
 	if err := a.removeSpools(); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
@@ -99,7 +105,7 @@ func Read(dir string) (*Archive, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Archive{root, nil}, nil
+	return &Archive{root: root}, nil
 }
 
 // Close lets other runs in.
@@ -136,6 +142,22 @@ func (a *Archive) Names() (names, foreign []string, err error) {
 		}
 	}
 	return names, foreign, nil
+}
+
+// claim keeps mailboxes apart that would begin the same file, where their names differ in case alone. Once there is a
+// state file, that tells whose it is.
+func (a *Archive) claim(name string) error {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	key := name
+	if a.folds {
+		key = strings.ToLower(name)
+	}
+	if other, taken := a.begun[key]; taken && other != name {
+		return &ForeignError{name + stateExt, fmt.Sprintf("this file system takes it for %s", other+stateExt)}
+	}
+	a.begun[key] = name
+	return nil
 }
 
 // syncDir makes a change of names in a directory last.

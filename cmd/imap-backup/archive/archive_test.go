@@ -69,7 +69,7 @@ func fill(t *testing.T, a *Archive, box *Box, first imap.UID, texts ...string) {
 
 func finish(t *testing.T, box *Box, modSeq uint64, drop bool) {
 	t.Helper()
-	if err := box.Finish(state.Synced{ModSeq: modSeq, UIDNext: 9, Messages: 1}, drop); err != nil {
+	if err := box.Finish(state.Synced{ModSeq: modSeq, UIDNext: 9, Messages: 1}, func(*state.Record) bool { return drop }); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -240,6 +240,123 @@ func TestInterruptedAtOnce(t *testing.T) {
 	}
 	if box = open(t, a, "mbox"); !box.Interrupted() {
 		t.Error("nothing says that it was begun")
+	}
+}
+
+// A power cut can leave what was written later and not what was written before.
+func TestTornState(t *testing.T) {
+	dir := t.TempDir()
+	a := create(t, dir)
+	box := open(t, a, "mbox")
+	fill(t, a, box, 1, texts[:2]...)
+	fill(t, a, box, 3, texts[2:4]...)
+	if err := box.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "Some.Box.state")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	third := bytes.Index(text, []byte("message 3 "))
+	clear(text[third+5 : third+40])
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	box = open(t, a, "mbox")
+	want(t, box, map[string]string{`1 [\Seen]`: texts[0], `2 [\Seen]`: texts[1]})
+	fill(t, a, box, 3, texts[2:]...)
+	finish(t, box, 1, false)
+	want(t, box, map[string]string{`1 [\Seen]`: texts[0], `2 [\Seen]`: texts[1], `3 [\Seen]`: texts[2], `4 [\Seen]`: texts[3], `5 [\Seen]`: texts[4]})
+}
+
+// unsynced is a plain file that once could not be written to the disk. The system says so once.
+type unsynced struct {
+	plain
+	err error
+}
+
+func (u *unsynced) sync() error {
+	err := u.err
+	u.err = nil
+	return err
+}
+
+func TestFailedSync(t *testing.T) {
+	dir := t.TempDir()
+	a := create(t, dir)
+	box := open(t, a, "mbox")
+	fill(t, a, box, 1, texts[0])
+	before := snapshot(t, dir)
+	box.plain = &unsynced{box.plain, errors.New("input/output error")}
+	spool := a.NewSpool()
+	if err := box.Add(&state.Record{UID: 2, Date: day}, spool); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := box.Commit(); err == nil {
+			t.Error("what is not on disk is committed")
+		}
+	}
+	if err := box.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if open(t, a, "mbox"); !maps.Equal(before, snapshot(t, dir)) {
+		t.Error("the state file names what is not on disk")
+	}
+}
+
+// Two mailboxes whose names differ in case alone, on a file system that does not tell them apart.
+func TestCase(t *testing.T) {
+	a := create(t, t.TempDir())
+	a.folds = true
+	open(t, a, "mbox")
+	open(t, a, "mbox") // another try
+	var foreign *ForeignError
+	if _, err := a.Open("some/box", '/', "mbox"); !errors.As(err, &foreign) {
+		t.Errorf("%v", err)
+	}
+}
+
+// Where something else stands in a place of the state file, nothing is written there, also if the file is as long as it was.
+func TestForeignInTheMiddle(t *testing.T) {
+	for _, kind := range []state.Kind{state.Reflag, state.Drop} {
+		dir := t.TempDir()
+		a := create(t, dir)
+		box := open(t, a, "mbox")
+		fill(t, a, box, 1, texts[:4]...)
+		finish(t, box, 1, false)
+		path := filepath.Join(dir, "Some.Box.mbox")
+		file, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := file.WriteAt(bytes.Repeat([]byte("mine "), 30), 60); err != nil { // from the first message into the second
+			t.Fatal(err)
+		}
+		if err := file.Close(); err != nil {
+			t.Fatal(err)
+		}
+		err = box.Rewrite(func(rec *state.Record) error {
+			if rec.UID == 2 {
+				rec.Kind, rec.Flags = kind, []imap.Flag{`\Flagged`}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var foreign *ForeignError
+		if err := box.settle(); !errors.As(err, &foreign) {
+			t.Errorf("%s: %v", kind, err)
+		}
+		if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {
+			t.Errorf("%s: the file was changed (%v)", kind, err)
+		}
 	}
 }
 

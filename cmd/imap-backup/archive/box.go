@@ -34,6 +34,7 @@ type Box struct {
 	header state.Header   // as the state file has it
 	last   *state.Record  // the one farthest behind
 	again  map[int64]bool // places that a message line took over from a gone line
+	failed error          // of Commit
 }
 
 type marks struct {
@@ -55,6 +56,9 @@ func (a *Archive) Open(mailbox string, delimiter rune, format string) (*Box, err
 		there, err := b.plain.exists()
 		if err == nil && there {
 			err = &ForeignError{b.Name + "." + format, "there is no state file beside it, so it is not ours"}
+		}
+		if err == nil {
+			err = a.claim(b.Name)
 		}
 		return b, err
 	} else if err != nil {
@@ -380,8 +384,16 @@ func (b *Box) pend(rec *state.Record) {
 	b.note(rec)
 }
 
-// Commit returns when all that was added is on disk and named in the state file.
+// Commit returns when all that was added is on disk and named in the state file. Once it failed it is not tried again: the system
+// tells of what it could not write once, and the next time says that all is on disk.
 func (b *Box) Commit() error {
+	if b.failed == nil {
+		b.failed = b.commit()
+	}
+	return b.failed
+}
+
+func (b *Box) commit() error {
 	if len(b.lines) == 0 {
 		return nil
 	}
@@ -398,12 +410,12 @@ func (b *Box) Commit() error {
 	return nil
 }
 
-// Finish brings the plain file up to date with the state file and takes the marks out of that. With drop
-// messages go that the server has no more.
-func (b *Box) Finish(synced state.Synced, drop bool) error {
-	if drop && b.Kept > 0 {
+// Finish brings the plain file up to date with the state file and takes the marks out of that. Of the messages that the server
+// has no more, those go of which drop says so; nil keeps all.
+func (b *Box) Finish(synced state.Synced, drop func(*state.Record) bool) error {
+	if drop != nil && b.Kept > 0 {
 		err := b.Rewrite(func(rec *state.Record) error {
-			if rec.Kind == state.Gone {
+			if rec.Kind == state.Gone && drop(rec) {
 				rec.Kind = state.Drop
 			}
 			return nil

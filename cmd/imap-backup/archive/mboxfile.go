@@ -140,12 +140,27 @@ func (m *mboxFile) reflag(rec *state.Record) error {
 	if err := m.open(false); err != nil {
 		return err
 	}
+	if err := m.hasEntry(rec); err != nil {
+		return err
+	}
 	shown, err := m.flagsShown(rec)
 	if err != nil || shown {
 		return err
 	}
 	_, err = m.file.WriteAt(mbox.Status(rec.Flags), rec.Place+int64(mbox.StatusAt))
 	return err
+}
+
+// hasEntry returns an error if no message begins where the record says: what is there instead is somebody else's.
+func (m *mboxFile) hasEntry(rec *state.Record) error {
+	head := make([]byte, mbox.HeadLength)
+	if _, err := m.file.ReadAt(head, rec.Place); err != nil && err != io.EOF {
+		return err
+	}
+	if !mbox.IsHead(head) {
+		return &ForeignError{m.name, fmt.Sprintf("at %d no message begins, and the state file says so: something changed it", rec.Place)}
+	}
+	return nil
 }
 
 func (m *mboxFile) flagsShown(rec *state.Record) (bool, error) {
@@ -175,8 +190,8 @@ func (m *mboxFile) drop(records func(func(*state.Record) error) error, rewrite f
 	}
 	w := bufio.NewWriterSize(fresh, 128<<10)
 	err = records(func(rec *state.Record) error {
-		if rec.Kind == state.Drop {
-			return nil
+		if err := m.hasEntry(rec); err != nil || rec.Kind == state.Drop {
+			return err
 		}
 		_, err := io.Copy(w, io.NewSectionReader(m.file, rec.Place, rec.Length))
 		return err

@@ -87,6 +87,15 @@ func survey(ctx context.Context, o Options, r *report) (*remote.Session, []remot
 	return session, mailboxes, nil
 }
 
+// usesOf returns what mailboxes are for, which only the server knows.
+func usesOf(mailboxes []remote.Mailbox) map[string][]string {
+	uses := map[string][]string{}
+	for _, m := range mailboxes {
+		uses[m.Name] = m.Uses
+	}
+	return uses
+}
+
 // reportStrays names what lies in the directory and is not ours.
 func reportStrays(foreign []string, mailboxes []remote.Mailbox, r *report) {
 	wanted := map[string]bool{}

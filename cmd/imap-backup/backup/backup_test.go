@@ -156,6 +156,94 @@ func TestUIDValidity(t *testing.T) {
 	}
 }
 
+// What a filter hides, or what is not sent, under another UIDVALIDITY may be what is here: it does not go. What the server
+// has no more does.
+func TestDropBehindFilter(t *testing.T) {
+	box := inbox(4)
+	box.add("no Message-ID\r\n\r\n", "nor here, and longer\r\n\r\n")
+	s := serve(t, box)
+	o := s.options(t.TempDir())
+	s.run(o).good(t, 6)
+	box.validity = 8
+	for i := range box.messages {
+		box.messages[i].uid += 100
+	}
+	box.messages = slices.Delete(box.messages, 3, 5) // the fourth, and the one without a Message-ID
+	s.before = func(command string) (string, bool) {
+		return "* ESEARCH (TAG \"<tag>\") UID ALL 101\r\n", strings.Contains(command, "SINCE")
+	}
+	at := o
+	at.Drop, at.Filter = true, remote.Filter{Since: time.Unix(0, 0)}
+	for range 2 {
+		if out := s.run(at); out.err != nil || len(out.problems) > 0 || out.Messages != 1 || out.Kept != 3 {
+			t.Errorf("%+v", out)
+		}
+	}
+	s.fetched = 0
+	if out := s.run(o); out.err != nil || s.fetched != 1 || out.Again != 3 || out.Kept != 0 {
+		t.Errorf("%d fetched, %+v", s.fetched, out)
+	}
+	wantTexts(t, o.Dir, box)
+}
+
+// A server whose SEARCH does not find what is there does not make us drop it.
+func TestSearchThatFindsNothing(t *testing.T) {
+	box := inbox(4)
+	s := serve(t, box)
+	o := s.options(t.TempDir())
+	o.Drop = true
+	s.run(o).good(t, 4)
+	box.messages = box.messages[1:]
+	box.modSeq++
+	s.before = func(command string) (string, bool) {
+		return "* ESEARCH (TAG \"<tag>\") UID\r\n", strings.HasPrefix(command, "UID SEARCH")
+	}
+	out := s.run(o)
+	if out.bad(t, 0, "SEARCH does not find 3 messages that are there"); out.Removed != 1 {
+		t.Errorf("%+v", out)
+	}
+	wantTexts(t, o.Dir, box)
+}
+
+// A server that was restored from an older copy has a lower HIGHESTMODSEQ, and changes that it counts below ours.
+func TestModSeqGoesBack(t *testing.T) {
+	box := inbox(3)
+	box.modSeq = 100
+	s := serve(t, box)
+	o := s.options(t.TempDir())
+	s.run(o).good(t, 3)
+	box.messages[1].flags, box.messages[1].modSeq, box.modSeq = `\Flagged`, 50, 50
+	if out := s.run(o); out.Reflagged != 1 {
+		t.Errorf("%+v", out)
+	}
+}
+
+// More flags, and more mailboxes, than anybody has.
+func TestTooMuch(t *testing.T) {
+	box := inbox(2)
+	var flags []string
+	for i := range 1000 {
+		flags = append(flags, fmt.Sprintf("keyword%d", i))
+	}
+	box.messages[0].flags = strings.Join(flags, " ")
+	s := serve(t, box)
+	o := s.options(t.TempDir())
+	if out := s.run(o); out.New != 2 || len(out.problems) == 0 || !strings.Contains(out.problems[0], "a message has more than 4096 octets of flags") {
+		t.Errorf("%+v", out)
+	}
+	s.run(o).good(t, 0)
+	wantTexts(t, o.Dir, box)
+
+	name := strings.Repeat("x", 60_000)
+	for i := range 570 {
+		s.list = append(s.list, fmt.Sprintf("* LIST () \"/\" %s%d\r\n", name, i))
+	}
+	var bad *remote.BadResponseError
+	if out := s.run(o); !errors.As(out.err, &bad) {
+		t.Errorf("%+v", out)
+	}
+}
+
 // The same where all that is here was gone before: the header of the state file grows.
 func TestUIDValidityOfWhatIsGone(t *testing.T) {
 	box := &fakeBox{name: "INBOX", validity: 7}
@@ -511,6 +599,7 @@ func TestFilters(t *testing.T) {
 		{Select{}, "INBOX Junk Lists.c Lists.go"},
 		{Select{Include: []string{"Lists*"}}, "Lists.c Lists.go"},
 		{Select{Exclude: []string{"J*", "*/c"}}, "INBOX Lists.go"},
+		{Select{Include: []string{Literally("Lists*"), Literally("Lists/go")}}, "Lists.go"},
 		{Select{Include: []string{"*"}, Exclude: []string{"*[ko]*"}}, "INBOX Lists.c"},
 	} {
 		o := s.options(t.TempDir())

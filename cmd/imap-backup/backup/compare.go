@@ -22,8 +22,8 @@ const window = 20_000
 func (j *job) compare(s *remote.Session, status remote.Status) (imap.UIDSet, error) {
 	box := j.box
 	since := box.Header.Synced.ModSeq
-	if status.ModSeq == 0 {
-		since = 0
+	if status.ModSeq < since {
+		since = 0 // it has none any more, or it is what was restored from an older copy
 	}
 	if box.Header.UIDValidity != status.UIDValidity {
 		since = 0
@@ -58,7 +58,10 @@ func (j *job) compare(s *remote.Session, status remote.Status) (imap.UIDSet, err
 			return nil, err
 		}
 	}
-	changed.removed = minus(here, there)
+	j.there = there
+	if changed.removed, err = j.notThere(s, minus(here, there), int(status.Messages)-count(there)); err != nil {
+		return nil, err
+	}
 	fresh := minus(wanted, here)
 	if since == 0 {
 		if err := j.compareFlags(s, minus(here, changed.removed), changed); err != nil {
@@ -72,6 +75,23 @@ func (j *job) compare(s *remote.Session, status remote.Status) (imap.UIDSet, err
 		return j.findAgain(s, fresh)
 	}
 	return fresh, nil
+}
+
+// notThere returns which of the messages that SEARCH did not find are removed. Where it found fewer than there are
+// the server is asked for them by their UIDs as well: some were removed in between, or SEARCH does not find all.
+func (j *job) notThere(s *remote.Session, removed imap.UIDSet, lacks int) (imap.UIDSet, error) {
+	if len(removed) == 0 || lacks <= 0 {
+		return removed, nil
+	}
+	var still imap.UIDSet
+	err := s.Infos(removed, remote.Want{}, func(m remote.MessageInfo) error {
+		still.AddNum(m.UID)
+		return nil
+	}, nil)
+	if len(still) > 0 {
+		j.report.problem(j.mailbox.Name, "SEARCH does not find %d messages that are there (UID %.60s)", count(still), still)
+	}
+	return minus(removed, still), err
 }
 
 // renumber is for a mailbox under another UIDVALIDITY: what is here is gone, until it is found again under its new UID.

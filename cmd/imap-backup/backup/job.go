@@ -26,7 +26,8 @@ type job struct {
 	some    bool // octets of a message have come, if not all
 	lies    int  // messages of another size than the server said
 	lie     string
-	gone    []known // messages that are here and not on the server, by the beginning of their sum
+	gone    []known     // messages that are here and not on the server, by the beginning of their sum
+	there   imap.UIDSet // messages that the server has
 
 	renumbered bool // UIDVALIDITY is another than it was
 	keptBefore int  // messages that were here and not on the server before that
@@ -126,7 +127,33 @@ func (j *job) update(ctx context.Context, c *connection) error {
 	if len(j.left) > 0 || j.o.Filter != (remote.Filter{}) {
 		synced = state.Synced{}
 	}
-	return j.box.Finish(synced, j.o.Drop)
+	drop, err := j.removed(session)
+	if err != nil {
+		return err
+	}
+	return j.box.Finish(synced, drop)
+}
+
+// removed returns what tells which of the messages that are not on the server go here as well. What it has and did not
+// send, for a filter or since it could not, may be one of them under another UID, if it has the same Message-ID or neither
+// has one, and they are of one size: that stays.
+func (j *job) removed(s *remote.Session) (func(*state.Record) bool, error) {
+	if !j.o.Drop || j.box.Kept == 0 {
+		return nil, nil
+	}
+	key := func(messageID string, size int64) uint64 {
+		if messageID != "" {
+			size = 0 // it may lie about that
+		}
+		return keyOf(messageID, size, 0)
+	}
+	var hidden []known
+	err := s.Infos(minus(j.there, j.box.UIDs), remote.Want{Size: true, MessageID: true}, func(m remote.MessageInfo) error {
+		hidden = append(hidden, known{key: key(m.MessageID, m.Size)})
+		return nil
+	}, archive.MessageID)
+	index(hidden)
+	return func(rec *state.Record) bool { return len(with(hidden, key(rec.MessageID, rec.Size))) == 0 }, err
 }
 
 // unchanged reports whether the server said, before the mailbox was opened, that nothing in it is

@@ -36,10 +36,7 @@ func List(ctx context.Context, o Options) ([]Row, Result, error) {
 	case err != nil:
 		return nil, r.total, err
 	}
-	rows, err := rowsHere(a, o, r)
-	if err == nil && o.Dial != nil {
-		rows, err = rowsThere(ctx, a, o, r, rows)
-	}
+	rows, err := list(ctx, a, o, r)
 	if a != nil {
 		err = errors.Join(err, a.Close())
 	}
@@ -47,7 +44,23 @@ func List(ctx context.Context, o Options) ([]Row, Result, error) {
 	return rows, r.total, err
 }
 
-func rowsHere(a *archive.Archive, o Options, r *report) ([]Row, error) {
+func list(ctx context.Context, a *archive.Archive, o Options, r *report) ([]Row, error) {
+	if o.Dial == nil {
+		return rowsHere(a, o, r, nil)
+	}
+	session, mailboxes, err := survey(ctx, o, r)
+	if err != nil {
+		return nil, err
+	}
+	defer session.Close()
+	rows, err := rowsHere(a, o, r, usesOf(mailboxes))
+	if err != nil {
+		return nil, err
+	}
+	return rowsThere(session, mailboxes, a, o, r, rows)
+}
+
+func rowsHere(a *archive.Archive, o Options, r *report, uses map[string][]string) ([]Row, error) {
 	if a == nil {
 		return nil, nil
 	}
@@ -65,8 +78,8 @@ func rowsHere(a *archive.Archive, o Options, r *report) ([]Row, error) {
 		if err := box.Check(); err != nil {
 			r.problem(box.Header.Mailbox, "%v", err)
 		}
-		if o.Select.Match(box.Header.Mailbox, nil) {
-			rows = append(rows, Row{Mailbox: box.Header.Mailbox, File: name + "." + box.Header.Format, Here: box.Live, Bytes: box.Bytes, Kept: box.Kept})
+		if name := box.Header.Mailbox; o.Select.Match(name, uses[name]) {
+			rows = append(rows, Row{Mailbox: name, File: box.Name + "." + box.Header.Format, Here: box.Live, Bytes: box.Bytes, Kept: box.Kept})
 		}
 		if err := box.Close(); err != nil {
 			return nil, err
@@ -75,12 +88,7 @@ func rowsHere(a *archive.Archive, o Options, r *report) ([]Row, error) {
 	return rows, nil
 }
 
-func rowsThere(ctx context.Context, a *archive.Archive, o Options, r *report, rows []Row) ([]Row, error) {
-	session, mailboxes, err := survey(ctx, o, r)
-	if err != nil {
-		return nil, err
-	}
-	defer session.Close()
+func rowsThere(session *remote.Session, mailboxes []remote.Mailbox, a *archive.Archive, o Options, r *report, rows []Row) ([]Row, error) {
 	for _, m := range mailboxes {
 		if !o.Select.Match(m.Name, m.Uses) {
 			continue

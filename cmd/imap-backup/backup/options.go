@@ -55,6 +55,11 @@ func matchPattern(pattern, name string) bool {
 	return matched && err == nil
 }
 
+// Literally returns the pattern that matches one name.
+func Literally(name string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(name)
+}
+
 // CheckPatterns returns an error for a pattern that can match nothing.
 func (s *Select) CheckPatterns() error {
 	for _, pattern := range slices.Concat(s.Include, s.Exclude) {

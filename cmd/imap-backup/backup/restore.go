@@ -69,7 +69,8 @@ func runRestore(ctx context.Context, o Options, restore Restore, a *archive.Arch
 	}
 	r.event(Event{Kind: Found, Messages: len(work)})
 	return each(ctx, o, r, session, work, func(ctx context.Context, c *connection, m remote.Mailbox) error {
-		put := &putter{o: o, a: a, r: r, restore: restore, name: m.Name, there: there, delimiter: delimiter}
+		put := &putter{o: o, a: a, r: r, restore: restore, name: m.Name, there: there, delimiter: delimiter,
+			left: map[int64]bool{}, refused: map[int64]string{}}
 		return put.run(ctx, c)
 	})
 }
@@ -85,12 +86,17 @@ type putter struct {
 	delimiter rune
 	result    Result
 	planned   bool
+	left      map[int64]bool   // messages that are given up, reported, by place
+	refused   map[int64]string // messages that the server did not take with their keywords, and why
 }
+
+// progress grows with each message that is put there or left out.
+func (p *putter) progress() int { return p.result.New + len(p.left) + len(p.refused) }
 
 func (p *putter) run(ctx context.Context, c *connection) error {
 	var target string
 	for fruitless := 0; ; {
-		before := p.result.New
+		before := p.progress()
 		var err error
 		target, err = p.try(ctx, c)
 		if err == nil {
@@ -105,7 +111,7 @@ func (p *putter) run(ctx context.Context, c *connection) error {
 			c.lose()
 		}
 		fruitless++
-		if p.result.New > before {
+		if p.progress() > before {
 			fruitless = 0
 		}
 		var unreachable *unreachableError
@@ -161,13 +167,20 @@ func (p *putter) put(ctx context.Context, c *connection, box *archive.Box, targe
 		p.planned = true
 		p.r.event(Event{Kind: Planned, Mailbox: target, Messages: box.Live, Bytes: box.Bytes})
 	}
+	p.result.Messages, p.result.Again = 0, -p.result.New // what an earlier try put there is found now
 	return box.Records(func(rec *state.Record) error {
-		if !rec.Live() && !p.restore.Gone {
+		if !rec.Live() && !p.restore.Gone || p.left[rec.Place] {
 			return nil
 		}
-		found, err := present.take(session, box, rec)
-		if err != nil {
-			return err
+		found := present.takeExact(rec)
+		if !found {
+			if err := intact(box, rec); err != nil {
+				p.leave(target, rec, "not put there: %v", err)
+				return nil
+			}
+			if found, err = present.takeSame(session, box, rec); err != nil {
+				return err
+			}
 		}
 		if found {
 			p.result.Again++
@@ -180,28 +193,38 @@ func (p *putter) put(ctx context.Context, c *connection, box *archive.Box, targe
 	})
 }
 
-// append puts a message there. A server that refuses it is a problem of this message alone.
+// append puts a message there. A server that refuses it is a problem of this message alone. It may have ended the
+// connection as well: then the turn of this message comes again.
 func (p *putter) append(s *remote.Session, box *archive.Box, target string, rec *state.Record) error {
-	text := func(w io.Writer) error { return box.CopyTo(w, rec) }
-	err := s.Append(target, rec.Flags, rec.Date, rec.Size, text)
+	system := slices.DeleteFunc(slices.Clone(rec.Flags), func(f imap.Flag) bool { return !strings.HasPrefix(string(f), `\`) })
+	flags := rec.Flags
+	why, refused := p.refused[rec.Place]
+	if refused {
+		flags = system // perhaps it knows no keywords
+	}
+	err := s.Append(target, flags, rec.Date, rec.Size, func(w io.Writer) error { return box.CopyTo(w, rec) })
 	var status *imap.Error
-	if errors.As(err, &status) && slices.ContainsFunc(rec.Flags, func(f imap.Flag) bool { return !strings.HasPrefix(string(f), `\`) }) {
-		// Perhaps it knows no keywords.
-		system := slices.DeleteFunc(slices.Clone(rec.Flags), func(f imap.Flag) bool { return !strings.HasPrefix(string(f), `\`) })
-		if err = s.Append(target, system, rec.Date, rec.Size, text); err == nil {
-			p.r.problem(target, "message UID %d: the server takes it without its keywords only (%s)", rec.UID, status.Text)
-		}
-	}
-	if errors.As(err, &status) {
-		p.r.problem(target, "message UID %d: the server refuses it: %s", rec.UID, status.Text)
+	switch {
+	case errors.As(err, &status) && len(flags) > len(system):
+		p.refused[rec.Place] = status.Text
+		return p.append(s, box, target, rec)
+	case errors.As(err, &status):
+		p.leave(target, rec, "the server refuses it: %s", status.Text)
 		return nil
-	}
-	if err != nil {
+	case err != nil:
 		return err
+	case refused:
+		p.r.problem(target, "message UID %d: the server takes it without its keywords only (%s)", rec.UID, why)
 	}
 	p.result.New++
 	p.result.Bytes += rec.Size
 	return nil
+}
+
+// leave gives a message up, and says so.
+func (p *putter) leave(target string, rec *state.Record, format string, args ...any) {
+	p.left[rec.Place] = true
+	p.r.problem(target, "message UID %d: %s", rec.UID, fmt.Sprintf(format, args...))
 }
 
 // present is what is in a mailbox on the server; each message may be taken once.
@@ -234,16 +257,22 @@ func (p *putter) present(s *remote.Session, target string) (*present, error) {
 	return there, err
 }
 
-// take reports whether a message is there, and takes it, so that its double does not find it as well.
-func (t *present) take(s *remote.Session, box *archive.Box, rec *state.Record) (bool, error) {
-	if rec.MessageID != "" {
-		for _, k := range with(t.exact, keyOf(rec.MessageID, rec.Size, rec.Date.Unix())) {
-			if uid := imap.UID(k.at); !t.taken.Contains(uid) {
-				t.taken.AddNum(uid)
-				return true, nil
-			}
+// takeExact reports whether a message is there, as Message-ID, size and date tell, and takes it, so that its double does not find it as well.
+func (t *present) takeExact(rec *state.Record) bool {
+	if rec.MessageID == "" {
+		return false
+	}
+	for _, k := range with(t.exact, keyOf(rec.MessageID, rec.Size, rec.Date.Unix())) {
+		if uid := imap.UID(k.at); !t.taken.Contains(uid) {
+			t.taken.AddNum(uid)
+			return true
 		}
 	}
+	return false
+}
+
+// takeSame does that for a message that its text alone can tell.
+func (t *present) takeSame(s *remote.Session, box *archive.Box, rec *state.Record) (bool, error) {
 	rough := slices.DeleteFunc(slices.Clone(with(t.rough, uint64(rec.Date.Unix()))), func(k known) bool { return t.taken.Contains(imap.UID(k.at)) })
 	if len(rough) == 0 {
 		return false, nil

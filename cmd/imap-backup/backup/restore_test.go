@@ -1,7 +1,9 @@
 package backup
 
 import (
+	"bytes"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -78,6 +80,47 @@ func TestRestoreRefused(t *testing.T) {
 		return "<tag> NO it is a bad one\r\n", strings.HasPrefix(command, "APPEND") && strings.Contains(command, "<2@x>")
 	}
 	to.restore(to.options(o.Dir), Restore{}).bad(t, 2, "message UID 1: the server takes it without its keywords only", "message UID 2: the server refuses it: it is a bad one")
+}
+
+// A server that refuses a message before it has come ends the connection, as go-imap's client sees it. The others come.
+func TestRestoreRefusedAtOnce(t *testing.T) {
+	box := inbox(20)
+	for i := 2; i < 10; i++ {
+		box.messages[i].text += strings.Repeat("much too long\r\n", 400)
+	}
+	box.messages[3].flags = `kw \Seen`
+	from, to := serve(t, box), serve(t)
+	to.capabilities = "IMAP4rev1"
+	to.literal = func(size int) string {
+		if size > 4096 {
+			return "<tag> NO [TOOBIG] too large\r\n"
+		}
+		return ""
+	}
+	o := from.options(t.TempDir())
+	from.run(o).good(t, 20)
+	out := to.restore(to.options(o.Dir), Restore{})
+	if out.err != nil || out.New != 12 || out.Again != 0 || len(out.problems) != 8 || !strings.Contains(out.problems[1], "message UID 4: the server refuses it: too large") {
+		t.Errorf("%+v", out)
+	}
+}
+
+// What is damaged here is not put there, and does not keep the others from it.
+func TestRestoreDamaged(t *testing.T) {
+	from, to := serve(t, inbox(5)), serve(t)
+	o := from.options(t.TempDir())
+	from.run(o).good(t, 5)
+	path := filepath.Join(o.Dir, "INBOX.mbox")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []string{"number 2", "crlf\nMessage-ID: <4"} {
+		if err := damage(path, int64(bytes.Index(text, []byte(at)))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	to.restore(to.options(o.Dir), Restore{}).bad(t, 3, "message UID 2: not put there", "message UID 4: not put there")
 }
 
 // Some servers end all lines with CR LF, or find another Message-ID than we do. What was put there is known again all the same.
@@ -158,6 +201,36 @@ func TestVerify(t *testing.T) {
 	}
 	if problems := verify(false, false); len(problems) != 1 {
 		t.Errorf("%q", problems)
+	}
+}
+
+// What a mailbox is used for the server says alone.
+func TestUses(t *testing.T) {
+	s := serve(t, inbox(2), &fakeBox{name: "Gone", validity: 1, messages: inbox(3).messages})
+	s.list = []string{"* LIST () \"/\" INBOX\r\n", "* LIST (\\Trash) \"/\" Gone\r\n"}
+	o := s.options(t.TempDir())
+	s.run(o).good(t, 5)
+	for _, c := range []struct {
+		sel  Select
+		want int
+	}{{Select{}, 5}, {Select{Uses: []string{"trash"}}, 3}, {Select{NotUses: []string{"Trash"}}, 2}} {
+		o.Select = c.sel
+		s.quiet()
+		if out, err := Verify(t.Context(), o, false); err != nil || out.New != c.want || out.Problems > 0 {
+			t.Errorf("%+v: %+v, %v", c.sel, out, err)
+		}
+		s.quiet()
+		rows, _, err := List(t.Context(), o)
+		here := 0
+		for _, row := range rows {
+			here += row.Here
+			if row.ToFetch > 0 {
+				t.Errorf("%+v", row)
+			}
+		}
+		if err != nil || here != c.want {
+			t.Errorf("%+v: %+v, %v", c.sel, rows, err)
+		}
 	}
 }
 

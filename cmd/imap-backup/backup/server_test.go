@@ -34,6 +34,7 @@ type server struct {
 	body     func(uid int, text string) string // what is sent for a message, from { on
 	size     func(uid int, text string) int    // RFC822.SIZE
 	head     func(text string) string          // what is sent for the field Message-ID
+	literal  func(size int) string             // what is sent in place of a continuation, if anything
 	timeout  time.Duration                     // of the client
 	commands []string
 	fetched  int // messages in full
@@ -109,7 +110,7 @@ func (s *server) quiet() {
 	}
 }
 
-var literal = regexp.MustCompile(`\{(\d+)(\+?)\}\r\n$`)
+var announced = regexp.MustCompile(`\{(\d+)(\+?)\}\r\n$`)
 
 func (s *server) talk(conn net.Conn) {
 	r := bufio.NewReader(conn)
@@ -130,11 +131,24 @@ func (s *server) talk(conn net.Conn) {
 		if err != nil {
 			return
 		}
-		for m := literal.FindStringSubmatch(line); m != nil; m = literal.FindStringSubmatch(line) {
+	literals:
+		for m := announced.FindStringSubmatch(line); m != nil; m = announced.FindStringSubmatch(line) {
+			size, _ := strconv.Atoi(m[1])
 			if m[2] == "" {
+				s.mutex.Lock()
+				instead := ""
+				if s.literal != nil {
+					instead = s.literal(size)
+				}
+				s.mutex.Unlock()
+				if instead != "" {
+					tag, _, _ := strings.Cut(line, " ")
+					io.WriteString(conn, strings.ReplaceAll(instead, "<tag>", tag))
+					line = ""
+					break literals
+				}
 				io.WriteString(conn, "+ go on\r\n")
 			}
-			size, _ := strconv.Atoi(m[1])
 			text := make([]byte, size)
 			if _, err := io.ReadFull(r, text); err != nil {
 				return
@@ -144,6 +158,9 @@ func (s *server) talk(conn net.Conn) {
 				return
 			}
 			line = line[:len(line)-len(m[0])] + strconv.Quote(string(text)) + rest
+		}
+		if line == "" {
+			continue
 		}
 		tag, command, _ := strings.Cut(strings.TrimRight(line, "\r\n"), " ")
 		s.mutex.Lock()

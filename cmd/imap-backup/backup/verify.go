@@ -36,18 +36,28 @@ func verify(ctx context.Context, o Options, fetch bool, a *archive.Archive, r *r
 		r.event(Event{Kind: Notice, Text: name + " is not ours; not looked at"})
 	}
 	r.event(Event{Kind: Found, Messages: len(names)})
+	var mailboxes []remote.Mailbox
+	if o.Dial != nil {
+		session, found, err := survey(ctx, o, r)
+		if err != nil {
+			return err
+		}
+		session.Close() // all files may take longer to read than a server waits
+		mailboxes = found
+	}
+	uses := usesOf(mailboxes)
 	for _, name := range names {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := verifyBox(ctx, o, a, r, name); err != nil {
+		if err := verifyBox(ctx, o, a, r, name, uses); err != nil {
 			return err
 		}
 	}
 	if o.Dial == nil {
 		return nil
 	}
-	session, mailboxes, err := survey(ctx, o, r)
+	session, err := o.Dial(ctx, func(text string) { r.problem("", "%s", text) })
 	if err != nil {
 		return err
 	}
@@ -70,14 +80,14 @@ func verify(ctx context.Context, o Options, fetch bool, a *archive.Archive, r *r
 }
 
 // verifyBox checks the plain file of a mailbox.
-func verifyBox(ctx context.Context, o Options, a *archive.Archive, r *report, name string) error {
+func verifyBox(ctx context.Context, o Options, a *archive.Archive, r *report, name string, uses map[string][]string) error {
 	box, err := a.Load(name)
 	if err != nil {
 		r.problem("", "%v", err)
 		return nil
 	}
 	mailbox := box.Header.Mailbox
-	if !o.Select.Match(mailbox, nil) {
+	if !o.Select.Match(mailbox, uses[mailbox]) {
 		return box.Close()
 	}
 	if box.Interrupted() {
@@ -92,14 +102,8 @@ func verifyBox(ctx context.Context, o Options, a *archive.Archive, r *report, na
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		sum := &summer{hash: sha256.New()}
-		err := box.CopyTo(sum, rec)
-		switch {
-		case err != nil:
+		if err := intact(box, rec); err != nil {
 			r.problem(mailbox, "message UID %d, at %d: %v", rec.UID, rec.Place, err)
-			return nil
-		case sum.size != rec.Size || sum.sum() != rec.Sum:
-			r.problem(mailbox, "message UID %d, at %d: it is not the message that was fetched (SHA-256)", rec.UID, rec.Place)
 			return nil
 		}
 		if shown, err := box.FlagsShown(rec); err != nil || !shown && rec.Kind == state.Message {
@@ -116,6 +120,18 @@ func verifyBox(ctx context.Context, o Options, a *archive.Archive, r *report, na
 	}
 	r.done(mailbox, result)
 	return errors.Join(err, box.Close())
+}
+
+// intact returns an error for a message that is not here as it was fetched.
+func intact(box *archive.Box, rec *state.Record) error {
+	sum := &summer{hash: sha256.New()}
+	if err := box.CopyTo(sum, rec); err != nil {
+		return err
+	}
+	if sum.size != rec.Size || sum.sum() != rec.Sum {
+		return errors.New("it is not the message that was fetched (SHA-256)")
+	}
+	return nil
 }
 
 // summer is a hash that counts.
