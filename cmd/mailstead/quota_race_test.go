@@ -196,8 +196,8 @@ func (r *racer) change(n int) (refused bool, err error) {
 		return r.add(n)
 	}
 	if r.random.IntN(3) > 0 {
-		first := 1 + r.random.IntN(3)
-		answer, err := r.say(fmt.Sprintf("c COPY %d:%d Archive\r\n", first, first+r.random.IntN(3)), "c ")
+		first := 1 + r.random.IntN(3) // of the three that it has been told of at least
+		answer, err := r.say(fmt.Sprintf("c COPY %d:%d Archive\r\n", first, first+r.random.IntN(4-first)), "c ")
 		return over(answer, err, "c OK")
 	}
 	for _, command := range []string{"SELECT Archive", `STORE 1:* +FLAGS.SILENT (\Deleted)`, "EXPUNGE", "SELECT INBOX"} {
