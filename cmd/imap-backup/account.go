@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -99,7 +98,7 @@ func mechanism(u *url.URL) string {
 	return m
 }
 
-// dialer returns what connects to the server of a target. Passwords are asked for once.
+// dialer returns what connects to the server of a target. A password is asked for at once, and not when a bar covers the question.
 func (o *accountOptions) dialer(a *app, at target) (func(context.Context, func(string)) (*remote.Session, error), error) {
 	u := at.url
 	r := remote.Options{
@@ -130,17 +129,13 @@ func (o *accountOptions) dialer(a *app, at target) (func(context.Context, func(s
 	if o.bandwidth > 0 {
 		r.Limiter = rate.NewLimiter(rate.Limit(o.bandwidth), int(min(o.bandwidth, 64<<10)))
 	}
-	secrets := sync.OnceValues(func() (secret [2]string, err error) {
-		secret[0], secret[1], err = o.secrets(a, u)
-		return secret, err
-	})
+	var err error
+	if r.Password, r.Token, err = o.secrets(a, u); err != nil {
+		return nil, err
+	}
 	return func(ctx context.Context, report func(string)) (*remote.Session, error) {
-		secret, err := secrets()
-		if err != nil {
-			return nil, err
-		}
 		mine := r
-		mine.Password, mine.Token, mine.Report = secret[0], secret[1], report
+		mine.Report = report
 		session, err := remote.Dial(ctx, mine)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", r.Address, err)

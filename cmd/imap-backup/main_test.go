@@ -101,6 +101,17 @@ func TestURL(t *testing.T) {
 	}
 }
 
+// The password is asked for before anything begins.
+func TestNoPassword(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "copies")
+	if _, err := run(t, "imap://u@127.0.0.1:1/", dir); err == nil || !strings.Contains(err.Error(), "no password") {
+		t.Errorf("%v", err)
+	}
+	if isDirectory(dir) {
+		t.Error("the directory was made before")
+	}
+}
+
 // What is named is stronger than what stands in the environment.
 func TestSecrets(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "password")

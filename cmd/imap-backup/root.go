@@ -172,18 +172,14 @@ func (a *app) options(at target) (backup.Options, error) {
 }
 
 func (a *app) run(ctx context.Context, at target) error {
+	if a.copying.removed != "keep" && a.copying.removed != "drop" {
+		return wrong("--removed %s: keep or drop", a.copying.removed)
+	}
 	o, err := a.options(at)
 	if err != nil {
 		return err
 	}
-	switch a.copying.removed {
-	case "keep":
-	case "drop":
-		o.Drop = true
-	default:
-		return wrong("--removed %s: keep or drop", a.copying.removed)
-	}
-	o.MaxMessage = int64(a.copying.maxMessage)
+	o.Drop, o.MaxMessage = a.copying.removed == "drop", int64(a.copying.maxMessage)
 	show := a.output.show(a, at.name, "fetched")
 	o.Show = show.event
 	result, err := backup.Run(ctx, o)

@@ -197,6 +197,9 @@ func (in interned) of(flags []imap.Flag) []imap.Flag {
 	if same, ok := in[b.String()]; ok {
 		return same
 	}
+	if len(in) >= window {
+		clear(in) // each message has flags of its own
+	}
 	in[b.String()] = sorted
 	return sorted
 }

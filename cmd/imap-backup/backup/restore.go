@@ -230,7 +230,7 @@ func (p *putter) leave(target string, rec *state.Record, format string, args ...
 // present is what is in a mailbox on the server; each message may be taken once.
 type present struct {
 	exact []known // UIDs by Message-ID, size and date, of those that have a Message-ID
-	rough []known // UIDs by date: the server may find another Message-ID in a strange header, say another size, or keep lines with other ends
+	rough []known // UIDs by date, and by Message-ID: the server may find another one in a strange header, say another size, keep lines with other ends, or no dates
 	taken imap.UIDSet
 	sums  map[imap.UID][32]byte // of the texts that were fetched to compare
 }
@@ -248,6 +248,7 @@ func (p *putter) present(s *remote.Session, target string) (*present, error) {
 	err = s.Infos(all, remote.Want{Size: true, Date: true, MessageID: true}, func(m remote.MessageInfo) error {
 		if m.MessageID != "" {
 			there.exact = append(there.exact, known{keyOf(m.MessageID, m.Size, m.Date.Unix()), int64(m.UID)})
+			there.rough = append(there.rough, known{keyOf(m.MessageID, 0, 0), int64(m.UID)})
 		}
 		there.rough = append(there.rough, known{uint64(m.Date.Unix()), int64(m.UID)})
 		return nil
@@ -273,7 +274,11 @@ func (t *present) takeExact(rec *state.Record) bool {
 
 // takeSame does that for a message that its text alone can tell.
 func (t *present) takeSame(s *remote.Session, box *archive.Box, rec *state.Record) (bool, error) {
-	rough := slices.DeleteFunc(slices.Clone(with(t.rough, uint64(rec.Date.Unix()))), func(k known) bool { return t.taken.Contains(imap.UID(k.at)) })
+	var sameID []known
+	if rec.MessageID != "" {
+		sameID = with(t.rough, keyOf(rec.MessageID, 0, 0))
+	}
+	rough := slices.DeleteFunc(slices.Concat(with(t.rough, uint64(rec.Date.Unix())), sameID), func(k known) bool { return t.taken.Contains(imap.UID(k.at)) })
 	if len(rough) == 0 {
 		return false, nil
 	}

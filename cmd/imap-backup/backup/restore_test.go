@@ -138,6 +138,21 @@ func TestRestoreLineEnds(t *testing.T) {
 	to.restore(to.options(o.Dir), Restore{}).good(t, 0)
 }
 
+// A server that keeps no dates: what was put there is known again by its Message-ID and its sum.
+func TestRestoreDates(t *testing.T) {
+	from, to := serve(t, inbox(3)), serve(t)
+	from.boxes[0].add(text(1))
+	o := from.options(t.TempDir())
+	from.run(o).good(t, 4)
+	to.restore(to.options(o.Dir), Restore{}).good(t, 4)
+	for i := range to.boxes[0].messages {
+		to.boxes[0].messages[i].date = "26-Nov-2026 11:22:33 +0000"
+	}
+	if again := to.restore(to.options(o.Dir), Restore{}); again.Again != 4 {
+		t.Errorf("%+v", again)
+	}
+}
+
 // The line drops after a message was taken and before the server says so: it is not put there twice.
 func TestRestoreLost(t *testing.T) {
 	from, to := serve(t, inbox(5)), serve(t)

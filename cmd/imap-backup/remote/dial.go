@@ -35,7 +35,6 @@ type Options struct {
 	Timeout   time.Duration // a minute
 	Limiter   *rate.Limiter // none
 	Report    func(string)  // told of what the server says wrongly; never nil
-	Received  func(int)     // told of octets read; may be nil
 }
 
 // Session is a connection, logged in.
@@ -65,7 +64,7 @@ func Dial(ctx context.Context, o Options) (*Session, error) {
 	if err != nil {
 		return nil, &LostError{err}
 	}
-	s := &Session{conn: &sieve{Conn: conn, report: o.Report, limiter: o.Limiter, timeout: o.Timeout, received: o.Received}}
+	s := &Session{conn: &sieve{Conn: conn, report: o.Report, limiter: o.Limiter, timeout: o.Timeout}}
 	s.conn.r = bufio.NewReaderSize(source{s.conn}, 64<<10)
 	s.conn.validity = s.noteValidity
 	s.stop = context.AfterFunc(ctx, func() { s.conn.giveUp(ctx.Err()) })

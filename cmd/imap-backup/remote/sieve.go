@@ -52,7 +52,6 @@ type sieve struct {
 	expecting int   // commands that are not answered
 	cause     error // why we ended the connection
 
-	received func(int)    // told of what is read
 	validity func(uint32) // told of an unexpected UIDVALIDITY
 }
 
@@ -149,9 +148,6 @@ func (s source) Read(p []byte) (int, error) {
 		if err := s.limiter.WaitN(context.Background(), n); err != nil {
 			return n, err
 		}
-	}
-	if s.received != nil {
-		s.received(n)
 	}
 	if err != nil {
 		s.mutex.Lock()
