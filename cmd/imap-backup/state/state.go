@@ -44,7 +44,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/emersion/go-imap/v2"
 )
@@ -271,7 +270,7 @@ func ReadAt(file io.ReaderAt, at int64) (Record, error) {
 }
 
 func (r *Reader) parse(line string, rec *Record) error {
-	if strings.ContainsFunc(line, unicode.IsControl) {
+	if strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || r == 0x7f }) { // see escape
 		return r.wrong("a control character") // such as a block of zeroes that a power cut left
 	}
 	word, rest, _ := strings.Cut(line, " ")

@@ -32,7 +32,7 @@ func sample() (Header, []Record) {
 	date := time.Date(2026, 11, 26, 3, 33, 4, 0, time.FixedZone("", -5*3600))
 	return Header{Mailbox: "Odd 50%\n\x7fname ", Delimiter: '/', Format: "mbox", UIDValidity: 1<<32 - 1, Synced: Synced{1 << 63, 7, 3}}, []Record{
 		{Kind: Message, UID: 1, Length: 100, Size: 80, Sum: [32]byte{1, 2}, Date: date, MessageID: "<a b@c>", Flags: []imap.Flag{`$Forwarded`, `\Seen`}},
-		{Kind: Gone, UID: 2, Place: 100, Length: 1, Date: date, MessageID: "-"},
+		{Kind: Gone, UID: 2, Place: 100, Length: 1, Date: date, MessageID: "-\u0085\xff"},
 		{Kind: Append, Place: 101},
 		{Kind: Swap},
 		{Kind: Reflag, UID: 1<<32 - 1, Place: 1 << 40, Date: date},
