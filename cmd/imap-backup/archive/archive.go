@@ -42,7 +42,7 @@ var Formats = []string{"mbox", "maildir", "eml"}
 // Archive is a directory with the copies of an account's mailboxes.
 type Archive struct {
 	root *os.Root
-	lock *os.File // nil if it was opened to read
+	lock *os.File // nil if nobody is kept out
 
 	folds bool // the file system takes upper and lower case for the same
 	mutex sync.Mutex
@@ -71,10 +71,7 @@ func Create(dir string) (*Archive, error) {
 	if err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = ErrLocked
-		}
+	if err := flock(lock, unix.LOCK_EX); err != nil {
 		return nil, errors.Join(err, lock.Close(), root.Close())
 	}
 	_, err = root.Lstat(strings.ToUpper(lockName))
@@ -106,6 +103,34 @@ func Read(dir string) (*Archive, error) {
 		return nil, err
 	}
 	return &Archive{root: root}, nil
+}
+
+// Hold is Read, and keeps runs out until Close: what one changes in between would be taken for damage.
+func Hold(dir string) (*Archive, error) {
+	a, err := Read(dir)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := a.root.Open(lockName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return a, nil // a copy of what a run made
+	}
+	if err == nil {
+		a.lock = lock
+		err = flock(lock, unix.LOCK_SH)
+	}
+	if err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	return a, nil
+}
+
+func flock(lock *os.File, how int) error {
+	err := unix.Flock(int(lock.Fd()), how|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return ErrLocked
+	}
+	return err
 }
 
 // Close lets other runs in.

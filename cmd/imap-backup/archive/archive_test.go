@@ -539,9 +539,28 @@ func TestDropInterrupted(t *testing.T) {
 
 func TestLock(t *testing.T) {
 	dir := t.TempDir()
-	create(t, dir)
+	if a, err := Hold(dir); err != nil || a.Close() != nil {
+		t.Errorf("nobody was here: %v", err)
+	}
+	first := create(t, dir)
 	if _, err := Create(dir); !errors.Is(err, ErrLocked) {
 		t.Errorf("a second run: %v", err)
+	}
+	if _, err := Hold(dir); !errors.Is(err, ErrLocked) {
+		t.Errorf("held while a run is at work: %v", err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // at the same time
+		a, err := Hold(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Close()
+	}
+	if _, err := Create(dir); !errors.Is(err, ErrLocked) {
+		t.Errorf("a run while it is held: %v", err)
 	}
 }
 

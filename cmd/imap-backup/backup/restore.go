@@ -26,7 +26,7 @@ type Restore struct {
 // RunRestore puts what is here onto a server. New in the result is what was put there, Again what was there.
 func RunRestore(ctx context.Context, o Options, restore Restore) (Result, error) {
 	r := &report{show: o.Show}
-	a, err := archive.Read(o.Dir)
+	a, err := archive.Hold(o.Dir)
 	if err != nil {
 		return r.total, err
 	}

@@ -203,10 +203,11 @@ func TestVerify(t *testing.T) {
 	}
 	box.messages[0].flags = `\Deleted`
 	box.messages[1].text = strings.Replace(box.messages[1].text, "2", "3", 1)
+	box.messages[3].text += "more\r\n"
 	box.messages = slices.Delete(box.messages, 2, 3)
 	box.add(text(9))
 	got := strings.Join(verify(true, true), "\n")
-	for _, want := range []string{"UID 1: flags are", "UID 2: the server sends another", "1 messages here are removed", "1 messages on the server are not here"} {
+	for _, want := range []string{"UID 1: flags are", "UID 2: the server sends another", "UID 4: the server says", "1 messages here are removed", "1 messages on the server are not here"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q lacks %q", got, want)
 		}

@@ -19,7 +19,7 @@ import (
 // also with the server, and with fetch the messages there as well. New in the result is what was checked.
 func Verify(ctx context.Context, o Options, fetch bool) (Result, error) {
 	r := &report{show: o.Show}
-	a, err := archive.Read(o.Dir)
+	a, err := archive.Hold(o.Dir)
 	if err != nil {
 		return r.total, err
 	}
@@ -220,13 +220,16 @@ func (v *verifier) some(here map[imap.UID]state.Record) error {
 	for uid := range here {
 		set.AddNum(uid)
 	}
-	err := v.s.Infos(set, remote.Want{Flags: true, Date: true}, func(m remote.MessageInfo) error {
+	err := v.s.Infos(set, remote.Want{Flags: true, Size: true, Date: true}, func(m remote.MessageInfo) error {
 		rec, ok := here[m.UID]
 		if !ok {
 			return nil
 		}
 		if flags := state.Flags(m.Flags); !slices.Equal(flags, rec.Flags) {
 			v.problem("message UID %d: flags are %v on the server and %v here", m.UID, flags, rec.Flags)
+		}
+		if m.Size != rec.Size {
+			v.problem("message UID %d: the server says %d octets, and it sent %d", m.UID, m.Size, rec.Size)
 		}
 		if !m.Date.Equal(rec.Date) {
 			v.problem("message UID %d: the date is %v on the server and %v here", m.UID, m.Date, rec.Date)
