@@ -7,64 +7,82 @@ import (
 )
 
 // budget bounds the memory of all commands that are read and run at a time, beyond the little that each
-// may have anyway, and that of one account. Those who have not logged in are one account together, 0.
+// may have anyway, and that of one account and of one tenant: three quarters of it, so that all accounts of a tenant together leave
+// something to others. Those who have not logged in are one account together.
 type budget struct {
-	all, each int64
+	all, each, tenant int64
 
-	mu   sync.Mutex // guards what follows
-	used int64
-	of   map[id.Account]int64
+	mu       sync.Mutex // guards what follows
+	used     int64
+	of       map[holder]int64
+	ofTenant map[id.Tenant]int64
+}
+
+// holder is who has logged in; zero: nobody.
+type holder struct {
+	tenant  id.Tenant
+	account id.Account
 }
 
 // accountShare is which part of the budget one account can have.
 const accountShare = 4
 
 func newBudget(octets int64) *budget {
-	return &budget{all: octets, each: octets / accountShare, of: make(map[id.Account]int64)}
+	return &budget{
+		all: octets, each: octets / accountShare, tenant: octets / 4 * 3,
+		of: make(map[holder]int64), ofTenant: make(map[id.Tenant]int64),
+	}
 }
 
 // Who finds no room is refused at once: what waits would keep what it has.
 var (
 	errBudget  = no("UNAVAILABLE", "Too many large commands at once, try again later")
 	errAccount = no("LIMIT", "Too many large commands of this account at once")
+	errTenant  = no("LIMIT", "Too many large commands of this tenant at once")
 )
 
-// take takes octets for an account, which are given back by give.
-func (b *budget) take(a id.Account, octets int64) error {
+// take takes octets for who holds them, until they are given back by give.
+func (b *budget) take(h holder, octets int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
-	case b.of[a]+octets > b.each:
+	case b.of[h]+octets > b.each:
 		return errAccount
+	case b.ofTenant[h.tenant]+octets > b.tenant:
+		return errTenant
 	case b.used+octets > b.all:
 		return errBudget
 	}
 	b.used += octets
-	b.of[a] += octets
+	b.of[h] += octets
+	b.ofTenant[h.tenant] += octets
 	return nil
 }
 
-func (b *budget) give(a id.Account, octets int64) {
+func (b *budget) give(h holder, octets int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.used -= octets
-	if b.of[a] -= octets; b.of[a] == 0 {
-		delete(b.of, a)
+	if b.of[h] -= octets; b.of[h] == 0 {
+		delete(b.of, h)
+	}
+	if b.ofTenant[h.tenant] -= octets; b.ofTenant[h.tenant] == 0 {
+		delete(b.ofTenant, h.tenant)
 	}
 }
 
 // reserved is what the command of a connection has of the budget.
 type reserved struct {
-	account id.Account // when it was taken: a LOGIN ends as another
-	octets  int64
+	holder holder // when it was taken: a LOGIN ends as another
+	octets int64
 }
 
 // reserve takes memory for the command that is read.
 func (c *conn) reserve(octets int64) error {
 	if c.reserved.octets == 0 {
-		c.reserved.account = c.account
+		c.reserved.holder = c.holder
 	}
-	if err := c.server.budget.take(c.reserved.account, octets); err != nil {
+	if err := c.server.budget.take(c.reserved.holder, octets); err != nil {
 		return err
 	}
 	c.reserved.octets += octets
@@ -85,7 +103,7 @@ func (c *conn) hold(octets int64) error {
 // release gives back what the command has.
 func (c *conn) release() {
 	if c.reserved.octets > 0 {
-		c.server.budget.give(c.reserved.account, c.reserved.octets)
+		c.server.budget.give(c.reserved.holder, c.reserved.octets)
 		c.reserved = reserved{}
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"mailstead.dev/imapd/wire"
-	"mailstead.dev/store/id"
 )
 
 // Errors that end a connection while it waits for a command.
@@ -43,9 +42,9 @@ type conn struct {
 	compression *compression // nil: none
 	patience    patience     // with a client that sends a command
 
-	account  id.Account // logged in to, 0 before
-	members  []*member  // whose shares it takes of, once logged in
-	reserved reserved   // by the command that is read or run
+	holder   holder    // who has logged in
+	members  []*member // whose shares it takes of, once logged in
+	reserved reserved  // by the command that is read or run
 
 	// loginBy is when a client that has not logged in is sent away, zero once it has.
 	loginBy time.Time
@@ -227,7 +226,7 @@ func (c *conn) pending() bool {
 
 // beside returns what a lane has for a connection: what is written goes to w, and there is nothing to be read.
 func (c *conn) beside(w io.Writer) *conn {
-	b := &conn{server: c.server, raw: c.raw, nc: c.nc, tls: c.tls, limits: c.limits, compression: c.compression, account: c.account, members: c.members}
+	b := &conn{server: c.server, raw: c.raw, nc: c.nc, tls: c.tls, limits: c.limits, compression: c.compression, holder: c.holder, members: c.members}
 	bw := writers.Get().(*bufio.Writer)
 	bw.Reset(w)
 	b.buffers = &buffers{bw: bw, enc: wire.NewEncoder(bw)}

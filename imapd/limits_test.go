@@ -292,8 +292,8 @@ func TestAppendedFlags(t *testing.T) {
 func TestCommandMemory(t *testing.T) {
 	o := testOptions(t)
 	o.Authenticator = logins{}
-	for i := range 6 {
-		o.Authenticator.(logins)[fmt.Sprint("user", i)] = store.User{Tenant: 1, Account: id.Account(i + 1)}
+	for i, tenant := range []id.Tenant{1, 1, 1, 2, 2, 2, 1} {
+		o.Authenticator.(logins)[fmt.Sprint("user", i)] = store.User{Tenant: tenant, Account: id.Account(i + 1)}
 	}
 	o.MaxCommands = 4 << 20
 	s, connect := start(t, o)
@@ -329,12 +329,16 @@ func TestCommandMemory(t *testing.T) {
 	}
 	free := s.budget.taken()
 	for i := range 4 {
+		if i == 3 { // of the first three's tenant: 3 MiB, less those 2880 KiB
+			hold(user(6), fmt.Sprintf("{60000+}\r\n%s", line[:5000]), 120_000)
+			refusal(user(6), "NO [LIMIT] Too many large commands of this tenant at once")
+		}
 		for range 3 {
 			hold(user(i), line, 5*4096*16) // 960 KiB together; a quarter is 1024
 		}
 	}
 	refusal(user(0), "NO [LIMIT] Too many large commands of this account at once")
-	for _, n := range []int{60_000, 60_000, 10_000} { // of 256 KiB that are left
+	for _, n := range []int{60_000, 10_000} { // of 138 KiB that are left
 		hold(user(4), fmt.Sprintf("{%d+}\r\n%s", n, line[:5000]), int64(2*n))
 	}
 	refusal(user(5), "NO [UNAVAILABLE] Too many large commands at once, try again later")
@@ -356,8 +360,8 @@ func TestCommandMemory(t *testing.T) {
 		}
 	}
 	await(t, func() bool { return s.budget.taken() == free })
-	if len(s.budget.of) > 0 {
-		t.Errorf("%v have something", s.budget.of)
+	if len(s.budget.of)+len(s.budget.ofTenant) > 0 {
+		t.Errorf("%v have something, %v of tenants", s.budget.of, s.budget.ofTenant)
 	}
 }
 

@@ -73,7 +73,7 @@ type Options struct {
 
 	// MaxCommands is how much memory all commands together may take while they are read and run, beyond the 16 KiB that
 	// each may have anyway, in octets about; 256 MiB by default. One account has at most a quarter of it, and so have all
-	// who have not logged in together.
+	// who have not logged in together; one tenant three quarters.
 	MaxCommands int64
 
 	NoCompress bool // COMPRESS=DEFLATE (RFC 4978) is not offered

@@ -85,7 +85,7 @@ func (s *session) pipeline(ctx context.Context, first request) error {
 	all, beside := []request{first}, 1
 	defer func() {
 		for _, p := range all { // where an error leaves some that are not run
-			s.server.budget.give(p.reserved.account, p.reserved.octets)
+			s.server.budget.give(p.reserved.holder, p.reserved.octets)
 		}
 	}()
 	for beside == len(all) && s.lineAhead() {

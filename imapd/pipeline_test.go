@@ -399,7 +399,7 @@ func TestMemoryOfPipeline(t *testing.T) {
 	for i := range 7 {
 		c.want(fmt.Sprintf("CREATE %d%0999d", i, 0), "OK ")
 	}
-	if err := server.budget.take(0, server.budget.each); err != nil { // what strangers have
+	if err := server.budget.take(holder{}, server.budget.each); err != nil { // what strangers have
 		t.Fatal(err)
 	}
 	c.send("a LIST \"\" *\r\nb LSUB \"\" *\r\nc LIST \"\" *\r\nd LSUB \"\" *\r\ne LIST \"\" *\r\nf STATUS INBOX (SIZE)\r\ng LIST \"\" *\r\nh NOOP")

@@ -192,7 +192,7 @@ func (s *Server) refusal(c *conn) string {
 
 // estrange counts a connection as one that has not logged in. It is called with mu locked.
 func (s *Server) estrange(c *conn) {
-	c.account, c.members = 0, nil
+	c.holder, c.members = holder{}, nil
 	s.strangers[c.from]++
 }
 
@@ -265,7 +265,7 @@ func (s *Server) admit(c *conn, u store.User) (tooMany string) {
 		return tooMany
 	}
 	s.acquaint(c)
-	c.account, c.members = u.Account, members
+	c.holder, c.members = holder{u.Tenant, u.Account}, members
 	return ""
 }
 

@@ -225,7 +225,7 @@ type IMAP struct {
 	// How deep a section can be that FETCH names, such as BODY[1.2.3].
 	MaxSectionDepth int `yaml:"max_section_depth"`
 	// Memory for the commands of all connections while they are read and run, beyond the 16 KiB that each may have anyway. One
-	// account has at most a quarter of it, and so have all clients together that have not logged in. Who finds no room is refused with [UNAVAILABLE],
+	// account has at most a quarter of it, and so have all clients together that have not logged in; one tenant three quarters. Who finds no room is refused with [UNAVAILABLE],
 	// or [LIMIT].
 	MaxCommandMemory Size `yaml:"max_command_memory"`
 	// Memory that the messages of one APPEND take together before no more are taken; each by itself takes less than 1 MiB,
