@@ -48,9 +48,9 @@ func (s *Store) ACL(ctx context.Context, u User, name string) ([]acl.Entry, erro
 	return withOwner(list, m.ownerLogin()), nil
 }
 
-// withOwner puts the owner's entry first, which they have if there is none.
+// withOwner puts the owner's entry first, which they have if there is none; but for one who cannot have any.
 func withOwner(list []acl.Entry, owner string) []acl.Entry {
-	if owner == "" {
+	if acl.Required(owner, acl.User(owner)) == 0 {
 		return list
 	}
 	first := acl.Entry{Identifier: acl.User(owner), Rights: acl.All}
@@ -109,7 +109,7 @@ func (s *Store) SetACL(ctx context.Context, u User, name string, of acl.Identifi
 			return err
 		}
 		was := now
-		if owner != "" && of == acl.User(owner) && now == 0 {
+		if acl.Required(owner, of) != 0 && now == 0 {
 			was = acl.All // what they have without an entry
 		}
 		rights := acl.Settle(owner, of, change.Of(was))

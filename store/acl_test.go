@@ -140,6 +140,34 @@ func TestOwnerKeepsTheKeys(t *testing.T) {
 	}
 }
 
+// An owner whose login begins with a dash has no entry of their own: what looks like it takes rights from another.
+func TestOwnerWithDash(t *testing.T) {
+	s := storetest.New(t)
+	dash, ann := storetest.Account(t, s, "-ann@one.test"), storetest.Account(t, s, "ann@one.test")
+	grant(t, s, dash, "Sent", acl.Anyone, "lrws")
+	less := "-" + acl.User(ann.Login)
+	if err := s.SetACL(t.Context(), dash, "Sent", less, acl.Modification{Keep: acl.All, Rights: acl.Write}); err != nil {
+		t.Fatal(err)
+	}
+	if got := rightsOf(t, s, ann, others(dash, "Sent")); got != "lrs" {
+		t.Errorf("rights %s", got)
+	}
+	list, err := s.ACL(t.Context(), dash, "Sent")
+	if want := []acl.Entry{{Identifier: less, Rights: acl.Write}, {Identifier: acl.Anyone, Rights: acl.Lookup | acl.Read | acl.Write | acl.Seen}}; err != nil || !slices.Equal(list, want) {
+		t.Errorf("list %v, %v", list, err)
+	}
+	if got := rightsOf(t, s, dash, "Sent"); got != acl.All.String() {
+		t.Errorf("the owner's rights are %s", got)
+	}
+	dash.Role = store.RoleTenantAdmin
+	if _, err := s.Create(t.Context(), dash, "Shared/x", nil); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := s.ACL(t.Context(), dash, "Shared/x"); err != nil || len(list) > 0 {
+		t.Errorf("list %v, %v", list, err)
+	}
+}
+
 // What goes from account to account is the same email, with the flags that its bearer may set, and each account is charged its own.
 func TestCopyAndMoveBetweenAccounts(t *testing.T) {
 	s := storetest.New(t)

@@ -166,7 +166,7 @@ func (m *named) isFree() error {
 }
 
 // insert makes a mailbox with the rights of the one above it, which is held, as RFC 4314 section 4 wants; nil where there is none.
-// A mailbox of the tenant that is below none is for whom has made it, to begin with.
+// A mailbox of the tenant that is below none is for whom has made it, to begin with, where they can have an entry.
 func (n names) insert(ctx context.Context, tx pgx.Tx, name string, above *named, specialUse []string) (*Mailbox, error) {
 	const (
 		inherit = `
@@ -191,7 +191,7 @@ func (n names) insert(ctx context.Context, tx pgx.Tx, name string, above *named,
 				return nil, err
 			}
 		}
-	case n.space == common:
+	case n.space == common && !acl.User(n.user.Login).Negative():
 		return m, setEntry(ctx, tx, m, acl.User(n.user.Login), acl.All)
 	}
 	return m, nil
