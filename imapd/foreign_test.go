@@ -133,8 +133,13 @@ func TestHiddenNamesInEveryCommand(t *testing.T) {
 		sessions[i].wantAll([]string{appendText("INBOX", "Subject: mine\r\n\r\n"), `SUBSCRIBE "Other Users/ann@one.test/Above"`}, "OK ")
 	}
 	tried := 0
+	within := []place{{`RENAME %s "Other Users/ann@one.test/else"`, "nowhere", astring}, {`RENAME "Other Users/ann@one.test/Below" %s`, "else", astring}}
 	for _, command := range slices.Sorted(maps.Keys(commands)) {
-		for _, p := range arguments[command] {
+		places := arguments[command]
+		if command == "RENAME" {
+			places = slices.Concat(places, within)
+		}
+		for _, p := range places {
 			if !strings.Contains(p.forms, "s") || !slices.Contains([]string{"INBOX", "INBOX%*", "nowhere", "else", "made/"}, p.value) {
 				continue // no name of a mailbox
 			}
