@@ -58,6 +58,12 @@ var (
 	drift          = prometheus.NewDesc("mailstead_drift_total", "Counters that this process has found to differ from the recount, and emails and hours of the ledger that were missing. It stays 0.", nil, nil)
 	quotaAudits    = prometheus.NewDesc("mailstead_quota_audits_total", "Audits of a tenant's quota counters that this process has made.", nil, nil)
 	quotaDrift     = prometheus.NewDesc("mailstead_quota_drift_total", "Quota counters that this process has found to differ from the recount. It stays 0.", nil, nil)
+	warnings       = prometheus.NewDesc("mailstead_quota_warnings_total", "Warnings of quotas that this process has raised or cleared.", nil, nil)
+	warningMails   = prometheus.NewDesc("mailstead_quota_mails_total", "Mails that this process has delivered to tell of them.", nil, nil)
+	warningsUnsent = prometheus.NewDesc("mailstead_quota_mails_dropped_total", "Such mails that did not fit, or could not be delivered.", nil, nil)
+	posts          = prometheus.NewDesc("mailstead_webhook_posts_total", "Events of this process that the webhook has taken.", nil, nil)
+	postFailures   = prometheus.NewDesc("mailstead_webhook_failures_total", "Times that the webhook has not taken an event, which is posted again.", nil, nil)
+	postsDropped   = prometheus.NewDesc("mailstead_webhook_dropped_total", "Events that were given up after three days.", nil, nil)
 	sweptAge       = prometheus.NewDesc("mailstead_sweep_oldest_seconds", "How long ago the tenant was swept that waits longest.", nil, nil)
 	storedBytes    = prometheus.NewDesc("mailstead_stored_bytes", "Content in object storage and in staging when each tenant was swept last, what is dead in packs included.", nil, nil)
 	liveBytes      = prometheus.NewDesc("mailstead_live_bytes", "Content that was live then, what can be brought back included.", nil, nil)
@@ -77,7 +83,8 @@ type maintenance struct {
 func (m maintenance) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		stagedBytes, stagedMessages, stagedAge, packs, packed, merges, orphans, unknown, failures,
-		emails, contents, freed, rewrites, drift, quotaAudits, quotaDrift, sweptAge, storedBytes, liveBytes, usageAge,
+		emails, contents, freed, rewrites, drift, quotaAudits, quotaDrift,
+		warnings, warningMails, warningsUnsent, posts, postFailures, postsDropped, sweptAge, storedBytes, liveBytes, usageAge,
 	} {
 		to <- d
 	}
@@ -90,6 +97,8 @@ func (m maintenance) Collect(to chan<- prometheus.Metric) {
 		packs: done.Packs, packed: done.Packed, merges: done.Merges, orphans: done.Orphans, unknown: done.Unknown, failures: done.Failures,
 		emails: done.Emails, contents: done.Contents, freed: done.Freed, rewrites: done.Rewrites, drift: done.Drift,
 		quotaAudits: done.QuotaAudits, quotaDrift: done.QuotaDrift,
+		warnings: done.Warnings, warningMails: done.WarningMails, warningsUnsent: done.WarningMailsDropped,
+		posts: done.Posts, postFailures: done.PostFailures, postsDropped: done.PostsDropped,
 	} {
 		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n))
 	}

@@ -88,6 +88,7 @@ func (c appendCmd) run(ctx context.Context, s *session) error {
 	if err != nil {
 		return tryCreate(err)
 	}
+	s.tellOverSoft(appended.OverSoft)
 	s.ok(appendUID(appended, in.dest), "Appended")
 	return s.arrived(ctx, in.dest)
 }

@@ -51,6 +51,7 @@ func (c copyCmd) copy(ctx context.Context, s *session) error {
 	if err != nil || len(copied.From) == 0 {
 		return err
 	}
+	s.tellOverSoft(copied.OverSoft)
 	s.ok(copyUID(copied, dest), "Copied")
 	return s.arrived(ctx, dest)
 }
@@ -63,6 +64,7 @@ func (c copyCmd) move(ctx context.Context, s *session) error {
 	if err != nil || len(copied.From) == 0 { // another was quicker, who has the COPYUID
 		return err
 	}
+	s.tellOverSoft(copied.OverSoft)
 	// Before the EXPUNGE responses (RFC 6851 section 4.3).
 	s.enc.Raw("* OK ").Raw(coded(copyUID(copied, dest))).Raw("Moved").CRLF()
 	s.see(copied.SourceView)

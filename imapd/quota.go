@@ -4,7 +4,7 @@ package imapd
 //
 // RFC 9208, and RFC 2087, whose forms are the same. Every mailbox has three quota roots, whose names are account:LOGIN,
 // domain:NAME and tenant:NAME; package quota has them. Resources without a limit are not told, so that a
-// root without any is told with an empty list (RFC 9208 section 4.2.1).
+// root without any is told with an empty list (RFC 9208 section 4.2.1). Soft limits are not told as limits; who exceeds one is warned.
 
 import (
 	"context"
@@ -57,6 +57,23 @@ func readGetQuotaRoot(d *wire.Decoder) (run, error) {
 		}
 		return nil
 	}), d.End()
+}
+
+// writeOverQuota warns who has selected a mailbox (RFC 9208 section 4.3.1).
+func (s *session) writeOverQuota(state quota.State) {
+	switch state {
+	case quota.OverSoft:
+		s.enc.Raw("* NO [OVERQUOTA] Soft quota has been exceeded").CRLF()
+	case quota.Full:
+		s.enc.Raw("* NO [OVERQUOTA] Quota is used up").CRLF()
+	}
+}
+
+// tellOverSoft warns who has made a root exceed a soft limit, once, before the OK of the command that did.
+func (s *session) tellOverSoft(whose quota.Level) {
+	if whose != "" {
+		s.writeOverQuota(quota.OverSoft)
+	}
 }
 
 // writeQuota tells what is used of a root. To those who may not read the mailbox that they asked for

@@ -183,6 +183,96 @@ func TestQuotaRootRights(t *testing.T) {
 	}
 }
 
+// Who makes a root exceed a soft limit is told so once, and who selects a mailbox of it as long as that is so; who selects one in
+// which nothing more fits is told that (RFC 9208 section 4.3.1).
+func TestOverQuotaTold(t *testing.T) {
+	s := storetest.New(t)
+	u := storetest.Account(t, s, "a@quota.test")
+	storetest.Account(t, s, "b@quota.test")
+	connect := serveStore(t, s, nil)
+	c, d := connect(t), connect(t)
+	enter(c, u.Login)
+	enter(d, "b@quota.test")
+	const soft, full = "* NO [OVERQUOTA] Soft quota has been exceeded", "* NO [OVERQUOTA] Quota is used up"
+	told := func(c *client, command string, want ...string) {
+		t.Helper()
+		var got []string
+		for _, line := range c.want(command, "OK ") {
+			if strings.Contains(line, "OVERQUOTA") {
+				got = append(got, line)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: told %q, want %q", command, got, want)
+		}
+	}
+	terms := func(root string, softly, hard *int64) {
+		t.Helper()
+		r, err := s.FindQuota(t.Context(), u, root)
+		if err == nil {
+			_, err = s.ChangeQuota(t.Context(), r, func(q quota.Terms) (quota.Terms, error) {
+				q.Soft = q.Soft.With(quota.Message, softly)
+				return q.With(quota.Message, hard), nil
+			})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.want("SETACL INBOX b@quota.test lri", "OK ")
+	for _, root := range []string{"account:" + u.Login, "domain:quota.test", "tenant:quota.test"} {
+		terms(root, ptr[int64](2), ptr[int64](5))
+		told(c, "SELECT INBOX")
+		told(c, "APPEND INBOX {1+}\r\n1 {1+}\r\n2")
+		told(c, "APPEND INBOX {1+}\r\n3", soft)
+		told(c, "APPEND INBOX {1+}\r\n4")
+		told(c, "EXAMINE Sent", soft)
+		told(d, `SELECT "Other Users/a@quota.test/INBOX"`, soft)
+		told(c, "SELECT INBOX", soft)
+		told(c, `STORE 1:2 +FLAGS (\Deleted)`)
+		told(c, "EXPUNGE")
+		if err := s.LookAtQuotas(t.Context()); err != nil { // that of a domain or tenant is noticed then
+			t.Fatal(err)
+		}
+		told(c, "SELECT INBOX")
+		told(c, "COPY 1 Sent", soft)
+		told(c, "COPY 1:2 INBOX")
+		if err := s.LookAtQuotas(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		told(c, "SELECT INBOX", full)
+		terms(root, nil, nil)
+		if err := s.LookAtQuotas(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		told(c, "SELECT Sent")
+		told(c, `STORE 1:* +FLAGS (\Deleted)`)
+		told(c, "EXPUNGE")
+		told(c, "SELECT INBOX")
+		told(c, `STORE 1:* +FLAGS (\Deleted)`)
+		told(c, "EXPUNGE")
+	}
+
+	// REPLACE makes one exceed a soft limit of octets, and so does what is copied to another's mailbox, whose limit it is.
+	r, err := s.FindQuota(t.Context(), u, "account:"+u.Login)
+	if err == nil {
+		_, err = s.ChangeQuota(t.Context(), r, func(q quota.Terms) (quota.Terms, error) {
+			q.Soft = quota.Limits{ptr[int64](10)}
+			return q, nil
+		})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	told(c, "APPEND INBOX {4+}\r\n1234")
+	told(c, "SELECT INBOX")
+	told(c, "REPLACE 1 INBOX {12+}\r\n123456789012", soft)
+	told(c, "REPLACE 1 INBOX {4+}\r\n1234")
+	told(d, "APPEND INBOX {9+}\r\n123456789")
+	told(d, "SELECT INBOX")
+	told(d, `COPY 1 "Other Users/a@quota.test/INBOX"`, soft)
+}
+
 // limitRoot sets the limits of one of the user's quota roots.
 func limitRoot(t testing.TB, s *store.Store, u store.User, name string, limits quota.Limits) {
 	t.Helper()

@@ -64,6 +64,7 @@ func (c replaceCmd) run(ctx context.Context, s *session) error {
 	if err != nil {
 		return s.notCopied(ctx, err)
 	}
+	s.tellOverSoft(appended.OverSoft)
 	// Before the EXPUNGE response (section 4.3).
 	s.enc.Raw("* OK ").Raw(coded(appendUID(appended, in.dest))).Raw("Replacement message ready").CRLF()
 	return s.tellDone(ctx)

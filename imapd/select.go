@@ -149,6 +149,7 @@ func (c selectCmd) run(ctx context.Context, s *session) error {
 		s.claimRecent(ctx, v)
 	}
 	s.writeSelected(v)
+	s.writeOverQuota(m.Quota)
 	if s.rev2 {
 		if err := s.listSelected(ctx, c.as); err != nil {
 			s.selected, s.state = nil, authenticated

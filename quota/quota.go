@@ -89,6 +89,16 @@ func (t Terms) With(r Resource, limit *int64) Terms {
 	return t
 }
 
+// State is how a mailbox stands to the limits of its roots.
+type State string
+
+// The states.
+const (
+	Within   State = ""
+	OverSoft State = "soft" // more is used than a soft limit
+	Full     State = "full" // nothing more fits
+)
+
 // An OverError says that a change would exceed a limit. All numbers are in
 // octets for Storage and AnnotationStorage and in pieces otherwise.
 type OverError struct {

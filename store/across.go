@@ -47,7 +47,7 @@ func copies(records []view.Record) []*view.Message {
 // queue queues the writing of what was planned. The locks are had.
 func (a *across) queue(b *pgx.Batch, c *changing) {
 	const query = `
-		SELECT emails, source_log, dest_log
+		SELECT emails, source_log, dest_log, crossed_soft()
 		FROM transfer_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)`
 
 	source, dest := c.delta(0), c.delta(1)
@@ -58,7 +58,7 @@ func (a *across) queue(b *pgx.Batch, c *changing) {
 		dest.counts.Unseen, dest.counts.Deleted, dest.counts.Bytes, dest.counts.DeletedBytes,
 		a.sources).QueryRow(func(row pgx.Row) error {
 		c.logs = make([]int64, 2)
-		return row.Scan(&a.first, &c.logs[0], &c.logs[1])
+		return row.Scan(&a.first, &c.logs[0], &c.logs[1], &c.overSoft)
 	})
 }
 

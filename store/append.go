@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"mailstead.dev/quota"
 	"mailstead.dev/store/id"
 	"mailstead.dev/store/message"
 	"mailstead.dev/store/view"
@@ -31,7 +32,8 @@ type Appended struct {
 	UIDValidity uint32
 	UIDs        view.UIDSet
 	ModSeq      id.ModSeq
-	Replaced    id.ModSeq // after a Replace: at which the other message went, in its mailbox
+	Replaced    id.ModSeq   // after a Replace: at which the other message went, in its mailbox
+	OverSoft    quota.Level // whose soft limit is exceeded by it; "": nobody's
 }
 
 // Append adds all messages or none, in one transaction. Once it returns nil, they are durable.
@@ -83,6 +85,7 @@ type appending struct {
 	uidBase   id.UID
 	emailBase id.Email
 	logBytes  int64
+	overSoft  quota.Level
 }
 
 func newAppending(m *Mailbox, messages []Incoming) (*appending, error) {
@@ -228,7 +231,7 @@ func (a *appending) locked(ctx context.Context) error {
 // queue queues the append. expected is the MODSEQ of the mailbox where that matters.
 func (a *appending) queue(b *pgx.Batch, expected *id.ModSeq) {
 	const query = `
-		SELECT validity, new_modseq, uids, emails, log
+		SELECT validity, new_modseq, uids, emails, log, crossed_soft()
 		FROM append_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
 			$12, $13, $14, $15, $16, $17, $18,
 			$19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)`
@@ -267,7 +270,7 @@ func (a *appending) queue(b *pgx.Batch, expected *id.ModSeq) {
 		digests, sizes, encodings, frames, lengths, data, objects,
 		e.digests, e.prefixes, e.sizes, e.sent, e.emailIDs, e.threadIDs, e.metas,
 		freed.Messages, freed.Bytes, freedOf, a.messages[0].Delivered).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&a.validity, &a.modSeq, &a.uidBase, &a.emailBase, &a.logBytes)
+		return row.Scan(&a.validity, &a.modSeq, &a.uidBase, &a.emailBase, &a.logBytes, &a.overSoft)
 	})
 }
 
@@ -346,6 +349,7 @@ func (a *appending) result() Appended {
 		UIDValidity: a.validity,
 		UIDs:        view.UIDSetOf(view.Range{First: first, Last: a.uidBase + id.UID(len(a.emails))}),
 		ModSeq:      a.modSeq,
+		OverSoft:    a.overSoft,
 	}
 	if a.replaced != nil {
 		result.Replaced = a.replaced.after.ModSeq()

@@ -94,6 +94,8 @@ type changing struct {
 	after   []*view.View
 	logs    []int64 // octets of log of each mailbox after it
 	written bool
+
+	overSoft quota.Level // whose soft limit is exceeded by it; "": nobody's
 }
 
 func (c *changing) key(i int) viewKey { return viewKey{c.tenant, c.targets[i].mailbox} }
@@ -331,7 +333,7 @@ func (c *changing) delta(i int) delta {
 func (c *changing) queue(b *pgx.Batch, strict bool, done *bool) {
 	const (
 		one     = `SELECT write_record($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
-		several = `SELECT done, logs FROM change_mailboxes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`
+		several = `SELECT done, logs, crossed_soft() FROM change_mailboxes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`
 	)
 
 	order := c.order()
@@ -366,7 +368,7 @@ func (c *changing) queue(b *pgx.Batch, strict bool, done *bool) {
 	b.Queue(several, c.tenant, c.targets[0].owner, strict, boxes, epochs, expected, records, bases, uids,
 		messages, unseen, deleted, octets, deletedBytes).QueryRow(func(row pgx.Row) error {
 		var logs []int64
-		if err := row.Scan(done, &logs); err != nil {
+		if err := row.Scan(done, &logs, &c.overSoft); err != nil {
 			return err
 		}
 		for k, i := range order {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mailstead.dev/acl"
+	"mailstead.dev/quota"
 	"mailstead.dev/store/id"
 	"mailstead.dev/store/view"
 )
@@ -14,8 +15,9 @@ import (
 type Copied struct {
 	UIDValidity uint32
 	From, To    []id.UID
-	ModSeq      id.ModSeq  // of the destination
-	SourceView  *view.View // after a Move; as it was copied from, after a Copy
+	ModSeq      id.ModSeq   // of the destination
+	SourceView  *view.View  // after a Move; as it was copied from, after a Copy
+	OverSoft    quota.Level // whose soft limit is exceeded by it; "": nobody's
 }
 
 var errOtherTenant = errors.New("mail does not go from one tenant to another")
@@ -65,7 +67,7 @@ func (m *Mailbox) transfer(ctx context.Context, t transfer, to *Mailbox) (Copied
 	if err != nil {
 		return Copied{}, err
 	}
-	result := Copied{UIDValidity: to.UIDValidity, From: t.from, To: t.to, SourceView: done.after[0]}
+	result := Copied{UIDValidity: to.UIDValidity, From: t.from, To: t.to, SourceView: done.after[0], OverSoft: done.overSoft}
 	if len(t.to) > 0 {
 		result.ModSeq = done.after[len(done.after)-1].ModSeq()
 	}

@@ -71,6 +71,8 @@ func (s *Store) closeAccount(ctx context.Context, u User) error {
 			SELECT charge_account(tenant_id, account_id, -messages, -bytes, 0), charge_names(tenant_id, account_id, -mailboxes, -annotations)
 			FROM account_state
 			WHERE tenant_id = $1 AND account_id = $2`
+		marks  = `DELETE FROM quota_mark WHERE tenant_id = $1 AND level = 0 AND root = $2`
+		events = `DELETE FROM quota_event WHERE tenant_id = $1 AND level = 0 AND root = $2`
 	)
 	var gone []id.Mailbox
 	err := s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
@@ -183,6 +185,8 @@ func (s *Store) DeleteTenant(ctx context.Context, t id.Tenant) error {
 			`DELETE FROM quota_slot WHERE tenant_id = $1`,
 			`DELETE FROM quota_root WHERE tenant_id = $1`,
 			`DELETE FROM quota_audit WHERE tenant_id = $1`,
+			`DELETE FROM quota_mark WHERE tenant_id = $1`,
+			`DELETE FROM quota_event WHERE tenant_id = $1`,
 			`DELETE FROM swept WHERE tenant_id = $1`,
 			`DELETE FROM usage_account WHERE tenant_id = $1`,
 			`DELETE FROM usage_read WHERE tenant_id = $1`,

@@ -148,6 +148,8 @@ func (s *Store) DeleteDomain(ctx context.Context, name string) error {
 			`DELETE FROM domain_admin WHERE tenant_id = $1 AND domain_id = $2`,
 			`DELETE FROM quota_slot WHERE tenant_id = $1 AND root = $2`,
 			`DELETE FROM quota_root WHERE tenant_id = $1 AND level = 1 AND root = $2`,
+			`DELETE FROM quota_mark WHERE tenant_id = $1 AND level = 1 AND root = $2`,
+			`DELETE FROM quota_event WHERE tenant_id = $1 AND level = 1 AND root = $2`,
 			`DELETE FROM domain WHERE tenant_id = $1 AND domain_id = $2`,
 		} {
 			if _, err := tx.Exec(ctx, query, t, domain); err != nil {

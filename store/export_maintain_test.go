@@ -68,5 +68,5 @@ func (s *Store) UnderLease(ctx context.Context, name string, f func(ctx context.
 	})
 }
 
-// LookAtQuotas looks at the quotas of all tenants.
-func (s *Store) LookAtQuotas(ctx context.Context) error { return s.lookAtQuotas(ctx) }
+// PostWarnings posts what is due.
+func (s *Store) PostWarnings(ctx context.Context) error { return s.postWarnings(ctx) }

@@ -20,6 +20,8 @@ type maintained struct {
 	packs, packed, merges, orphans, unknown, failures atomic.Int64
 	emails, contents, freed, rewrites, drift          atomic.Int64
 	audits, quotaDrift                                atomic.Int64
+	warnings, warningMails, warningMailsDropped       atomic.Int64
+	posts, postFailures, postsDropped                 atomic.Int64
 }
 
 // Maintained is what Maintain has done in this process since it started.
@@ -38,6 +40,13 @@ type Maintained struct {
 
 	QuotaAudits int64 // audits of a tenant's quota counters
 	QuotaDrift  int64 // counters that they found wrong; always 0
+
+	Warnings            int64 // of quotas, raised or cleared
+	WarningMails        int64 // that told of them
+	WarningMailsDropped int64 // that did not fit, or could not be delivered
+	Posts               int64 // warnings that the webhook has taken
+	PostFailures        int64 // times that it did not
+	PostsDropped        int64 // warnings that were given up
 }
 
 // Maintained returns what Maintain has done so far.
@@ -48,6 +57,8 @@ func (s *Store) Maintained() Maintained {
 		Failures: m.failures.Load(), Emails: m.emails.Load(), Contents: m.contents.Load(), Freed: m.freed.Load(),
 		Rewrites: m.rewrites.Load(), Drift: m.drift.Load(),
 		QuotaAudits: m.audits.Load(), QuotaDrift: m.quotaDrift.Load(),
+		Warnings: m.warnings.Load(), WarningMails: m.warningMails.Load(), WarningMailsDropped: m.warningMailsDropped.Load(),
+		Posts: m.posts.Load(), PostFailures: m.postFailures.Load(), PostsDropped: m.postsDropped.Load(),
 	}
 }
 
@@ -64,15 +75,19 @@ type chore struct {
 // several processes share the work. Errors are logged, and the job comes again.
 func (s *Store) Maintain(ctx context.Context) error {
 	var working sync.WaitGroup
-	for _, c := range []chore{
+	chores := []chore{
 		{"pack", s.options.PackInterval, s.packAll},
 		{"tidy", s.options.TidyInterval, s.tidyAll},
 		{"sweep", min(s.options.TidyInterval, s.options.SweepEvery), s.sweepAll},
 		{"usage", closeEvery, s.closeAll},
 		{"bucket", s.options.TidyInterval, s.sweepOnce},
 		{"quota", min(s.options.TidyInterval, s.options.AuditEvery), s.auditQuotas},
-		{"limits", s.options.LookEvery, s.lookAtQuotas},
-	} {
+		{"limits", s.options.LookEvery, s.LookAtQuotas},
+	}
+	if s.options.Webhook != nil {
+		chores = append(chores, chore{"webhook", min(s.options.LookEvery, firstPause), s.postWarnings})
+	}
+	for _, c := range chores {
 		working.Go(func() { s.repeat(ctx, c) })
 	}
 	working.Wait()

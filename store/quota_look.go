@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -9,22 +10,33 @@ import (
 	"mailstead.dev/store/id"
 )
 
-// lookAtQuotas is the chore that looks, tenant by tenant, what time and use have made of quotas. One process at a time does.
-func (s *Store) lookAtQuotas(ctx context.Context) error {
+// LookAtQuotas looks, tenant by tenant, what time and use have made of quotas: whether grace is over, and what is to be warned of. It
+// is one of Maintain's chores, and one process at a time does it.
+func (s *Store) LookAtQuotas(ctx context.Context) error {
 	_, err := s.underLease(ctx, "quotas", func(ctx context.Context, l *lease) error {
-		tenants, err := s.limitedTenants(ctx)
+		limited, err := s.tenantsOf(ctx, `SELECT tenant_id FROM limited_tenants()`)
 		if err != nil {
 			return err
 		}
-		return each(ctx, tenants, "look at quotas of", func(ctx context.Context, t id.Tenant) error { return s.settleTenant(ctx, l, t) })
+		err = each(ctx, limited, "look at quotas of", func(ctx context.Context, t id.Tenant) error {
+			return errors.Join(s.settleTenant(ctx, l, t), s.warnTenant(ctx, l, t))
+		})
+		if err != nil {
+			return err
+		}
+		told, err := s.tenantsOf(ctx, `SELECT tenant_id FROM tenants_to_tell(true)`)
+		if err != nil {
+			return err
+		}
+		return each(ctx, told, "mail warnings of", func(ctx context.Context, t id.Tenant) error { return s.mailWarnings(ctx, l, t) })
 	})
 	return err
 }
 
-// limitedTenants are those of which anything is limited.
-func (s *Store) limitedTenants(ctx context.Context) ([]id.Tenant, error) {
+// tenantsOf asks for tenants that there is something to do for.
+func (s *Store) tenantsOf(ctx context.Context, query string) ([]id.Tenant, error) {
 	type row struct{ TenantID id.Tenant }
-	found, err := lookup[row](ctx, s, `SELECT tenant_id FROM limited_tenants()`)
+	found, err := lookup[row](ctx, s, query)
 	tenants := make([]id.Tenant, len(found))
 	for i, t := range found {
 		tenants[i] = t.TenantID

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"mailstead.dev/acl"
+	"mailstead.dev/quota"
 	"mailstead.dev/store/id"
 	"mailstead.dev/store/view"
 )
@@ -17,6 +18,7 @@ type Selected struct {
 	*Mailbox
 	View   *view.View
 	Recent id.UID // the first UID that no session has been told as \Recent
+	Quota  quota.State
 }
 
 // Select is Open and View: in one round trip, where the mailbox is the user's, was selected
@@ -34,7 +36,7 @@ func (s *Store) Select(ctx context.Context, u User, name string, want acl.Rights
 
 func (s *Store) selectOwn(ctx context.Context, u User, p path, want acl.Rights) (Selected, error) {
 	const query = `
-		SELECT m.mailbox_id, m.uidvalidity, m.objectid, m.recent_uid, m.acl_epoch, m.owner_rights,
+		SELECT m.mailbox_id, m.uidvalidity, m.objectid, m.recent_uid, m.acl_epoch, m.owner_rights, (SELECT quota_state($1, $2)),
 			m.uidnext, m.highestmodseq, l.modseq, l.uid_base, l.email_base, l.record
 		FROM mailbox m
 		LEFT JOIN mailbox_log l ON l.tenant_id = m.tenant_id AND l.mailbox_id = m.mailbox_id AND l.mailbox_id = $4 AND l.modseq > $5
@@ -55,7 +57,7 @@ func (s *Store) selectOwn(ctx context.Context, u User, p path, want acl.Rights) 
 		b.Queue(query, u.Tenant, u.Account, p.name, guess, since).Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				found = true
-				if err := end.scan(rows, &sel.ID, &sel.UIDValidity, &sel.ObjectID, &sel.Recent, &sel.epoch, &sel.Rights); err != nil {
+				if err := end.scan(rows, &sel.ID, &sel.UIDValidity, &sel.ObjectID, &sel.Recent, &sel.epoch, &sel.Rights, &sel.Quota); err != nil {
 					return err
 				}
 			}
@@ -99,6 +101,20 @@ func (s *Store) selectForeign(ctx context.Context, u User, p path, want acl.Righ
 		if errors.Is(err, ErrRightsChanged) && attempt < attempts {
 			continue
 		}
-		return Selected{Mailbox: m.Mailbox, View: v, Recent: m.status.recentUID}, err
+		if err != nil {
+			return Selected{}, err
+		}
+		state, err := s.quotaState(ctx, u.Tenant, m.Owner)
+		return Selected{Mailbox: m.Mailbox, View: v, Recent: m.status.recentUID, Quota: state}, err
 	}
+}
+
+// quotaState tells how the mailboxes of an account stand to their limits.
+func (s *Store) quotaState(ctx context.Context, t id.Tenant, account id.Account) (state quota.State, err error) {
+	const query = `SELECT quota_state($1, $2)`
+
+	err = s.read(ctx, t, func(b *pgx.Batch) {
+		b.Queue(query, t, account).QueryRow(func(row pgx.Row) error { return row.Scan(&state) })
+	})
+	return state, err
 }

@@ -45,6 +45,7 @@ var definers = map[string]string{
 	"lookup_account":    "whose an account is that is known",
 	"list_tenants":      "the names of tenants, for maintenance and operators",
 	"limited_tenants":   "the numbers of tenants of which anything is limited, for maintenance",
+	"tenants_to_tell":   "the numbers of tenants that have events to be told, for maintenance",
 	"create_tenant":     "a tenant that is new",
 	"staged_by_tenant":  "how much each tenant has staged",
 	"staging_slots":     "how much is staged in each slot",

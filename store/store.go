@@ -79,8 +79,15 @@ type Options struct {
 
 	// AuditEvery is how often Maintain counts all that is charged to quotas anew; default 1 hour.
 	AuditEvery time.Duration
-	// LookEvery is how often it looks whether the grace of soft limits is over; default 1 minute.
+	// LookEvery is how often it looks whether the grace of soft limits is over, and what is to be warned of; default 1 minute.
 	LookEvery time.Duration
+	// WarnAt are the parts of a limit that are warned of when they are used, in percent; none by default.
+	WarnAt []int
+	// MailWarnings tells users and admins by mail, from MailFrom; default postmaster of the reader's domain.
+	MailWarnings bool
+	MailFrom     string
+	// Webhook gets all warnings; nil: there is none.
+	Webhook Webhook
 
 	// FoldMin is how many octets of log a mailbox must have before it is folded; default 64 KiB.
 	FoldMin int64

@@ -38,6 +38,7 @@ var layers = map[string][]string{
 	"store/storetest/...": {"store", "store/...", "deploy/local", "migrations", "auth"},
 	"acl":                 {},
 	"quota":               {},
+	"webhook":             {},
 	"migrations":          {},
 	"deploy/local":        {},
 }

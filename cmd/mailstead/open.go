@@ -10,6 +10,7 @@ import (
 	"mailstead.dev/store"
 	"mailstead.dev/store/blob"
 	"mailstead.dev/store/message"
+	"mailstead.dev/webhook"
 )
 
 // logger makes the process's logger, as the configuration says. Its level is the app's, which can be changed.
@@ -52,7 +53,7 @@ func storeOptions(c *config.Config, log *slog.Logger) store.Options {
 	if connections == 0 {
 		connections = max(16, 4*runtime.NumCPU())
 	}
-	return store.Options{
+	o := store.Options{
 		DSN: c.Database.URL.Reveal(), ListenDSN: c.Database.ListenURL.Reveal(), PgBouncer: c.Database.PgBouncer,
 		MaxConns:   int32(connections),
 		MaxMessage: int64(c.Store.MaxMessage), MaxMetadataSize: int64(c.Store.MaxMetadataSize), MaxMetadata: c.Store.MaxMetadata,
@@ -62,7 +63,7 @@ func storeOptions(c *config.Config, log *slog.Logger) store.Options {
 		Retention: c.Store.Retention, ExpungeHorizon: c.Store.ExpungeHorizon, StoredRatio: c.Store.StoredRatio,
 		UsageRetention: c.Store.UsageRetention,
 		SweepEvery:     c.Store.SweepEvery, TidyInterval: c.Store.TidyEvery, OrphanGrace: c.Store.ObjectGrace,
-		AuditEvery: c.Quota.AuditEvery, LookEvery: c.Quota.LookEvery,
+		AuditEvery: c.Quota.AuditEvery, LookEvery: c.Quota.LookEvery, MailWarnings: c.Quota.Mail, MailFrom: c.Quota.MailFrom,
 		FoldMin: int64(c.Store.FoldMin), FoldRatio: c.Store.FoldRatio,
 		ViewCacheBytes: int64(c.Store.ViewCache), BlobCacheBytes: int64(c.Store.BlobCache),
 		BlobCacheDir: c.Store.BlobCacheDir, BlobCacheDirBytes: int64(c.Store.BlobCacheDirSize),
@@ -72,4 +73,11 @@ func storeOptions(c *config.Config, log *slog.Logger) store.Options {
 		Describe: message.Limits{Depth: c.Store.MaxMIMEDepth, Parts: c.Store.MaxMIMEParts, HeaderBytes: int(c.Store.MaxHeader)},
 		Logger:   log,
 	}
+	for _, n := range c.Quota.WarnAt {
+		o.WarnAt = append(o.WarnAt, int(n))
+	}
+	if url := c.Quota.WebhookURL; url != "" {
+		o.Webhook = webhook.New(webhook.Options{URL: string(url), Secret: c.Quota.WebhookSecret.Reveal()})
+	}
+	return o
 }

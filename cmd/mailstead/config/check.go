@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"net/mail"
 	"net/url"
 	"os"
 	"slices"
@@ -26,6 +27,11 @@ func isConnectionString(s string) bool {
 		return err == nil
 	}
 	return !strings.Contains(s, "://") && strings.Contains(s, "=")
+}
+
+func isAddress(s string) bool {
+	a, err := mail.ParseAddress(s)
+	return err == nil && a.Address == s
 }
 
 // check finds what is wrong between settings that are right by themselves.
@@ -185,6 +191,14 @@ func (l *loader) check(c *Config) {
 	}
 	if shortest := 35 * 24 * time.Hour; c.Store.UsageRetention < shortest {
 		l.problem(at("store.usage_retention"), "%s is too short: want at least %s, a month and the time to bill it", short(c.Store.UsageRetention), short(shortest))
+	}
+	if url := c.Quota.WebhookURL; url != "" && !strings.HasPrefix(string(url), "https://") {
+		l.problem(at("quota.webhook_url"), "%s is not encrypted: want a URL of https", url)
+	} else if url != "" && len(c.Quota.WebhookSecret.Reveal()) < 16 {
+		l.problem(at("quota.webhook_secret"), "quota.webhook_url needs a secret that events are signed with, of 16 characters or more")
+	}
+	if from := c.Quota.MailFrom; from != "" && !isAddress(from) {
+		l.problem(at("quota.mail_from"), "%s: want an address such as postmaster@example.org", from)
 	}
 	if c.Store.StoredRatio <= 1 {
 		l.problem(at("store.stored_ratio"), "%v is too little: want more than 1, such as 1.15", c.Store.StoredRatio)

@@ -160,8 +160,20 @@ type Store struct {
 type Quota struct {
 	// How often all that is charged to quotas is counted anew. What differs is logged, and counted by mailstead_quota_drift_total.
 	AuditEvery time.Duration `yaml:"audit_every"`
-	// How often it is looked whether the grace of soft limits is over. A domain's or tenant's may last that much longer.
+	// How often it is looked whether the grace of soft limits is over, and what is to be warned of. The grace of a domain or tenant may
+	// last that much longer.
 	LookEvery time.Duration `yaml:"look_every"`
+	// The parts of a limit, in percent, that are warned of when they are used. It is warned as well of soft limits that are exceeded, of grace that
+	// is over, and where nothing more fits; and told when use is 2 percent below again. Every warning is logged.
+	WarnAt []Percent `yaml:"warn_at"`
+	// Whether warnings are mailed: those of an account to its user, those of a domain or tenant to its admins. A mail that does not fit is not sent.
+	Mail bool `yaml:"mail"`
+	// Address that such mails are from. Empty: postmaster@ the domain of their reader.
+	MailFrom string `yaml:"mail_from"`
+	// URL that warnings are posted to as JSON, https: see operations.md. Empty: none.
+	WebhookURL URL `yaml:"webhook_url"`
+	// What they are signed with, 16 characters or more.
+	WebhookSecret Secret `yaml:"webhook_secret"`
 }
 
 // TLS is the certificate of the IMAP service. SIGHUP reads its files again, also when their names are the same. From no
@@ -314,7 +326,7 @@ func Default() *Config {
 			MaxMetadataSize: 16 << 10, MaxMetadata: 100, MaxAccountMetadata: 1 << 20,
 			MaxMailboxes: 10_000, MaxNameLength: 1000, MaxNameDepth: 64, MaxKeywords: 128, MaxMIMEDepth: 100, MaxMIMEParts: 10_000, MaxHeader: 1 << 20,
 		},
-		Quota: Quota{AuditEvery: time.Hour, LookEvery: time.Minute},
+		Quota: Quota{AuditEvery: time.Hour, LookEvery: time.Minute, WarnAt: []Percent{80, 90, 95}, Mail: true},
 		IMAP: IMAP{
 			Listen: ":143", ListenTLS: ":993", MaxConnections: 20000, MaxConnectionsPerAddress: 2000, MaxConnectionsPerAccount: 1000, MaxSearchesPerAccount: 16,
 			LoginTime: time.Minute, IdleTime: 30 * time.Minute, ReadTime: 2 * time.Minute, WriteTime: 2 * time.Minute, SearchTime: 5 * time.Minute, ProgressTime: 10 * time.Second,

@@ -112,6 +112,18 @@ func (s Size) String() string {
 	return strconv.FormatInt(int64(s), 10)
 }
 
+// Percent is a part, from 1 to 99.
+type Percent int
+
+func (p *Percent) UnmarshalText(text []byte) error {
+	n, err := strconv.Atoi(strings.TrimSuffix(string(text), "%"))
+	if err != nil || n < 1 || n > 99 {
+		return errors.New("want a number from 1 to 99")
+	}
+	*p = Percent(n)
+	return nil
+}
+
 // Listen is where a service listens: host:port, unix:/path, or nowhere when empty.
 type Listen string
 
