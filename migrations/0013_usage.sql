@@ -106,6 +106,24 @@ $$;
 -- +goose StatementEnd
 CREATE TRIGGER keep BEFORE INSERT OR UPDATE ON usage_hour FOR EACH ROW EXECUTE FUNCTION keep_usage();
 
+-- Nor is an hour opened again that is closed, as long as the tenant is there.
+-- +goose StatementBegin
+CREATE FUNCTION keep_closed() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' AND NEW.tenant_id = OLD.tenant_id AND NEW.closed_to >= OLD.closed_to AND NEW.kept_from >= OLD.kept_from THEN
+        RETURN NEW;
+    END IF;
+    IF TG_OP = 'DELETE' AND EXISTS (SELECT FROM tenant t WHERE t.tenant_id = OLD.tenant_id AND t.deleting) THEN
+        RETURN OLD;
+    END IF;
+    RAISE EXCEPTION 'hours that are closed stay so' USING ERRCODE = 'MS011';
+END
+$$;
+-- +goose StatementEnd
+CREATE TRIGGER keep BEFORE UPDATE OR DELETE ON usage_tenant FOR EACH ROW EXECUTE FUNCTION keep_closed();
+
 -- close_hours writes the hours of an account that are over at a time; where the account is to go
 -- (final), also the one that is open, and its counters with it. Locks: account.
 -- +goose StatementBegin

@@ -585,6 +585,8 @@ func TestLedgerNeverChanges(t *testing.T) {
 		`DELETE FROM usage_hour`:                       "42501",
 		`TRUNCATE usage_hour`:                          "42501",
 		`SELECT forget_usage('2027-01-01T02:00Z', 10)`: "MS011",
+		`UPDATE usage_tenant SET closed_to = 'epoch'`:  "MS011",
+		`DELETE FROM usage_tenant`:                     "MS011",
 	} {
 		if got := serving(query); got != want {
 			t.Errorf("%s: %q, want %s", query, got, want)
