@@ -97,6 +97,7 @@ rights: test-deps
 # The property test of the mailbox log, longer than in `make test`, and whether it finds each mistake against the rules of the log.
 property: test-deps
 	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 90m -run '^(TestHistory|TestPlantedBugs)$$' ./store -args -history.planted -history.operations=200000 $(if $(SEED),-history.seed=$(SEED))
+	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 30m -run '^TestReadersOfAMailbox$$' ./store -args -readers.steps=4000 $(if $(SEED),-readers.seed=$(SEED))
 
 # Quotas, longer than in `make test`: near each limit of each level, 16 clients on two front ends; then what pooled limits cost, both rates of one run.
 quota: test-deps

@@ -213,7 +213,7 @@ func asError(err error, to **imap.Error) bool {
 	return ok
 }
 
-// manyShared makes n mailboxes of Fred's of which Mary sees all, and n of Mary's own.
+// manyShared makes n mailboxes of Fred's of which Mary sees all, and n of Mary's own, with a message in each.
 func manyShared(t testing.TB, s *store.Store, n int) (mary store.User) {
 	fred, mary := storetest.Account(t, s, "fred@many.test"), storetest.Account(t, s, "mary@many.test")
 	connect := serveStore(t, s, nil)
@@ -227,6 +227,11 @@ func manyShared(t testing.TB, s *store.Store, n int) (mary store.User) {
 		for i := 0; i < n; i += levels {
 			all = append(all, fmt.Sprintf("CREATE Many/%d", i)+strings.Repeat("/x", levels-1))
 		}
+		for i := 0; i < n; i += levels {
+			for level := range levels {
+				all = append(all, fmt.Sprintf("APPEND Many/%d", i)+strings.Repeat("/x", level)+" {5+}\r\nhello")
+			}
+		}
 		c.wantAll(all, "OK ")
 	}
 	return mary
@@ -234,9 +239,10 @@ func manyShared(t testing.TB, s *store.Store, n int) (mary store.User) {
 
 const listRights = `LIST "" * RETURN (STATUS (MESSAGES UNSEEN) MYRIGHTS)`
 
-// What LIST tells of a thousand mailboxes takes as many statements as of a few: one for each kind of data.
+// What LIST tells of a thousand mailboxes takes as many statements as of a few: one for each kind of data. To count what is
+// unseen in others' it takes their states as well, once.
 func TestListOfManyIsFewStatements(t *testing.T) {
-	statements := func(n int) (all []string, told int) {
+	statements := func(n int) (first, again []string, told int) {
 		recorder := tracetest.NewSpanRecorder()
 		provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
 		s := storetest.New(t, func(o *store.Options) { o.TracerProvider = provider })
@@ -244,22 +250,26 @@ func TestListOfManyIsFewStatements(t *testing.T) {
 		connect := serveStore(t, s, func(o *Options) { o.TracerProvider = provider })
 		c := connect(t)
 		enter(c, mary.Login)
-		recorder.Reset()
-		lines := c.want(listRights, "OK ")
-		for _, span := range recorder.Ended() {
-			for _, a := range span.Attributes() {
-				if a.Key == "db.query.text" && !strings.Contains(a.Value.AsString(), "set_config") {
-					all = append(all, a.Value.AsString())
+		for _, all := range []*[]string{&first, &again} {
+			recorder.Reset()
+			told = len(c.want(listRights, "OK "))
+			for _, span := range recorder.Ended() {
+				for _, a := range span.Attributes() {
+					if a.Key == "db.query.text" && !strings.Contains(a.Value.AsString(), "set_config") && a.Value.AsString() != "COMMIT" {
+						*all = append(*all, a.Value.AsString())
+					}
 				}
 			}
 		}
-		return all, len(lines)
+		return first, again, told
 	}
-	few, _ := statements(10)
-	many, told := statements(500)
-	t.Logf("%d lines are told by %d statements", told, len(many))
-	if told < 3000 || len(many) != len(few) || len(many) > 4 { // of one's own and of others', names with rights, and figures
-		t.Errorf("%d lines are told by %d statements:\n%s", told, len(many), strings.Join(many, "\n"))
+	few, _, _ := statements(10)
+	many, again, told := statements(500)
+	t.Logf("%d lines are told by %d statements, and then by %d", told, len(many), len(again))
+	// Of one's own and of others', names with rights, and figures; of others' then rows, logs, overlays and segments.
+	if told < 3000 || len(many) != len(few) || len(many) > 9 || len(again) > 4 {
+		t.Errorf("%d lines are told by %d statements:\n%s\nand then by %d:\n%s",
+			told, len(many), strings.Join(many, "\n"), len(again), strings.Join(again, "\n"))
 	}
 }
 

@@ -34,6 +34,7 @@ var responses = []struct {
 	{is(store.ErrNoQuotaRoot), "NO", "NONEXISTENT", "No such quota root"},
 	{is(store.ErrTooBig), "NO", "TOOBIG", "Message too big"},
 	{is(store.ErrBadEntry), "BAD", "CLIENTBUG", "This annotation cannot have a value"},
+	{is(store.ErrSeenMode), "NO", "CANNOT", `It is either "user" or "shared"`},
 	{is(store.ErrMetadataTooMany), "NO", "METADATA TOOMANY", "Too many annotations"},
 	{is(store.ErrKeywords), "NO", "LIMIT", "Too many keywords in this mailbox"},
 	{is(store.ErrMailboxes), "NO", "LIMIT", "Too many mailboxes in this account"},

@@ -29,7 +29,7 @@ type fetchSource interface {
 	Contents(ctx context.Context, ids []id.Email, yield func(id.Email, message.Reader) error) error
 	SetFlags(ctx context.Context, c store.FlagChange) (store.FlagResult, error)
 	Vanished(ctx context.Context, since id.ModSeq, within *view.UIDSet) (view.UIDSet, error)
-	Expunged(ctx context.Context, since id.ModSeq, uids view.UIDSet) ([]view.Message, error)
+	Expunged(ctx context.Context, as *view.View, since id.ModSeq, uids view.UIDSet) ([]view.Message, error)
 }
 
 // fetchLedger is told how many octets FETCH has answered.
@@ -400,7 +400,7 @@ func (c *fetchCmd) findGhosts(ctx context.Context, f *fetcher, asked view.UIDSet
 	if missing.Empty() {
 		return nil
 	}
-	ghosts, err := f.s.selected.Expunged(ctx, told.Covered, missing)
+	ghosts, err := f.s.selected.Expunged(ctx, f.view, told.Covered, missing)
 	if err != nil {
 		return err
 	}

@@ -68,23 +68,27 @@ func (s *session) permitted(ctx context.Context, need acl.Rights, do func() erro
 }
 
 // readOnly tells whether the client cannot change anything that others see (RFC 4314 section 5.2).
-func (m *selected) readOnly() bool { return m.examined || !m.writes(m.Rights) }
+func (m *selected) readOnly() bool { return m.examined || !m.writes() }
 
-func (m *selected) writes(r acl.Rights) bool {
-	return r.Any(acl.Insert | acl.Expunge | acl.DeleteMessages | acl.Write | acl.Seen)
+// writes tells whether some of the rights changes what others see. \Seen is a shared flag where all have one.
+func (m *selected) writes() bool {
+	shared := acl.Insert | acl.Expunge | acl.DeleteMessages | acl.Write
+	if m.SharedSeen {
+		shared |= acl.Seen
+	}
+	return m.Rights.Any(shared)
 }
 
 // tellRights tells what follows from rights that are not those that the client knows of.
 func (s *session) tellRights(v *view.View) {
 	m := s.selected
-	was := m.rights
-	if was == m.Rights {
-		return
+	if m.rights != m.Rights {
+		m.rights = m.Rights
+		s.writeFlagsDefined(v.Keywords())
 	}
-	m.rights = m.Rights
-	s.writeFlagsDefined(v.Keywords())
-	switch now := m.writes(m.Rights); {
-	case m.examined || now == m.writes(was):
+	was, now := m.writable, m.writes()
+	switch m.writable = now; {
+	case m.examined || now == was:
 	case now:
 		s.enc.Raw("* OK [READ-WRITE] The mailbox can be changed now").CRLF()
 	default:

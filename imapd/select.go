@@ -143,6 +143,7 @@ func (c selectCmd) run(ctx context.Context, s *session) error {
 	}
 	v := m.View
 	sel := &selected{Mailbox: m.Mailbox, examined: c.examine, rights: m.Rights, view: v}
+	sel.writable = sel.writes()
 	_, sel.told = view.Diff(view.Told{}, v, true)
 	s.selected, s.state = sel, selectedState
 	if m.Recent < v.UIDNext() {

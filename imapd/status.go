@@ -19,6 +19,7 @@ import (
 type statusReader interface {
 	Status(ctx context.Context, u store.User, names []string) (map[string]store.Status, error)
 	CountRecent(ctx context.Context, u store.User, of map[string]store.Status) error
+	CountUnseen(ctx context.Context, u store.User, of map[string]store.Status) error
 }
 
 var _ statusReader = (*store.Store)(nil)
@@ -132,6 +133,11 @@ func (s *session) nextStatus(ctx context.Context, name string) (store.Status, er
 func (s *session) completeStatus(ctx context.Context, found map[string]store.Status, items []string) error {
 	if slices.Contains(items, "RECENT") {
 		if err := s.store.CountRecent(ctx, s.user, found); err != nil {
+			return err
+		}
+	}
+	if slices.Contains(items, "UNSEEN") {
+		if err := s.store.CountUnseen(ctx, s.user, found); err != nil {
 			return err
 		}
 	}

@@ -20,7 +20,8 @@ import (
 type selected struct {
 	*store.Mailbox            // with the rights as they were found last
 	examined       bool       // EXAMINE: nothing is to be changed
-	rights         acl.Rights // as the client has been told
+	rights         acl.Rights // as the client has been told,
+	writable       bool       // and what writes was then
 	told           view.Told
 	recent         view.UIDSet // \Recent in this session
 	saved          view.UIDSet // by the last search that was to; some may be gone (RFC 5182)

@@ -258,45 +258,56 @@ func lockMailboxes(ctx context.Context, tx pgx.Tx, t id.Tenant, mailboxes []id.M
 func settleRights(ctx context.Context, tx pgx.Tx, t id.Tenant, mailboxes ...id.Mailbox) error {
 	const settle = `
 		UPDATE mailbox m
-		SET acl_epoch = m.acl_epoch + 1, owner_rights = n.rights
-		FROM unnest($2::bigint[], $3::integer[]) AS n (mailbox_id, rights)
+		SET acl_epoch = m.acl_epoch + 1, owner_rights = n.rights, others = n.others
+		FROM unnest($2::bigint[], $3::integer[], $4::boolean[]) AS n (mailbox_id, rights, others)
 		WHERE m.tenant_id = $1 AND m.mailbox_id = n.mailbox_id`
 
 	owners, err := rightsOfOwners(ctx, tx, t, mailboxes)
 	if err != nil {
 		return err
 	}
-	var settled []id.Mailbox
+	var which []id.Mailbox
 	var rights []acl.Rights
-	for m, r := range owners {
-		settled, rights = append(settled, m), append(rights, r)
+	var others []bool
+	for m, o := range owners {
+		which, rights, others = append(which, m), append(rights, o.rights), append(others, o.others)
 	}
-	_, err = tx.Exec(ctx, settle, t, settled, rights)
+	_, err = tx.Exec(ctx, settle, t, which, rights, others)
 	return err
 }
 
+// settled is what follows for its owner from a mailbox's list.
+type settled struct {
+	rights acl.Rights
+	others bool // the list has entries of others
+}
+
 // rightsOfOwners reckons what the owners of mailboxes may do there, from the lists.
-func rightsOfOwners(ctx context.Context, tx pgx.Tx, t id.Tenant, mailboxes []id.Mailbox) (map[id.Mailbox]acl.Rights, error) {
+func rightsOfOwners(ctx context.Context, tx pgx.Tx, t id.Tenant, mailboxes []id.Mailbox) (map[id.Mailbox]settled, error) {
 	const query = `
 		SELECT m.mailbox_id, o.login,
+			EXISTS (
+				SELECT FROM mailbox_acl x
+				WHERE x.tenant_id = m.tenant_id AND x.mailbox_id = m.mailbox_id AND x.identifier NOT IN (o.login, '-' || o.login)),
 			array_agg(a.identifier) FILTER (WHERE a.identifier IS NOT NULL), array_agg(a.rights) FILTER (WHERE a.identifier IS NOT NULL)
 		FROM mailbox m
 		JOIN account o ON o.tenant_id = m.tenant_id AND o.account_id = m.account_id
 		LEFT JOIN mailbox_acl a ON a.tenant_id = m.tenant_id AND a.mailbox_id = m.mailbox_id
 			AND a.identifier = ANY (identifiers_of($1, m.account_id, o.login))
 		WHERE m.tenant_id = $1 AND m.mailbox_id = ANY ($2)
-		GROUP BY m.mailbox_id, o.login`
+		GROUP BY m.tenant_id, m.mailbox_id, o.login`
 
 	rows, _ := tx.Query(ctx, query, t, mailboxes) // ForEachRow reports the error
-	rights := make(map[id.Mailbox]acl.Rights, len(mailboxes))
+	all := make(map[id.Mailbox]settled, len(mailboxes))
 	var m id.Mailbox
 	var login string
+	var others bool
 	var e entries
-	_, err := pgx.ForEachRow(rows, []any{&m, &login, &e.identifiers, &e.rights}, func() error {
-		rights[m] = e.effective(true, login)
+	_, err := pgx.ForEachRow(rows, []any{&m, &login, &others, &e.identifiers, &e.rights}, func() error {
+		all[m] = settled{e.effective(true, login), others}
 		return nil
 	})
-	return rights, err
+	return all, err
 }
 
 // autoSubscribe subscribes those whom an identifier stands for to a mailbox that they may look up from now on, where

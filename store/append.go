@@ -72,6 +72,7 @@ type appending struct {
 	contents []*Content     // each once, by ascending digest
 	emails   []view.Message // UIDs and emails counted from 1
 	sum      view.Counts
+	seen     []int // those of emails that who appends has seen for themself alone
 	emailIDs []id.Object
 	replaced *replaced // what goes for it, nil: nothing
 
@@ -100,12 +101,17 @@ func newAppending(m *Mailbox, messages []Incoming) (*appending, error) {
 			date = now
 		}
 		size := in.Content.Size + int64(len(in.Prefix))
+		flags := in.Flags
+		if m.ownSeen() && flags&view.Seen != 0 {
+			flags &^= view.Seen
+			a.seen = append(a.seen, i)
+		}
 		a.emails = append(a.emails, view.Message{
-			UID: id.UID(i + 1), Email: id.Email(i + 1), Flags: in.Flags, InternalDate: date, SaveDate: now, Size: size,
+			UID: id.UID(i + 1), Email: id.Email(i + 1), Flags: flags, InternalDate: date, SaveDate: now, Size: size,
 		})
 		a.emailIDs = append(a.emailIDs, newObject("M"))
 		a.contents = append(a.contents, in.Content)
-		a.count(in.Flags, size)
+		a.count(flags, size)
 	}
 	slices.SortFunc(a.contents, func(x, y *Content) int { return bytes.Compare(x.digest[:], y.digest[:]) })
 	a.contents = slices.CompactFunc(a.contents, func(x, y *Content) bool { return x.digest == y.digest })
@@ -157,7 +163,7 @@ func (a *appending) knowsKeywords() bool {
 	if !slices.ContainsFunc(a.messages, func(in Incoming) bool { return len(in.Keywords) > 0 }) {
 		return true
 	}
-	v := a.mailbox.store.views.get(a.mailbox.key())
+	_, v := a.mailbox.cached()
 	return v != nil && len(a.setKeywords(v.Keywords())) == 0
 }
 
@@ -212,7 +218,7 @@ func (a *appending) locked(ctx context.Context) error {
 	}
 	a.define = define
 	a.setKeywords(table)
-	m.store.views.put(m.key(), v)
+	m.store.views.put(m.viewer(), v)
 	b := &pgx.Batch{}
 	modSeq := v.ModSeq()
 	if a.replaced != nil {
@@ -283,7 +289,15 @@ func present(b []byte) []byte {
 }
 
 func (a *appending) record() view.Record {
-	return append(slices.Clip(a.define), view.Append{Messages: a.emails})
+	record := append(slices.Clip(a.define), view.Append{Messages: a.emails})
+	if len(a.seen) == 0 {
+		return record
+	}
+	uids := make([]id.UID, len(a.seen))
+	for k, i := range a.seen {
+		uids[k] = a.emails[i].UID
+	}
+	return append(record, view.SetSeen{Reader: a.mailbox.reader(), Seen: true, UIDs: view.NewUIDSet(uids...)})
 }
 
 // emailRows are the columns of the emails.
@@ -326,7 +340,8 @@ func threadID(m *message.Meta, email id.Object) id.Object {
 // publish brings the cached view up to date, if it was so just before, and tells everyone who waits for it.
 func (a *appending) publish() {
 	m := a.mailbox
-	if v := m.store.views.get(m.key()); v != nil && v.ModSeq() == a.modSeq-1 {
+	viewer, v := m.cached()
+	if v != nil && v.ModSeq() == a.modSeq-1 {
 		for i := range a.emails {
 			a.emails[i].UID += a.uidBase
 			a.emails[i].Email += a.emailBase
@@ -335,9 +350,9 @@ func (a *appending) publish() {
 		if err != nil {
 			// The next to look at the mailbox will find the same, and fail.
 			m.store.log.Error("appended messages do not fit the cached view", "mailbox", m.ID, "modseq", a.modSeq, "error", err)
-			m.store.views.drop(m.key())
+			m.store.views.drop(viewer)
 		} else {
-			m.store.views.put(m.key(), now)
+			m.store.views.put(viewer, now)
 		}
 	}
 	m.store.changed(m.key(), a.modSeq, a.logBytes)

@@ -22,12 +22,15 @@ import (
 type target struct {
 	mailbox id.Mailbox
 	owner   id.Account
-	epoch   int64 // that the rights on it must be of, 0: any
-	hold    bool  // it is only read, and held still meanwhile
+	reader  id.Account // who has a \Seen of their own, 0: the owner
+	epoch   int64      // that the rights on it must be of, 0: any
+	hold    bool       // it is only read, and held still meanwhile
 }
 
 // target is the mailbox as one that is changed for the user who opened it.
-func (m *Mailbox) target() target { return target{mailbox: m.ID, owner: m.Owner, epoch: m.epoch} }
+func (m *Mailbox) target() target {
+	return target{mailbox: m.ID, owner: m.Owner, reader: m.reader(), epoch: m.epoch}
+}
 
 // held is the mailbox as one that is only read.
 func (m *Mailbox) held() target {
@@ -37,7 +40,7 @@ func (m *Mailbox) held() target {
 }
 
 // computation says what a change does to mailboxes that are in the state of
-// views: a record for each, empty where nothing changes. It may be called
+// views, as who makes it has them: a record for each, empty where nothing changes. It may be called
 // several times, and only the last call counts.
 type computation func(views []*view.View) ([]view.Record, error)
 
@@ -100,6 +103,8 @@ type changing struct {
 
 func (c *changing) key(i int) viewKey { return viewKey{c.tenant, c.targets[i].mailbox} }
 
+func (c *changing) viewer(i int) viewerKey { return viewerKey{c.key(i), c.targets[i].reader} }
+
 // order returns the indices of targets by ascending mailbox, the order of all locks.
 func (c *changing) order() []int {
 	order := make([]int, len(c.targets))
@@ -135,7 +140,7 @@ func (c *changing) guess(ctx context.Context) error {
 		return errMovedOn
 	}
 	for i := range c.targets {
-		if c.before[i] = c.store.views.get(c.key(i)); c.before[i] == nil {
+		if c.before[i] = c.store.views.get(c.viewer(i)); c.before[i] == nil {
 			return errMovedOn
 		}
 	}
@@ -262,7 +267,7 @@ func (c *changing) queueLock(b *pgx.Batch) *held {
 		})
 	}
 	for _, i := range order {
-		c.before[i] = c.store.views.get(c.key(i))
+		c.before[i] = c.store.views.get(c.viewer(i))
 		if c.before[i] == nil {
 			continue
 		}
@@ -284,14 +289,14 @@ type sender interface {
 func (c *changing) bringUp(ctx context.Context, tx sender, h *held) error {
 	for i, v := range c.before {
 		if v != nil {
-			if now := c.store.followCached(c.key(i), v, h.ends[i], h.tails[i]); now != nil {
+			if now := c.store.followCached(c.viewer(i), v, h.ends[i], h.tails[i]); now != nil {
 				c.before[i] = now
 				continue
 			}
 		}
 		b := &pgx.Batch{}
 		var l viewLoad
-		l.queue(b, c.key(i))
+		l.queue(b, c.viewer(i))
 		if err := tx.SendBatch(ctx, b).Close(); err != nil {
 			return err
 		}
@@ -303,7 +308,7 @@ func (c *changing) bringUp(ctx context.Context, tx sender, h *held) error {
 	return nil
 }
 
-// delta is what a planned record does to the row of its mailbox.
+// delta is what a planned record does to the row of its mailbox, which counts what the owner has.
 type delta struct {
 	expected int64  // MODSEQ before it
 	record   []byte // nil: nothing changes
@@ -313,7 +318,7 @@ type delta struct {
 }
 
 func (c *changing) delta(i int) delta {
-	before, after := c.before[i], c.after[i]
+	before, after := c.before[i].Base(), c.after[i].Base()
 	d := delta{expected: int64(before.ModSeq())}
 	if len(c.records[i]) == 0 {
 		return d
@@ -381,7 +386,7 @@ func (c *changing) queue(b *pgx.Batch, strict bool, done *bool) {
 // publish tells everyone who waits for it, after the commit.
 func (c *changing) publish() {
 	for i := range c.targets {
-		c.store.views.put(c.key(i), c.after[i])
+		c.store.views.put(c.viewer(i), c.after[i])
 		if c.written && len(c.records[i]) > 0 {
 			c.store.changed(c.key(i), c.after[i].ModSeq(), c.logs[i])
 		}

@@ -124,11 +124,11 @@ func TestCopyAndMove(t *testing.T) {
 	if _, err := m.MoveAll(t.Context(), between(3, 4), to); !errors.Is(err, store.ErrExpunged) {
 		t.Errorf("move of all, one of which is gone: %v", err)
 	}
-	gone, err := m.Expunged(t.Context(), 7, set(1, 2, 4))
+	gone, err := m.Expunged(t.Context(), c.SourceView, 7, set(1, 2, 4))
 	if err != nil || len(gone) != 2 || gone[0].UID != 1 || gone[1].Email != 2 || gone[1].Flags != view.Seen {
 		t.Errorf("expunged: %+v, %v", gone, err)
 	}
-	if gone, err := m.Expunged(t.Context(), 8, set(1, 2)); err != nil || len(gone) != 0 {
+	if gone, err := m.Expunged(t.Context(), c.SourceView, 8, set(1, 2)); err != nil || len(gone) != 0 {
 		t.Errorf("expunged after that: %+v, %v", gone, err)
 	}
 	c, err = to.Move(t.Context(), between(1, 99), m) // locks in the other order than it names

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"mailstead.dev/acl"
@@ -106,7 +107,7 @@ func (t *transfer) records(source, dest *view.View) (arrive, leave view.Record, 
 	t.from, t.to = nil, nil
 	var messages []view.Message
 	var used view.Keywords
-	for m := range source.In(t.uids) {
+	for m := range source.In(t.uids) { // as the user sees them
 		messages = append(messages, m)
 		if t.rights.Has(acl.Write) {
 			used = used.Union(m.Keywords)
@@ -123,20 +124,28 @@ func (t *transfer) records(source, dest *view.View) (arrive, leave view.Record, 
 		return nil, nil, err
 	}
 	copies := make([]view.Message, len(messages))
+	var seen []id.UID // by a user who has a \Seen of their own there
 	for i, m := range messages {
 		t.from = append(t.from, m.UID)
 		m.UID = dest.UIDNext() + id.UID(i)
 		t.to = append(t.to, m.UID)
 		m.Flags, m.Keywords = mayKeep(m.Flags, t.rights), translate(m.Keywords)
 		m.SaveDate = t.saved
+		if dest.OwnSeen() != 0 && m.Flags&view.Seen != 0 {
+			m.Flags &^= view.Seen
+			seen = append(seen, m.UID)
+		}
 		copies[i] = m
 	}
 	if uint64(dest.UIDNext())+uint64(len(copies)) > maxUIDNext {
 		return nil, nil, ErrFull
 	}
 	arrive = append(define, view.Append{Messages: copies})
+	if len(seen) > 0 {
+		arrive = append(arrive, view.SetSeen{Reader: dest.OwnSeen(), Seen: true, UIDs: view.NewUIDSet(seen...)})
+	}
 	if t.move {
-		leave = view.Record{view.Expunge{Messages: messages}}
+		leave = view.Record{view.Expunge{Messages: slices.Collect(source.Base().In(t.uids))}}
 	}
 	return arrive, leave, nil
 }

@@ -53,7 +53,7 @@ func (s *Store) Create(ctx context.Context, u User, name string, specialUse []st
 		if err != nil {
 			return err
 		}
-		m.Rights = made[p.name].Rights
+		m.Rights, m.SharedSeen, m.others = made[p.name].Rights, made[p.name].SharedSeen, made[p.name].others
 		if err := chargeNames(ctx, tx, n.owner, more, 0); err != nil {
 			return err
 		}

@@ -37,7 +37,9 @@ func (s *Store) DeleteAccount(ctx context.Context, u User) error {
 		deleteOfMailboxes("mailbox_log"),
 		deleteOfMailboxes("mailbox_segment"),
 		deleteOfMailboxes("mailbox_expunged"),
-		deleteOfAccount("mailbox"), // with its annotations
+		deleteOfMailboxes("mailbox_overlay"),
+		deleteOfAccount("mailbox"),         // with its annotations
+		deleteOfAccount("mailbox_overlay"), // what it had of its own in those of others
 		deleteOfAccount("metadata"),
 		deleteOfAccount("mailbox_tombstone"),
 		deleteOfAccount("subscription"),

@@ -40,6 +40,9 @@ func (m *Mailbox) Dump(ctx context.Context, w io.Writer) error {
 	for _, g := range stored.segments {
 		d.segment(g)
 	}
+	for _, o := range stored.overlays {
+		d.overlay(o)
+	}
 	for _, l := range stored.log {
 		d.record("log", l)
 	}
@@ -68,6 +71,19 @@ func (d *dumper) row(r *mailboxRow) {
 	d.line("  messages %d, unseen %d, deleted %d, octets %d, of deleted ones %d", r.Messages, r.Unseen, r.Deleted, r.Bytes, r.DeletedBytes)
 	d.line("  rights of the owner %s, at epoch %d", r.OwnerRights, r.ACLEpoch)
 	d.line("  special use %v, keywords %q", r.SpecialUse, r.Keywords)
+	d.line("  shared with others %t, one \\Seen for all %t", r.Others, r.SharedSeen)
+}
+
+func (d *dumper) overlay(row overlayRow) {
+	o, err := view.DecodeOverlay(row.Data)
+	if err != nil {
+		d.line("overlay of reader %d, %d octets: %v", row.Reader, len(row.Data), err)
+		return
+	}
+	d.line("overlay of reader %d in %d octets", row.Reader, len(row.Data))
+	for _, m := range o.Marks() {
+		d.line("  UIDs %s MODSEQ %d seen %t", view.UIDSetOf(m.Range), m.At, m.Seen)
+	}
 }
 
 func (d *dumper) segment(g segmentRow) {
@@ -99,7 +115,15 @@ func (d *dumper) record(kind string, l timedRow) {
 			}
 		case view.SetFlags:
 			mode := map[view.Mode]string{view.Add: "+", view.Remove: "-", view.Replace: "="}[op.Mode]
-			d.line("  flags %s(%s) UIDs %s", mode, d.flags(op.Flags, op.Keywords), op.UIDs)
+			whose := ""
+			if op.Own {
+				whose = " to the owner alone"
+			}
+			d.line("  flags %s(%s) UIDs %s%s", mode, d.flags(op.Flags, op.Keywords), op.UIDs, whose)
+		case view.SetSeen:
+			d.line("  seen %t to reader %d UIDs %s", op.Seen, op.Reader, op.UIDs)
+		case view.SeenMode:
+			d.line("  one \\Seen for all %t, which is on UIDs %s", op.Shared, op.Seen)
 		case view.Expunge:
 			d.line("  expunge")
 			for _, m := range op.Messages {
@@ -115,8 +139,12 @@ func (d *dumper) record(kind string, l timedRow) {
 }
 
 func (d *dumper) message(m view.Message) {
-	d.line("  UID %d email %d MODSEQ %d (%s) internal %s saved %s octets %d",
-		m.UID, m.Email, m.ModSeq, d.flags(m.Flags, m.Keywords), m.InternalDate.Format(time.RFC3339), moment(m.SaveDate), m.Size)
+	others := ""
+	if m.SharedModSeq != 0 {
+		others = fmt.Sprintf(" (to others %d)", m.SharedModSeq)
+	}
+	d.line("  UID %d email %d MODSEQ %d%s (%s) internal %s saved %s octets %d",
+		m.UID, m.Email, m.ModSeq, others, d.flags(m.Flags, m.Keywords), m.InternalDate.Format(time.RFC3339), moment(m.SaveDate), m.Size)
 }
 
 // flags names flags as IMAP does; a keyword that is not defined is shown by its number.

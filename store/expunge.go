@@ -19,7 +19,7 @@ import (
 func (m *Mailbox) Expunge(ctx context.Context, uids *view.UIDSet) (*view.View, view.UIDSet, error) {
 	var gone view.UIDSet
 	done, err := m.store.change(ctx, m.Tenant, []target{m.target()}, func(views []*view.View) ([]view.Record, error) {
-		v := views[0]
+		v := views[0].Base() // as it is kept for undelete
 		if v.Counts().Deleted == 0 {
 			gone = view.UIDSet{}
 			return []view.Record{nil}, nil
@@ -105,7 +105,7 @@ func (m *Mailbox) Vanished(ctx context.Context, since id.ModSeq, within *view.UI
 
 // gaps returns all UIDs that were given out and have no message.
 func (m *Mailbox) gaps(ctx context.Context) (view.UIDSet, error) {
-	v, _, err := m.store.currentView(ctx, m.key()) // whose rights those are has been looked at
+	v, _, err := m.store.currentView(ctx, m.viewer()) // whose rights those are has been looked at
 	if err != nil || v.UIDNext() == 1 {
 		return view.UIDSet{}, err
 	}
@@ -148,8 +148,8 @@ func (l *logRow) expunged() (messages []view.Message, vanished view.UIDSet, err 
 const maxExpungeRecords = 10_000
 
 // Expunged returns those of uids that were expunged after since, as they were
-// then, ascending. What the records that are kept do not tell any more is left out.
-func (m *Mailbox) Expunged(ctx context.Context, since id.ModSeq, uids view.UIDSet) ([]view.Message, error) {
+// then to whom as is the mailbox, ascending. What the records that are kept do not tell any more is left out.
+func (m *Mailbox) Expunged(ctx context.Context, as *view.View, since id.ModSeq, uids view.UIDSet) ([]view.Message, error) {
 	const query = `
 		SELECT modseq, uid_base, email_base, record
 		FROM mailbox_log
@@ -176,7 +176,7 @@ func (m *Mailbox) Expunged(ctx context.Context, since id.ModSeq, uids view.UIDSe
 				}
 				for _, msg := range messages {
 					if uids.Contains(msg.UID) {
-						found = append(found, msg)
+						found = append(found, as.Gone(msg))
 					}
 				}
 			}

@@ -18,6 +18,7 @@ type FlagChange struct {
 	UnchangedSince id.ModSeq // -1: unconditional (RFC 7162 section 3.1.3); 0 is a legal condition that fails always
 
 	rights acl.Rights // of the user
+	others bool       // there may be readers, to whom the owner's \Seen is nothing
 }
 
 // FlagResult is what a STORE did: ModSeq is that of the record, 0 where
@@ -41,6 +42,7 @@ func (m *Mailbox) SetFlags(ctx context.Context, c FlagChange) (FlagResult, error
 		return FlagResult{}, err
 	}
 	var result FlagResult
+	c.others = m.others && !m.SharedSeen
 	done, err := m.store.change(ctx, m.Tenant, []target{m.target()}, func(views []*view.View) ([]view.Record, error) {
 		result = FlagResult{}
 		r, err := c.record(views[0], m.store.options.MaxKeywords, &result)
@@ -68,16 +70,13 @@ func (c *FlagChange) record(v *view.View, most int, result *FlagResult) (view.Re
 		}
 		keywords, _ = keywordSet(table, c.Keywords)
 	}
-	sets := c.sets(keywords, table)
-	changes := func(m view.Message) bool {
-		return slices.ContainsFunc(sets, func(set view.SetFlags) bool { return set.Changes(m) })
-	}
+	parts := c.parts(v, keywords, table)
 	var changed, modified []id.UID
 	for msg := range v.In(c.UIDs) {
 		switch {
 		case c.UnchangedSince >= 0 && msg.ModSeq > c.UnchangedSince:
 			modified = append(modified, msg.UID)
-		case changes(msg):
+		case parts.change(msg):
 			changed = append(changed, msg.UID)
 		}
 	}
@@ -85,12 +84,75 @@ func (c *FlagChange) record(v *view.View, most int, result *FlagResult) (view.Re
 	if len(changed) == 0 {
 		return nil, nil
 	}
-	uids := widen(result.Changed, v)
-	for _, set := range sets {
-		set.UIDs = uids
-		r = append(r, set)
+	if len(parts) == 1 {
+		return append(r, parts[0].ops(widen(result.Changed, v))...), nil
+	}
+	for _, p := range parts {
+		if len(p.uids) > 0 {
+			r = append(r, p.ops(widen(view.NewUIDSet(p.uids...), v))...)
+		}
 	}
 	return r, nil
+}
+
+// part is what a change is to some readers and not to others: a message gets a new MODSEQ for those who see
+// that it has changed.
+type part struct {
+	sets   []view.SetFlags
+	reader id.Account // whose own \Seen sets change, 0: flags of the messages
+	uids   []id.UID   // that it changes, where there are several parts
+}
+
+type parts []part
+
+// parts returns what the change consists of: \Seen is apart where it is the user's own, and where it
+// is nothing to others.
+func (c *FlagChange) parts(v *view.View, keywords view.Keywords, table []string) parts {
+	reader := v.OwnSeen()
+	if reader == 0 && !(c.others && v.Base() == v) {
+		return parts{{sets: c.sets(keywords, table)}}
+	}
+	rest := *c
+	rest.rights, rest.Flags = c.rights&^acl.Seen, c.Flags&^view.Seen
+	seen := view.SetFlags{Mode: c.Mode, Flags: c.Flags & view.Seen, Own: reader == 0}
+	if c.Mode == view.Replace {
+		seen.Mode, seen.Flags = view.Add, mayKeep(view.Seen, c.rights)
+		if c.Flags&view.Seen == 0 {
+			seen.Mode = view.Remove
+		}
+	}
+	all := parts{{sets: rest.sets(keywords, table)}}
+	if seen.Flags != 0 {
+		all = append(all, part{sets: []view.SetFlags{seen}, reader: reader})
+	}
+	return all
+}
+
+// change tells whether any part changes a message, and notes which.
+func (all parts) change(m view.Message) (changes bool) {
+	for i := range all {
+		p := &all[i]
+		if !slices.ContainsFunc(p.sets, func(set view.SetFlags) bool { return set.Changes(m) }) {
+			continue
+		}
+		changes = true
+		if len(all) > 1 {
+			p.uids = append(p.uids, m.UID)
+		}
+	}
+	return changes
+}
+
+// ops are the operations of the part on messages.
+func (p *part) ops(uids view.UIDSet) (ops []view.Op) {
+	for _, set := range p.sets {
+		if set.UIDs = uids; p.reader == 0 {
+			ops = append(ops, set)
+		} else {
+			ops = append(ops, view.SetSeen{Reader: p.reader, Seen: set.Mode == view.Add, UIDs: uids})
+		}
+	}
+	return ops
 }
 
 // within leaves of the flags those that a user with the rights may change.

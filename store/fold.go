@@ -148,7 +148,7 @@ func (m *Mailbox) Fold(ctx context.Context) error {
 // folds the same mailbox meanwhile comes first, and this fold does nothing.
 // Where it is not worth it yet (always: it is), fold returns at how many octets of log it may be.
 func (s *Store) fold(ctx context.Context, key viewKey, always bool) (enough int64, err error) {
-	v, _, err := s.currentView(ctx, key)
+	v, _, err := s.currentView(ctx, key.owners())
 	if errors.Is(err, ErrNotExist) {
 		return 0, nil
 	}
@@ -161,6 +161,9 @@ func (s *Store) fold(ctx context.Context, key viewKey, always bool) (enough int6
 	}
 	if err := f.plan(); err != nil {
 		return 0, fmt.Errorf("fold mailbox %d: %w", key.mailbox, err)
+	}
+	if err := f.foldOverlays(ctx, s); err != nil {
+		return 0, fmt.Errorf("fold overlays of mailbox %d: %w", key.mailbox, err)
 	}
 	if bound := int64(s.options.FoldRatio * float64(f.touched)); !always && f.logBytes < bound {
 		return bound, nil
@@ -179,12 +182,13 @@ type folding struct {
 	view *view.View
 
 	folded   id.ModSeq // up to where the mailbox is folded now
+	others   bool      // it may have readers besides its owner
 	logBytes int64     // of the log from there to the view
 	segments []segment // what there is, ascending
 	log      []timedRow
 
 	rewrite []run
-	touched int64 // octets of the segments that are rewritten
+	touched int64 // octets of the segments and overlays that are rewritten
 
 	oldFirst, oldModSeq []int64
 	newFirst, newLast   []int64
@@ -192,6 +196,10 @@ type folding struct {
 	expungedModSeq      []int64
 	expungedAt          []time.Time
 	expunged            [][]byte
+
+	own      []view.Record // of the log, what is readers' own
+	ownAt    []id.ModSeq
+	overlays overlays
 }
 
 // segment is a row of mailbox_segment, without its data.
@@ -215,7 +223,7 @@ type run struct {
 func (f *folding) read(ctx context.Context, s *Store) error {
 	const (
 		mailbox = `
-			SELECT folded_modseq
+			SELECT folded_modseq, others
 			FROM mailbox
 			WHERE tenant_id = $1 AND mailbox_id = $2`
 
@@ -232,7 +240,7 @@ func (f *folding) read(ctx context.Context, s *Store) error {
 			ORDER BY modseq`
 	)
 	err := s.readSnapshot(ctx, f.key.tenant, func(b *pgx.Batch) {
-		b.Queue(mailbox, f.key.tenant, f.key.mailbox).QueryRow(func(row pgx.Row) error { return row.Scan(&f.folded) })
+		b.Queue(mailbox, f.key.tenant, f.key.mailbox).QueryRow(func(row pgx.Row) error { return row.Scan(&f.folded, &f.others) })
 		b.Queue(segments, f.key.tenant, f.key.mailbox).Query(func(rows pgx.Rows) (err error) {
 			f.segments, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (g segment, err error) {
 				err = row.Scan(&g.first, &g.last, &g.modSeq, &g.bytes)
@@ -272,14 +280,20 @@ func (f *folding) plan() error {
 		if err != nil {
 			return fmt.Errorf("record %d: %w", l.modSeq, err)
 		}
-		var gone view.Record
+		var gone, own view.Record
 		for _, op := range r {
-			if op, ok := op.(view.Expunge); ok {
+			switch op := op.(type) {
+			case view.Expunge:
 				gone = append(gone, op)
 				for _, m := range op.Messages {
 					uids = append(uids, m.UID)
 				}
+			case view.SetSeen, view.SeenMode:
+				own = append(own, op)
 			}
+		}
+		if len(own) > 0 {
+			f.own, f.ownAt = append(f.own, own), append(f.ownAt, l.modSeq)
 		}
 		if len(gone) > 0 {
 			f.expungedModSeq = append(f.expungedModSeq, int64(l.modSeq))
@@ -371,6 +385,7 @@ func (f *folding) queue(b *pgx.Batch) {
 	b.Queue(query, f.key.tenant, f.key.mailbox, f.folded, f.view.ModSeq(), f.view.UIDNext(), keywords,
 		values(f.oldFirst), values(f.oldModSeq), values(f.newFirst), values(f.newLast), values(f.newData),
 		values(f.expungedModSeq), values(f.expungedAt), values(f.expunged))
+	f.overlays.queue(b, f)
 }
 
 // values returns v as an array that is not NULL.

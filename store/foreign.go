@@ -62,7 +62,7 @@ type foreignMailbox struct {
 func (s *Store) foreign(ctx context.Context, u User, paths []path) (map[int]foreignMailbox, error) {
 	const query = `
 		WITH me AS MATERIALIZED (SELECT identifiers_of($1, $2, $3) AS ids)
-		SELECT p.at - 1, m.account_id, m.mailbox_id, m.uidvalidity, m.objectid, m.acl_epoch, e.identifiers, e.rights,
+		SELECT p.at - 1, m.account_id, m.mailbox_id, m.uidvalidity, m.objectid, m.acl_epoch, m.shared_seen, m.others, e.identifiers, e.rights,
 			m.uidnext, m.highestmodseq, m.recent_uid, m.messages, m.unseen, m.deleted, m.bytes, m.deleted_bytes
 		FROM unnest($4::text[], $5::text[]) WITH ORDINALITY AS p (owner, name, at)
 		JOIN account o ON o.tenant_id = $1 AND o.login = p.owner AND o.account_id <> $2 AND NOT o.deleting
@@ -81,7 +81,7 @@ func (s *Store) foreign(ctx context.Context, u User, paths []path) (map[int]fore
 				var e entries
 				m := &Mailbox{Tenant: u.Tenant, user: u, store: s}
 				st := Status{AppendLimit: s.options.MaxMessage}
-				err := rows.Scan(&at, &m.Owner, &m.ID, &m.UIDValidity, &m.ObjectID, &m.epoch, &e.identifiers, &e.rights,
+				err := rows.Scan(&at, &m.Owner, &m.ID, &m.UIDValidity, &m.ObjectID, &m.epoch, &m.SharedSeen, &m.others, &e.identifiers, &e.rights,
 					&st.UIDNext, &st.HighestModSeq, &st.recentUID,
 					&st.Counts.Messages, &st.Counts.Unseen, &st.Counts.Deleted, &st.Counts.Bytes, &st.Counts.DeletedBytes)
 				if err != nil {
@@ -89,7 +89,10 @@ func (s *Store) foreign(ctx context.Context, u User, paths []path) (map[int]fore
 				}
 				m.path = paths[at]
 				m.Name, m.Rights = m.path.full(), u.rights(m.path.space, e)
-				st.UIDValidity, st.MailboxID, st.mailbox, st.Rights = m.UIDValidity, m.ObjectID, m.ID, m.Rights
+				st.UIDValidity, st.MailboxID, st.Rights, st.viewer = m.UIDValidity, m.ObjectID, m.Rights, m.viewer()
+				if !m.SharedSeen {
+					st.Counts.Unseen, st.ownSeen = 0, true // that is the owner's
+				}
 				if m.Rights.Has(acl.Lookup) {
 					found[at] = foreignMailbox{m, st}
 				}
@@ -198,14 +201,14 @@ func (m *Mailbox) Renew(ctx context.Context) (now *Mailbox, err error) {
 func (m *Mailbox) renew(ctx context.Context, tx pgx.Tx) (*Mailbox, error) {
 	const query = `
 		WITH me AS MATERIALIZED (SELECT identifiers_of($1, $2, $3) AS ids)
-		SELECT m.account_id, m.acl_epoch, m.owner_rights, e.identifiers, e.rights
+		SELECT m.account_id, m.acl_epoch, m.owner_rights, m.shared_seen, m.others, e.identifiers, e.rights
 		FROM mailbox m` + entriesFor + `
 		WHERE m.tenant_id = $1 AND m.mailbox_id = $4 AND m.deleted_at IS NULL`
 
 	now := *m
 	var e entries
 	err := tx.QueryRow(ctx, query, m.Tenant, m.user.Account, m.user.Login, m.ID).Scan(
-		&now.Owner, &now.epoch, &now.Rights, &e.identifiers, &e.rights)
+		&now.Owner, &now.epoch, &now.Rights, &now.SharedSeen, &now.others, &e.identifiers, &e.rights)
 	if now.Owner == m.user.Account {
 		now.Rights = m.user.permitted(now.Rights)
 	} else {

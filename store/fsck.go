@@ -20,6 +20,7 @@ const (
 	FoundCounter FindingKind = "counter" // a figure that is not the recount
 	FoundNumber  FindingKind = "number"  // a UID, MODSEQ or email number out of bounds
 	FoundLog     FindingKind = "log"     // a log that has gaps, does not decode or does not fit
+	FoundOverlay FindingKind = "overlay" // what a reader has of their own, that does not decode or does not fit
 	FoundSegment FindingKind = "segment" // a segment that does not decode or does not fit
 	FoundKeyword FindingKind = "keyword" // a keyword that is not defined
 	FoundEmail   FindingKind = "email"   // an email that is missing or damaged
@@ -163,7 +164,7 @@ func (f *fsck) strays(ctx context.Context) error {
 		}
 		strays, err := strayMailboxes(ctx, tx, f.tenant)
 		for _, m := range strays {
-			f.found(FoundMissing, 0, m, "it has a log, segments or expunge records, and no row")
+			f.found(FoundMissing, 0, m, "it has a log, segments, expunge records or overlays, and no row")
 		}
 		return err
 	})
@@ -179,6 +180,8 @@ func strayMailboxes(ctx context.Context, tx pgx.Tx, t id.Tenant) ([]id.Mailbox, 
 			SELECT mailbox_id FROM mailbox_segment WHERE tenant_id = $1
 			UNION
 			SELECT mailbox_id FROM mailbox_expunged WHERE tenant_id = $1
+			UNION
+			SELECT mailbox_id FROM mailbox_overlay WHERE tenant_id = $1
 		) r
 		WHERE NOT EXISTS (SELECT FROM mailbox m WHERE m.tenant_id = $1 AND m.mailbox_id = r.mailbox_id)
 		ORDER BY r.mailbox_id`
@@ -318,7 +321,7 @@ func wrongRights(ctx context.Context, tx pgx.Tx, t id.Tenant, rows []mailboxRow)
 	}
 	rights, err := rightsOfOwners(ctx, tx, t, mailboxes)
 	for _, row := range rows {
-		if err == nil && rights[row.MailboxID] != row.OwnerRights {
+		if err == nil && rights[row.MailboxID] != (settled{row.OwnerRights, row.Others}) {
 			wrong = append(wrong, row.MailboxID)
 		}
 	}

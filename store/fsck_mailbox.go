@@ -20,6 +20,9 @@ type mailboxCheck struct {
 	keywords []string
 	next     int64
 	broken   bool // the rest would only be echoes
+
+	sharedSeen bool // as the log goes
+	own        []ownOp
 }
 
 func (c *mailboxCheck) found(kind FindingKind, format string, args ...any) {
@@ -33,6 +36,7 @@ func (c *mailboxCheck) run() {
 	}
 	c.compareRow()
 	c.compareView()
+	c.compareReaders()
 	c.compareEmails()
 	c.Messages += int64(len(c.messages))
 }
@@ -132,6 +136,7 @@ func (c *mailboxCheck) inRange(m view.Message) {
 
 func (c *mailboxCheck) replayLog() {
 	modSeq, octets := c.row.FoldedModSeq, int64(0)
+	c.sharedSeen = c.firstMode()
 	for _, l := range c.log {
 		modSeq++
 		octets += int64(len(l.record))
@@ -176,6 +181,10 @@ func (c *mailboxCheck) apply(modSeq id.ModSeq, op view.Op) error {
 		}
 	case view.SetFlags:
 		return c.setFlags(modSeq, op)
+	case view.SetSeen:
+		return c.setSeen(modSeq, op)
+	case view.SeenMode:
+		return c.seenMode(modSeq, op)
 	case view.Expunge:
 		for _, gone := range op.Messages {
 			if m, ok := c.messages[gone.UID]; !ok || m.Email != gone.Email {
@@ -213,6 +222,12 @@ func (c *mailboxCheck) setFlags(modSeq id.ModSeq, op view.SetFlags) error {
 			m.Keywords = m.Keywords.Minus(op.Keywords)
 		case view.Replace:
 			m.Flags, m.Keywords = op.Flags, op.Keywords
+		}
+		switch {
+		case !op.Own:
+			m.SharedModSeq = 0
+		case m.SharedModSeq == 0 && m.ModSeq < modSeq:
+			m.SharedModSeq = m.ModSeq
 		}
 		m.ModSeq = modSeq
 		c.inRange(m)

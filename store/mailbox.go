@@ -24,14 +24,30 @@ type Mailbox struct {
 	UIDValidity uint32
 	ObjectID    id.Object
 	Rights      acl.Rights
+	SharedSeen  bool // \Seen is one for all who read it
 
-	user  User  // who opened it
-	path  path  // by which it was found
-	epoch int64 // of the rights; 0: it was not opened by a user
-	store *Store
+	user   User  // who opened it
+	path   path  // by which it was found
+	epoch  int64 // of the rights, of SharedSeen and others; 0: it was not opened by a user
+	others bool  // not only its owner may have rights on it
+	store  *Store
 }
 
 func (m *Mailbox) key() viewKey { return viewKey{m.Tenant, m.ID} }
+
+// viewer is the mailbox as who opened it has it.
+func (m *Mailbox) viewer() viewerKey { return viewerKey{m.key(), m.reader()} }
+
+// reader returns who opened the mailbox, 0 where that is its owner.
+func (m *Mailbox) reader() id.Account {
+	if m.user.Account == m.Owner {
+		return 0
+	}
+	return m.user.Account
+}
+
+// ownSeen tells whether who opened the mailbox has a \Seen of their own there.
+func (m *Mailbox) ownSeen() bool { return m.reader() != 0 && !m.SharedSeen }
 
 // may refuses what needs more rights than the user has.
 func (m *Mailbox) may(want acl.Rights) error {
@@ -74,14 +90,14 @@ func (s *Store) open(ctx context.Context, u User, name string) (*Mailbox, error)
 		return m.Mailbox, err
 	}
 	const query = `
-		SELECT mailbox_id, uidvalidity, objectid, acl_epoch, owner_rights
+		SELECT mailbox_id, uidvalidity, objectid, acl_epoch, owner_rights, shared_seen, others
 		FROM mailbox
 		WHERE tenant_id = $1 AND account_id = $2 AND name = $3 AND deleted_at IS NULL`
 
 	m := &Mailbox{Tenant: u.Tenant, Owner: u.Account, Name: p.name, user: u, path: p, store: s}
 	err = s.read(ctx, u.Tenant, func(b *pgx.Batch) {
 		b.Queue(query, u.Tenant, u.Account, p.name).QueryRow(func(row pgx.Row) error {
-			return row.Scan(&m.ID, &m.UIDValidity, &m.ObjectID, &m.epoch, &m.Rights)
+			return row.Scan(&m.ID, &m.UIDValidity, &m.ObjectID, &m.epoch, &m.Rights, &m.SharedSeen, &m.others)
 		})
 	})
 	if errors.Is(err, pgx.ErrNoRows) {

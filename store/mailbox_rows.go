@@ -18,6 +18,7 @@ type mailboxRows struct {
 	segments []segmentRow
 	log      []timedRow
 	expunged []timedRow
+	overlays []overlayRow
 }
 
 // mailboxRow is a row of mailbox.
@@ -45,6 +46,8 @@ type mailboxRow struct {
 	DeletedAt      *time.Time // nil: it is there
 	ACLEpoch       int64      `db:"acl_epoch"`
 	OwnerRights    acl.Rights
+	SharedSeen     bool
+	Others         bool // its list names others than the owner
 }
 
 func (r *mailboxRow) counts() view.Counts {
@@ -54,7 +57,7 @@ func (r *mailboxRow) counts() view.Counts {
 const selectMailboxRow = `
 	SELECT account_id, mailbox_id, name, uidvalidity, uidnext, highestmodseq, folded_modseq, folded_uidnext, expunged_modseq,
 	       keywords, log_bytes, recent_uid, messages, unseen, deleted, bytes, deleted_bytes, special_use, objectid,
-	       created_at, deleted_at, acl_epoch, owner_rights
+	       created_at, deleted_at, acl_epoch, owner_rights, shared_seen, others
 	FROM mailbox`
 
 // segmentRow is a row of mailbox_segment.
@@ -83,6 +86,12 @@ func (m *mailboxRows) read(ctx context.Context, tx pgx.Tx, t id.Tenant) error {
 			FROM mailbox_expunged
 			WHERE tenant_id = $1 AND mailbox_id = $2
 			ORDER BY modseq`
+
+		overlays = `
+			SELECT account_id, data
+			FROM mailbox_overlay
+			WHERE tenant_id = $1 AND mailbox_id = $2
+			ORDER BY account_id`
 	)
 	rows, _ := tx.Query(ctx, segments, t, m.row.MailboxID) // CollectRows reports the error
 	var err error
@@ -91,6 +100,10 @@ func (m *mailboxRows) read(ctx context.Context, tx pgx.Tx, t id.Tenant) error {
 		return g, err
 	})
 	if err != nil {
+		return err
+	}
+	rows, _ = tx.Query(ctx, overlays, t, m.row.MailboxID) // CollectRows reports the error
+	if m.overlays, err = pgx.CollectRows(rows, pgx.RowToStructByPos[overlayRow]); err != nil {
 		return err
 	}
 	for query, to := range map[string]*[]timedRow{log: &m.log, expunged: &m.expunged} {
@@ -106,9 +119,23 @@ func (m *mailboxRows) read(ctx context.Context, tx pgx.Tx, t id.Tenant) error {
 	return nil
 }
 
-// view returns what sessions see of the rows.
-func (m *mailboxRows) view() (*view.View, error) {
-	l := viewLoad{
+// view returns what the owner's sessions see of the rows.
+func (m *mailboxRows) view() (*view.View, error) { return m.load().view() }
+
+// viewOf returns what a reader's sessions see of the rows.
+func (m *mailboxRows) viewOf(reader id.Account) (*view.View, error) {
+	l := m.load()
+	l.reader, l.shared = reader, m.row.SharedSeen
+	for _, o := range m.overlays {
+		if o.Reader == 0 || o.Reader == reader {
+			l.overlays = append(l.overlays, o)
+		}
+	}
+	return l.view()
+}
+
+func (m *mailboxRows) load() *viewLoad {
+	l := &viewLoad{
 		end:      position{id.UID(m.row.UIDNext), id.ModSeq(m.row.HighestModSeq)},
 		folded:   position{id.UID(m.row.FoldedUIDNext), id.ModSeq(m.row.FoldedModSeq)},
 		keywords: m.row.Keywords,
@@ -119,5 +146,5 @@ func (m *mailboxRows) view() (*view.View, error) {
 	for _, r := range m.log {
 		l.log = append(l.log, r.logRow)
 	}
-	return l.view()
+	return l
 }

@@ -33,7 +33,7 @@ var errGap = errors.New("log does not follow on the view")
 // View returns the mailbox as it is now: the cached view, brought up to date
 // by one keyed read. ErrNotExist when it is gone, ErrRightsChanged.
 func (m *Mailbox) View(ctx context.Context) (*view.View, error) {
-	v, epoch, err := m.store.currentView(ctx, m.key())
+	v, epoch, err := m.store.currentView(ctx, m.viewer())
 	if err == nil && m.epoch > 0 && epoch != m.epoch {
 		err = ErrRightsChanged
 	}
@@ -46,20 +46,30 @@ func (m *Mailbox) View(ctx context.Context) (*view.View, error) {
 // RecentView returns the mailbox as it was when this process last asked, if
 // that is not longer ago, else nil.
 func (m *Mailbox) RecentView(ago time.Duration) *view.View {
-	return m.store.views.since(m.key(), time.Now().Add(-ago))
+	return m.store.views.since(m.viewer(), time.Now().Add(-ago))
 }
 
 // ViewAt returns the mailbox as this process knows it, without asking, if it
 // knows it at modSeq or later, else nil.
 func (m *Mailbox) ViewAt(modSeq id.ModSeq) *view.View {
-	if v := m.store.views.get(m.key()); v != nil && v.ModSeq() >= modSeq {
+	if v := m.store.views.get(m.viewer()); v != nil && v.ModSeq() >= modSeq {
 		return v
 	}
 	return nil
 }
 
-// currentView returns a mailbox as it is now, with the epoch of the rights on it.
-func (s *Store) currentView(ctx context.Context, key viewKey) (v *view.View, epoch int64, err error) {
+// cached returns the cached view of who opened the mailbox, or else the owner's, of which it is made; nil if there is neither.
+func (m *Mailbox) cached() (viewer viewerKey, v *view.View) {
+	viewer = m.viewer()
+	if v = m.store.views.get(viewer); v == nil && viewer.reader != 0 {
+		viewer.reader = 0
+		v = m.store.views.get(viewer)
+	}
+	return viewer, v
+}
+
+// currentView returns a mailbox as a viewer has it now, with the epoch of the rights on it.
+func (s *Store) currentView(ctx context.Context, key viewerKey) (v *view.View, epoch int64, err error) {
 	for {
 		asked := time.Now()
 		v, loaded, err := s.views.load(ctx, key)
@@ -87,7 +97,7 @@ func (s *Store) currentView(ctx context.Context, key viewKey) (v *view.View, epo
 
 // advance brings a view up to date. The row and the end of the log are read in
 // one statement, and so in one snapshot.
-func (s *Store) advance(ctx context.Context, key viewKey, v *view.View) (now *view.View, epoch int64, err error) {
+func (s *Store) advance(ctx context.Context, key viewerKey, v *view.View) (now *view.View, epoch int64, err error) {
 	const query = `
 		SELECT m.acl_epoch, m.uidnext, m.highestmodseq, l.modseq, l.uid_base, l.email_base, l.record
 		FROM mailbox m
@@ -143,7 +153,7 @@ func (e *logEnd) scan(row pgx.CollectableRow, more ...any) error {
 }
 
 // advanceBy applies the end of a log to a view, and keeps it.
-func (s *Store) advanceBy(key viewKey, v *view.View, end logEnd) (*view.View, error) {
+func (s *Store) advanceBy(key viewerKey, v *view.View, end logEnd) (*view.View, error) {
 	now := s.followCached(key, v, end.position, end.tail)
 	if now == nil {
 		return nil, errGap
@@ -157,8 +167,8 @@ func (s *Store) advanceBy(key viewKey, v *view.View, end logEnd) (*view.View, er
 // followCached is follow for a cached view. Where the log does not follow on
 // it, the view is forgotten, to be loaded anew, and nil returned: a cache proves nothing. What does not
 // fit is another history than the one that was cached, as after a failover that lost commits.
-func (s *Store) followCached(key viewKey, v *view.View, end position, tail []logRow) *view.View {
-	now, err := follow(v, end, tail)
+func (s *Store) followCached(key viewerKey, v *view.View, end position, tail []logRow) *view.View {
+	now, err := follow(v, s.ownersAt(key, end.modSeq), end, tail)
 	if err == nil {
 		return now
 	}
@@ -169,9 +179,21 @@ func (s *Store) followCached(key viewKey, v *view.View, end position, tail []log
 	return nil
 }
 
+// ownersAt returns the owner's view of a mailbox of which key is a reader's, if it is known at modSeq, else nil.
+func (s *Store) ownersAt(key viewerKey, modSeq id.ModSeq) *view.View {
+	if key.reader == 0 {
+		return nil
+	}
+	if v := s.views.get(key.owners()); v != nil && v.ModSeq() == modSeq {
+		return v
+	}
+	return nil
+}
+
 // follow applies the end of a log to a view. It returns errGap unless the
-// records prove, one by one, that nothing is missing up to the row's position.
-func follow(v *view.View, end position, tail []logRow) (*view.View, error) {
+// records prove, one by one, that nothing is missing up to the row's position. owners is the owner's view there
+// where v is a reader's and that is known, else nil.
+func follow(v, owners *view.View, end position, tail []logRow) (*view.View, error) {
 	if end.modSeq != v.ModSeq()+id.ModSeq(len(tail)) {
 		return nil, errGap
 	}
@@ -186,6 +208,9 @@ func follow(v *view.View, end position, tail []logRow) (*view.View, error) {
 		}
 		records[i] = r
 	}
+	if owners != nil && len(tail) > 0 {
+		return v.Over(owners, records...), nil
+	}
 	now, err := v.ApplyAll(v.ModSeq()+1, records...)
 	if err != nil {
 		return nil, err
@@ -196,8 +221,15 @@ func follow(v *view.View, end position, tail []logRow) (*view.View, error) {
 	return now, nil
 }
 
-// loadView reads a mailbox whole, in one snapshot, and keeps the view.
-func (s *Store) loadView(ctx context.Context, key viewKey) (v *view.View, epoch int64, err error) {
+// loadView reads a mailbox whole, in one snapshot, and keeps the view. For a reader it is not
+// whole where the owner's view is known.
+func (s *Store) loadView(ctx context.Context, key viewerKey) (v *view.View, epoch int64, err error) {
+	if key.reader != 0 {
+		v, epoch, err = s.loadReader(ctx, key)
+		if !errors.Is(err, errGap) {
+			return v, epoch, err
+		}
+	}
 	var l viewLoad
 	err = s.readSnapshot(ctx, key.tenant, func(b *pgx.Batch) {
 		l = viewLoad{}
@@ -225,20 +257,24 @@ type viewLoad struct {
 	keywords []string
 	segments [][]byte
 	log      []logRow
+
+	reader   id.Account // 0: the owner
+	shared   bool       // all have the owner's \Seen
+	overlays []overlayRow
 }
 
-func (l *viewLoad) queue(b *pgx.Batch, key viewKey) {
+func (l *viewLoad) queue(b *pgx.Batch, key viewerKey) {
+	l.queueState(b, key)
+	l.queueSegments(b, key)
+}
+
+// queueState asks for all but the segments.
+func (l *viewLoad) queueState(b *pgx.Batch, key viewerKey) {
 	const (
 		mailbox = `
-			SELECT acl_epoch, uidnext, highestmodseq, folded_uidnext, folded_modseq, keywords
+			SELECT acl_epoch, uidnext, highestmodseq, folded_uidnext, folded_modseq, keywords, shared_seen
 			FROM mailbox
 			WHERE tenant_id = $1 AND mailbox_id = $2 AND deleted_at IS NULL`
-
-		segments = `
-			SELECT data
-			FROM mailbox_segment
-			WHERE tenant_id = $1 AND mailbox_id = $2
-			ORDER BY first_uid`
 
 		log = `
 			SELECT modseq, uid_base, email_base, record
@@ -247,14 +283,26 @@ func (l *viewLoad) queue(b *pgx.Batch, key viewKey) {
 			ORDER BY modseq`
 	)
 	b.Queue(mailbox, key.tenant, key.mailbox).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&l.epoch, &l.end.uidNext, &l.end.modSeq, &l.folded.uidNext, &l.folded.modSeq, &l.keywords)
-	})
-	b.Queue(segments, key.tenant, key.mailbox).Query(func(rows pgx.Rows) (err error) {
-		l.segments, err = pgx.CollectRows(rows, pgx.RowTo[[]byte])
-		return err
+		return row.Scan(&l.epoch, &l.end.uidNext, &l.end.modSeq, &l.folded.uidNext, &l.folded.modSeq, &l.keywords, &l.shared)
 	})
 	b.Queue(log, key.tenant, key.mailbox).Query(func(rows pgx.Rows) (err error) {
 		l.log, err = pgx.CollectRows(rows, scanLogRow)
+		return err
+	})
+	if l.reader = key.reader; l.reader != 0 {
+		l.queueOverlays(b, key)
+	}
+}
+
+func (l *viewLoad) queueSegments(b *pgx.Batch, key viewerKey) {
+	const segments = `
+		SELECT data
+		FROM mailbox_segment
+		WHERE tenant_id = $1 AND mailbox_id = $2
+		ORDER BY first_uid`
+
+	b.Queue(segments, key.tenant, key.mailbox).Query(func(rows pgx.Rows) (err error) {
+		l.segments, err = pgx.CollectRows(rows, pgx.RowTo[[]byte])
 		return err
 	})
 }
@@ -269,5 +317,8 @@ func (l *viewLoad) view() (*view.View, error) {
 	if err != nil {
 		return nil, err
 	}
-	return follow(v, l.end, l.log)
+	if v, err = follow(v, nil, l.end, l.log); err != nil || l.reader == 0 {
+		return v, err
+	}
+	return l.as(v)
 }

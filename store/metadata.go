@@ -34,6 +34,7 @@ var (
 	ErrBadEntry        = errors.New("no name of an annotation")
 	ErrMetadataSize    = errors.New("annotation too big")
 	ErrMetadataTooMany = errors.New("too many annotations")
+	ErrSeenMode        = errors.New(`\Seen is either "shared" or each "user"'s own`)
 )
 
 const (
@@ -45,6 +46,10 @@ const (
 	// SpecialUseEntry is the entry of a mailbox that is no annotation but its
 	// special uses, with spaces between them (RFC 6154 section 4).
 	SpecialUseEntry = private + "/specialuse"
+
+	// SeenEntry is the entry of a mailbox that says whether all who read it have one \Seen or each their own:
+	// "shared" or "user", which is so where there is none.
+	SeenEntry = shared + "/vendor/mailstead/seen"
 )
 
 // MetadataEntry returns the name of an entry as it is stored: in lower case.
@@ -104,6 +109,10 @@ func (s *Store) metadata(ctx context.Context, t id.Tenant, mailbox id.Mailbox, a
 			SELECT '/private/specialuse', convert_to(array_to_string(special_use, ' '), 'UTF8')
 			FROM mailbox
 			WHERE tenant_id = $1 AND mailbox_id = $2 AND account_id = $3 AND cardinality(special_use) > 0
+			UNION ALL
+			SELECT $7::text, CASE WHEN shared_seen THEN 'shared'::bytea ELSE 'user' END
+			FROM mailbox
+			WHERE tenant_id = $1 AND mailbox_id = $2 AND (shared_seen OR $7::text = ANY ($5::text[]))
 		) m
 		WHERE EXISTS (
 			SELECT FROM unnest($5::text[]) AS asked (entry)
@@ -114,7 +123,7 @@ func (s *Store) metadata(ctx context.Context, t id.Tenant, mailbox id.Mailbox, a
 
 	var found []Annotation
 	err := s.read(ctx, t, func(b *pgx.Batch) {
-		b.Queue(query, t, mailbox, account, q.MaxSize, q.Entries, q.Depth).Query(func(rows pgx.Rows) (err error) {
+		b.Queue(query, t, mailbox, account, q.MaxSize, q.Entries, q.Depth, SeenEntry).Query(func(rows pgx.Rows) (err error) {
 			found, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Annotation])
 			return err
 		})
@@ -158,6 +167,10 @@ func (s *Store) SetMetadata(ctx context.Context, u User, mailbox string, set []A
 				return &acl.DeniedError{Missing: acl.Administer}
 			case of.path.space != personal && a.Entry == SpecialUseEntry:
 				return ErrSpecialUse
+			case of.ID != 0 && a.Entry == SeenEntry:
+				if err := of.may(acl.Administer); err != nil {
+					return err
+				}
 			}
 		}
 		if err = s.setMetadata(ctx, of, u.Account, set, nil); !errors.Is(err, ErrRightsChanged) || attempt == attempts {
@@ -191,6 +204,8 @@ type annotations struct {
 
 	uses       []string // special ones,
 	changeUses bool     // if they are to be others
+
+	seen *bool // shared by all; nil: as it is
 }
 
 // sorted sorts annotations of a mailbox; of one entry the last counts.
@@ -213,6 +228,11 @@ func (s *Store) sorted(m *Mailbox, account id.Account, set []Annotation) (annota
 		case last[a.Entry] != i:
 		case a.Entry == SpecialUseEntry && m.ID != 0:
 			all.uses, all.changeUses = append([]string{}, strings.Fields(string(a.Value))...), true
+		case a.Entry == SeenEntry && m.ID != 0:
+			var err error
+			if all.seen, err = seenMode(a.Value); err != nil {
+				return all, err
+			}
 		case a.Value == nil:
 			all.removeFor, all.remove = append(all.removeFor, owner), append(all.remove, a.Entry)
 		default:
@@ -230,8 +250,9 @@ func (s *Store) setMetadata(ctx context.Context, m *Mailbox, account id.Account,
 	}
 	var modSeq id.ModSeq // that a mailbox has by it, 0 where nothing is changed
 	var log int64
+	var switched *changing // of the mode of \Seen, before the annotations
 	err = s.transact(ctx, m.Tenant, func(tx pgx.Tx) error {
-		modSeq = 0
+		modSeq, switched = 0, nil
 		if all.changeUses { // names come before mailboxes
 			if err := lockNames(ctx, tx, m.owner()); err != nil {
 				return err
@@ -240,6 +261,12 @@ func (s *Store) setMetadata(ctx context.Context, m *Mailbox, account id.Account,
 		at, err := m.lockAnnotated(ctx, tx, account)
 		if err != nil {
 			return err
+		}
+		if all.seen != nil && *all.seen != m.SharedSeen {
+			if switched, err = m.switchSeen(ctx, tx, *all.seen); err != nil {
+				return err
+			}
+			at.modSeq++
 		}
 		if all.changeUses {
 			if err := changeSpecialUse(ctx, tx, m, all.uses); err != nil {
@@ -250,15 +277,25 @@ func (s *Store) setMetadata(ctx context.Context, m *Mailbox, account id.Account,
 		if err == nil && act != nil {
 			err = audit(ctx, tx, m.Tenant, *act)
 		}
-		if err != nil || m.ID == 0 || !changed && !all.changeUses {
+		if err != nil || m.ID == 0 {
 			return err
 		}
-		modSeq = at.modSeq + 1
-		log, err = recordAnnotated(ctx, tx, m, at)
-		return err
+		if changed || all.changeUses {
+			modSeq = at.modSeq + 1
+			if log, err = recordAnnotated(ctx, tx, m, at); err != nil {
+				return err
+			}
+		}
+		if switched != nil {
+			return m.auditSeen(ctx, tx, *all.seen)
+		}
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("set metadata: %w", changeError(err))
+	}
+	if switched != nil {
+		switched.publish()
 	}
 	if modSeq > 0 {
 		s.changed(m.key(), modSeq, log)

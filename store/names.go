@@ -47,6 +47,8 @@ type named struct {
 	Name        string
 	UIDValidity uint32
 	Rights      acl.Rights // of who acts
+	SharedSeen  bool
+	others      bool
 }
 
 // may refuses what needs a right on a mailbox; nil is one that is not there, as is one that may not be looked up.
@@ -82,7 +84,7 @@ func (n names) hold(ctx context.Context, tx pgx.Tx, tree string, others ...strin
 
 const selectNamed = `
 	WITH me AS MATERIALIZED (SELECT identifiers_of($1, $2, $3) AS ids)
-	SELECT m.mailbox_id, m.name, m.uidvalidity, m.owner_rights, e.identifiers, e.rights
+	SELECT m.mailbox_id, m.name, m.uidvalidity, m.owner_rights, m.shared_seen, m.others, e.identifiers, e.rights
 	FROM mailbox m` + entriesFor
 
 // existing returns those mailboxes of the names that are there.
@@ -107,7 +109,7 @@ func (n names) collect(rows pgx.Rows) (map[string]*named, error) {
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*named, error) {
 		m := &named{}
 		var e entries
-		err := row.Scan(&m.Mailbox, &m.Name, &m.UIDValidity, &m.Rights, &e.identifiers, &e.rights)
+		err := row.Scan(&m.Mailbox, &m.Name, &m.UIDValidity, &m.Rights, &m.SharedSeen, &m.others, &e.identifiers, &e.rights)
 		if n.space != personal {
 			m.Rights = n.user.rights(n.space, e)
 		}
@@ -165,7 +167,8 @@ func (m *named) isFree() error {
 	return ErrExists
 }
 
-// insert makes a mailbox with the rights of the one above it, which is held, as RFC 4314 section 4 wants; nil where there is none.
+// insert makes a mailbox with the rights of the one above it, which is held, as RFC 4314 section 4 wants, and one \Seen for all
+// where that has; nil where there is none.
 // A mailbox of the tenant that is below none is for whom has made it, to begin with, where they can have an entry.
 func (n names) insert(ctx context.Context, tx pgx.Tx, name string, above *named, specialUse []string) (*Mailbox, error) {
 	const (
@@ -177,9 +180,11 @@ func (n names) insert(ctx context.Context, tx pgx.Tx, name string, above *named,
 
 		owner = `
 			UPDATE mailbox m
-			SET owner_rights = p.owner_rights
+			SET owner_rights = p.owner_rights, others = p.others, shared_seen = p.shared_seen
 			FROM mailbox p
 			WHERE m.tenant_id = $1 AND m.mailbox_id = $3 AND p.tenant_id = $1 AND p.mailbox_id = $2`
+
+		others = `UPDATE mailbox SET others = true WHERE tenant_id = $1 AND mailbox_id = $2`
 	)
 	m, err := insertMailbox(ctx, tx, n.owner.Tenant, n.owner.Account, name, specialUse)
 	switch {
@@ -192,6 +197,9 @@ func (n names) insert(ctx context.Context, tx pgx.Tx, name string, above *named,
 			}
 		}
 	case n.space == common && !acl.User(n.user.Login).Negative():
+		if _, err := tx.Exec(ctx, others, n.owner.Tenant, m.ID); err != nil {
+			return nil, err
+		}
 		return m, setEntry(ctx, tx, m, acl.User(n.user.Login), acl.All)
 	}
 	return m, nil

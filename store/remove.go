@@ -61,7 +61,7 @@ func (s *Store) Delete(ctx context.Context, u User, name string) error {
 		return fmt.Errorf("delete mailbox: %w", changeError(err))
 	}
 	key := viewKey{u.Tenant, gone}
-	s.views.drop(key)
+	s.views.drop(key.owners())
 	s.watch.changed(key, 0)
 	return nil
 }

@@ -49,6 +49,7 @@ type replaced struct {
 func (r *replaced) queue(b *pgx.Batch, before *view.View) error {
 	const query = `SELECT remove_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`
 
+	before = before.Base()
 	msg, ok := before.Find(r.uid)
 	if !ok {
 		return ErrExpunged
@@ -76,6 +77,6 @@ func (r *replaced) queue(b *pgx.Batch, before *view.View) error {
 // publish tells everyone who waits for it, after the commit.
 func (r *replaced) publish() {
 	m := r.mailbox
-	m.store.views.put(m.key(), r.after)
+	m.store.views.put(m.key().owners(), r.after)
 	m.store.changed(m.key(), r.after.ModSeq(), r.log)
 }

@@ -22,7 +22,7 @@ const (
 // From then on nothing names their emails. Each step is a transaction under the
 // mailbox's lock, which undelete takes too: of the two one comes first.
 func (s *sweeping) forget(ctx context.Context, account id.Account) error {
-	for _, step := range []func(context.Context, id.Account) error{s.foldOld, s.purgeMailboxes, s.bareExpunged, s.forgetExpunged} {
+	for _, step := range []func(context.Context, id.Account) error{s.foldOld, s.purgeMailboxes, s.bareExpunged, s.forgetExpunged, s.forgetReaders} {
 		if err := step(ctx, account); err != nil {
 			return err
 		}
@@ -77,7 +77,7 @@ func (s *sweeping) purgeMailboxes(ctx context.Context, account id.Account) error
 		return err
 	}
 	s.sum.Mailboxes += n
-	for _, table := range []string{"mailbox_log", "mailbox_segment", "mailbox_expunged"} {
+	for _, table := range []string{"mailbox_log", "mailbox_segment", "mailbox_expunged", "mailbox_overlay"} {
 		if err := s.deleteInSteps(ctx, s.tenant, deleteOfPurged(table), s.tenant, account); err != nil {
 			return err
 		}
@@ -91,6 +91,20 @@ func (s *sweeping) purgeMailboxes(ctx context.Context, account id.Account) error
 			SELECT ctid FROM mailbox WHERE tenant_id = $1 AND account_id = $2 AND purging LIMIT $3))`
 
 	return s.deleteInSteps(ctx, s.tenant, rows, s.tenant, account)
+}
+
+// forgetReaders removes what readers had of their own whose accounts are gone, or about to go: a fold may have been
+// writing it just then.
+func (s *sweeping) forgetReaders(ctx context.Context, account id.Account) error {
+	const query = `
+		DELETE FROM mailbox_overlay WHERE tenant_id = $1 AND ctid = ANY (ARRAY(
+			SELECT o.ctid FROM mailbox m
+			JOIN mailbox_overlay o ON o.tenant_id = m.tenant_id AND o.mailbox_id = m.mailbox_id
+			WHERE m.tenant_id = $1 AND m.account_id = $2 AND o.account_id <> 0
+			  AND NOT EXISTS (SELECT FROM account a WHERE a.tenant_id = $1 AND a.account_id = o.account_id AND NOT a.deleting)
+			LIMIT $3))`
+
+	return s.deleteInSteps(ctx, s.tenant, query, s.tenant, account)
 }
 
 // deleteOfPurged removes some rows of a table that belong to mailboxes whose window is over.

@@ -37,7 +37,7 @@ func (s *Store) Select(ctx context.Context, u User, name string, want acl.Rights
 func (s *Store) selectOwn(ctx context.Context, u User, p path, want acl.Rights) (Selected, error) {
 	const query = `
 		SELECT m.mailbox_id, m.uidvalidity, m.objectid, m.recent_uid, m.acl_epoch, m.owner_rights, (SELECT quota_state($1, $2)),
-			m.uidnext, m.highestmodseq, l.modseq, l.uid_base, l.email_base, l.record
+			m.shared_seen, m.others, m.uidnext, m.highestmodseq, l.modseq, l.uid_base, l.email_base, l.record
 		FROM mailbox m
 		LEFT JOIN mailbox_log l ON l.tenant_id = m.tenant_id AND l.mailbox_id = m.mailbox_id AND l.mailbox_id = $4 AND l.modseq > $5
 		WHERE m.tenant_id = $1 AND m.account_id = $2 AND m.name = $3 AND m.deleted_at IS NULL
@@ -57,7 +57,9 @@ func (s *Store) selectOwn(ctx context.Context, u User, p path, want acl.Rights) 
 		b.Queue(query, u.Tenant, u.Account, p.name, guess, since).Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				found = true
-				if err := end.scan(rows, &sel.ID, &sel.UIDValidity, &sel.ObjectID, &sel.Recent, &sel.epoch, &sel.Rights, &sel.Quota); err != nil {
+				err := end.scan(rows, &sel.ID, &sel.UIDValidity, &sel.ObjectID, &sel.Recent, &sel.epoch, &sel.Rights, &sel.Quota,
+					&sel.SharedSeen, &sel.others)
+				if err != nil {
 					return err
 				}
 			}
@@ -75,15 +77,15 @@ func (s *Store) selectOwn(ctx context.Context, u User, p path, want acl.Rights) 
 		return Selected{}, err
 	}
 	if v != nil && sel.ID == guess {
-		sel.View, err = s.advanceBy(sel.key(), v, end)
+		sel.View, err = s.advanceBy(sel.viewer(), v, end)
 	}
 	if v == nil || sel.ID != guess || errors.Is(err, errGap) {
-		sel.View, _, err = s.currentView(ctx, sel.key())
+		sel.View, _, err = s.currentView(ctx, sel.viewer())
 	}
 	if err != nil {
 		return Selected{}, err
 	}
-	s.views.name(sel.key(), named)
+	s.views.name(sel.viewer(), named)
 	return sel, nil
 }
 

@@ -23,8 +23,9 @@ type Status struct {
 	AppendLimit   int64      // octets that a message can have
 	Rights        acl.Rights // of the user; who has not Read is to be told no figure
 
-	mailbox   id.Mailbox
+	viewer    viewerKey
 	recentUID id.UID // the first that no session has been told
+	ownSeen   bool   // Counts.Unseen is left to CountUnseen
 }
 
 // Status returns the figures of several mailboxes, by the names asked for, with
@@ -68,12 +69,12 @@ func (s *Store) Status(ctx context.Context, u User, names []string) (map[string]
 			for rows.Next() {
 				var name string
 				st := Status{AppendLimit: s.options.MaxMessage}
-				err := rows.Scan(&name, &st.mailbox, &st.UIDValidity, &st.UIDNext, &st.HighestModSeq, &st.MailboxID, &st.recentUID,
+				err := rows.Scan(&name, &st.viewer.mailbox, &st.UIDValidity, &st.UIDNext, &st.HighestModSeq, &st.MailboxID, &st.recentUID,
 					&st.Counts.Messages, &st.Counts.Unseen, &st.Counts.Deleted, &st.Counts.Bytes, &st.Counts.DeletedBytes, &st.Rights)
 				if err != nil {
 					return err
 				}
-				st.Rights = u.permitted(st.Rights)
+				st.Rights, st.viewer.tenant = u.permitted(st.Rights), u.Tenant
 				for _, n := range asked[name] {
 					result[n] = st
 				}
@@ -95,7 +96,7 @@ func (s *Store) CountRecent(ctx context.Context, u User, of map[string]Status) e
 		if st.recentUID >= st.UIDNext || st.Counts.Messages == 0 {
 			continue
 		}
-		v, _, err := s.currentView(ctx, viewKey{u.Tenant, st.mailbox})
+		v, _, err := s.currentView(ctx, st.viewer)
 		if errors.Is(err, ErrNotExist) {
 			continue // deleted since: the row was the last of it
 		}
@@ -115,7 +116,7 @@ func (m *Mailbox) ClaimRecent(ctx context.Context, next id.UID, peek bool) (firs
 		look  = `SELECT recent_uid FROM mailbox WHERE tenant_id = $1 AND mailbox_id = $2 AND deleted_at IS NULL`
 		claim = `SELECT claim_recent($1, $2, $3)`
 	)
-	if m.store.views.claimed(m.key(), next) {
+	if m.store.views.claimed(m.key().owners(), next) {
 		return next, nil // as all but one of those find it whom a new message wakes
 	}
 	scan := func(row pgx.Row) error { return row.Scan(&first) }
@@ -128,9 +129,9 @@ func (m *Mailbox) ClaimRecent(ctx context.Context, next id.UID, peek bool) (firs
 		return 0, changeError(err)
 	}
 	if peek {
-		m.store.views.claim(m.key(), first)
+		m.store.views.claim(m.key().owners(), first)
 	} else {
-		m.store.views.claim(m.key(), max(first, next))
+		m.store.views.claim(m.key().owners(), max(first, next))
 	}
 	return min(first, next), nil
 }

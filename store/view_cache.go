@@ -16,6 +16,15 @@ type viewKey struct {
 	mailbox id.Mailbox
 }
 
+// viewerKey names a mailbox as somebody has it: a reader with a \Seen of their own, or 0 for its owner.
+type viewerKey struct {
+	viewKey
+	reader id.Account
+}
+
+// owners is the mailbox as its owner has it.
+func (k viewKey) owners() viewerKey { return viewerKey{k, 0} }
+
 // nameKey names a mailbox as its owner does.
 type nameKey struct {
 	tenant id.Tenant
@@ -25,20 +34,21 @@ type nameKey struct {
 
 // viewCache keeps the newest known view of mailboxes, the most recently used
 // ones, up to a number of octets. Whatever it holds may be out of date, and is
-// only a start from which the truth is read.
+// only a start from which the truth is read. The owner's view of a mailbox, of which those of
+// readers are made, goes after theirs.
 type viewCache struct {
 	bound int64
 
 	mu      sync.Mutex // guards what follows
 	weight  int64
-	entries map[viewKey]*list.Element // of *cachedView
-	names   map[nameKey]*list.Element // those that were selected by name
-	recent  list.List                 // the most recently used first
-	loading map[viewKey]chan struct{} // closed when the load ends
+	entries map[viewerKey]*list.Element // of *cachedView
+	names   map[nameKey]*list.Element   // those that were selected by name
+	recent  list.List                   // the most recently used first
+	loading map[viewerKey]chan struct{} // closed when the load ends
 }
 
 type cachedView struct {
-	key     viewKey
+	key     viewerKey
 	view    *view.View
 	weight  int64
 	name    nameKey   // by which names has it, if that is not zero
@@ -49,21 +59,21 @@ type cachedView struct {
 func newViewCache(bound int64) *viewCache {
 	return &viewCache{
 		bound:   bound,
-		entries: make(map[viewKey]*list.Element),
+		entries: make(map[viewerKey]*list.Element),
 		names:   make(map[nameKey]*list.Element),
-		loading: make(map[viewKey]chan struct{}),
+		loading: make(map[viewerKey]chan struct{}),
 	}
 }
 
 // get returns a view of the mailbox, or nil.
-func (c *viewCache) get(key viewKey) *view.View {
+func (c *viewCache) get(key viewerKey) *view.View {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.entries[key]
 	if e == nil {
 		return nil
 	}
-	c.recent.MoveToFront(e)
+	c.used(e)
 	return e.Value.(*cachedView).view
 }
 
@@ -76,13 +86,13 @@ func (c *viewCache) named(name nameKey) (id.Mailbox, *view.View) {
 	if e == nil {
 		return 0, nil
 	}
-	c.recent.MoveToFront(e)
+	c.used(e)
 	cached := e.Value.(*cachedView)
 	return cached.key.mailbox, cached.view
 }
 
 // name notes that a mailbox was selected by the name, if its view is there.
-func (c *viewCache) name(key viewKey, name nameKey) {
+func (c *viewCache) name(key viewerKey, name nameKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.entries[key]
@@ -106,7 +116,7 @@ func (c *viewCache) name(key viewKey, name nameKey) {
 }
 
 // claimed reports whether all UIDs below next are known to have been claimed as \Recent.
-func (c *viewCache) claimed(key viewKey, next id.UID) bool {
+func (c *viewCache) claimed(key viewerKey, next id.UID) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.entries[key]
@@ -114,7 +124,7 @@ func (c *viewCache) claimed(key viewKey, next id.UID) bool {
 }
 
 // claim notes that all UIDs below next have been claimed, which nothing undoes.
-func (c *viewCache) claim(key viewKey, next id.UID) {
+func (c *viewCache) claim(key viewerKey, next id.UID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e := c.entries[key]; e != nil {
@@ -123,8 +133,11 @@ func (c *viewCache) claim(key viewKey, next id.UID) {
 	}
 }
 
-// put keeps v unless a newer view is there.
-func (c *viewCache) put(key viewKey, v *view.View) {
+// put keeps v unless a newer view is there; with a reader's view the owner's.
+func (c *viewCache) put(key viewerKey, v *view.View) {
+	if key.reader != 0 {
+		defer c.put(key.owners(), v.Base()) // last, so that it is used last
+	}
 	weight := int64(v.Weight())
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -136,7 +149,7 @@ func (c *viewCache) put(key viewKey, v *view.View) {
 		weight += int64(len(cached.name.name))
 		c.weight += weight - cached.weight
 		cached.view, cached.weight = v, weight
-		c.recent.MoveToFront(e)
+		c.used(e)
 	} else {
 		c.entries[key] = c.recent.PushFront(&cachedView{key: key, view: v, weight: weight})
 		c.weight += weight
@@ -151,8 +164,18 @@ func (c *viewCache) evict() {
 	}
 }
 
+// used notes that a view is used, and the owner's with it. c.mu is held.
+func (c *viewCache) used(e *list.Element) {
+	c.recent.MoveToFront(e)
+	if key := e.Value.(*cachedView).key; key.reader != 0 {
+		if owners := c.entries[key.owners()]; owners != nil {
+			c.recent.MoveToFront(owners)
+		}
+	}
+}
+
 // confirm notes that v was the newest at a time.
-func (c *viewCache) confirm(key viewKey, v *view.View, at time.Time) {
+func (c *viewCache) confirm(key viewerKey, v *view.View, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e := c.entries[key]; e != nil {
@@ -163,19 +186,19 @@ func (c *viewCache) confirm(key viewKey, v *view.View, at time.Time) {
 }
 
 // since returns a view of the mailbox that was the newest at a time or later, or nil.
-func (c *viewCache) since(key viewKey, at time.Time) *view.View {
+func (c *viewCache) since(key viewerKey, at time.Time) *view.View {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.entries[key]
 	if e == nil || e.Value.(*cachedView).current.Before(at) {
 		return nil
 	}
-	c.recent.MoveToFront(e)
+	c.used(e)
 	return e.Value.(*cachedView).view
 }
 
 // drop forgets what is known of the mailbox.
-func (c *viewCache) drop(key viewKey) {
+func (c *viewCache) drop(key viewerKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e := c.entries[key]; e != nil {
@@ -192,11 +215,11 @@ func (c *viewCache) remove(e *list.Element) {
 
 // load waits until nobody else loads the mailbox. It returns what is cached
 // then, or nil and a function to call when the caller's own load has ended.
-func (c *viewCache) load(ctx context.Context, key viewKey) (*view.View, func(), error) {
+func (c *viewCache) load(ctx context.Context, key viewerKey) (*view.View, func(), error) {
 	for {
 		c.mu.Lock()
 		if e := c.entries[key]; e != nil {
-			c.recent.MoveToFront(e)
+			c.used(e)
 			v := e.Value.(*cachedView).view
 			c.mu.Unlock()
 			return v, nil, nil

@@ -18,7 +18,7 @@ func at(modSeq id.ModSeq) *view.View { return view.New(1, modSeq, nil) }
 
 func TestViewCacheKeepsTheNewest(t *testing.T) {
 	c := newViewCache(1 << 20)
-	key := viewKey{1, 1}
+	key := viewKey{1, 1}.owners()
 	c.put(key, at(5))
 	c.put(key, at(3))
 	if got := c.get(key).ModSeq(); got != 5 {
@@ -38,11 +38,11 @@ func TestViewCacheIsBounded(t *testing.T) {
 	weight := int64(at(1).Weight())
 	c := newViewCache(3 * weight)
 	for m := range id.Mailbox(5) {
-		c.put(viewKey{1, m}, at(1))
-		c.get(viewKey{1, 0}) // used again and again, so that it stays
+		c.put(viewKey{1, m}.owners(), at(1))
+		c.get(viewKey{1, 0}.owners()) // used again and again, so that it stays
 	}
 	for m, want := range map[id.Mailbox]bool{0: true, 1: false, 2: false, 3: true, 4: true} {
-		if got := c.get(viewKey{1, m}) != nil; got != want {
+		if got := c.get(viewKey{1, m}.owners()) != nil; got != want {
 			t.Errorf("mailbox %d kept: %t, want %t", m, got, want)
 		}
 	}
@@ -51,15 +51,15 @@ func TestViewCacheIsBounded(t *testing.T) {
 	}
 	named := newViewCache(3 * weight)
 	for m := range id.Mailbox(3) {
-		named.put(viewKey{1, m}, at(1))
+		named.put(viewKey{1, m}.owners(), at(1))
 	}
-	named.name(viewKey{1, 2}, nameKey{1, 1, string(make([]byte, weight+1))}) // which takes the room of two
-	if named.get(viewKey{1, 2}) == nil || named.get(viewKey{1, 1}) != nil || named.weight > named.bound {
+	named.name(viewKey{1, 2}.owners(), nameKey{1, 1, string(make([]byte, weight+1))}) // which takes the room of two
+	if named.get(viewKey{1, 2}.owners()) == nil || named.get(viewKey{1, 1}.owners()) != nil || named.weight > named.bound {
 		t.Errorf("with a long name %d octets, bound %d", named.weight, named.bound)
 	}
 	small := newViewCache(1)
-	small.put(viewKey{1, 1}, at(1))
-	if small.get(viewKey{1, 1}) != nil {
+	small.put(viewKey{1, 1}.owners(), at(1))
+	if small.get(viewKey{1, 1}.owners()) != nil {
 		t.Error("a view heavier than the bound was kept")
 	}
 }
@@ -67,7 +67,7 @@ func TestViewCacheIsBounded(t *testing.T) {
 // A name leads to the view of the mailbox that was selected by it last, and goes with it.
 func TestViewCacheNames(t *testing.T) {
 	c := newViewCache(2*int64(at(1).Weight()) + 1) // a name of one octet included
-	one, two := viewKey{1, 1}, viewKey{1, 2}
+	one, two := viewKey{1, 1}.owners(), viewKey{1, 2}.owners()
 	a, b := nameKey{1, 1, "A"}, nameKey{1, 1, "B"}
 	want := func(name nameKey, mailbox id.Mailbox) {
 		t.Helper()
@@ -87,7 +87,7 @@ func TestViewCacheNames(t *testing.T) {
 	c.name(two, b)
 	want(a, 0)
 	want(b, 2)
-	c.put(viewKey{1, 3}, at(1)) // the one that was not used for the longest time goes
+	c.put(viewKey{1, 3}.owners(), at(1)) // the one that was not used for the longest time goes
 	want(b, 2)
 	c.drop(two)
 	want(b, 0)
@@ -99,7 +99,7 @@ func TestViewCacheNames(t *testing.T) {
 // What has been claimed as \Recent stays so while the view is kept.
 func TestViewCacheClaims(t *testing.T) {
 	c := newViewCache(1 << 20)
-	key := viewKey{1, 1}
+	key := viewKey{1, 1}.owners()
 	c.claim(key, 3) // of which there is no view
 	c.put(key, at(1))
 	want := func(next id.UID, known bool) {
@@ -122,7 +122,7 @@ func TestViewCacheClaims(t *testing.T) {
 // One loads, the others wait for it; where it fails the next one tries.
 func TestViewCacheLoadsOnce(t *testing.T) {
 	c := newViewCache(1 << 20)
-	key := viewKey{1, 1}
+	key := viewKey{1, 1}.owners()
 	var loads atomic.Int64
 	var work sync.WaitGroup
 	for range 20 {
@@ -143,14 +143,14 @@ func TestViewCacheLoadsOnce(t *testing.T) {
 	if loads.Load() != 2 {
 		t.Errorf("%d loads, want 2", loads.Load())
 	}
-	_, loaded, err := c.load(t.Context(), viewKey{1, 2})
+	_, loaded, err := c.load(t.Context(), viewKey{1, 2}.owners())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer loaded()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, _, err := c.load(ctx, viewKey{1, 2}); !errors.Is(err, context.Canceled) {
+	if _, _, err := c.load(ctx, viewKey{1, 2}.owners()); !errors.Is(err, context.Canceled) {
 		t.Errorf("wait that was given up: %v", err)
 	}
 }
@@ -196,7 +196,7 @@ func TestTurns(t *testing.T) {
 // What is loaded while others put newer views never goes back.
 func TestViewCacheLoadsWhileOthersPut(t *testing.T) {
 	c := newViewCache(1 << 20)
-	key := viewKey{1, 1}
+	key := viewKey{1, 1}.owners()
 	c.put(key, at(1))
 	var putting sync.WaitGroup
 	defer putting.Wait()

@@ -28,6 +28,9 @@ func (v *View) ApplyAll(m id.ModSeq, records ...Record) (*View, error) {
 	if len(records) == 0 {
 		return v, nil
 	}
+	if v.base != nil {
+		return v.applyAs(m, records)
+	}
 	b := builder{View: *v, mine: make(map[*chunk]*ownership)}
 	b.chunks = slices.Clone(v.chunks)
 	for _, r := range records {
@@ -51,7 +54,7 @@ type builder struct {
 }
 
 // ownership says which columns of a chunk that is the builder's own are its
-// own too; flags and modSeqs always are.
+// own too; flags, modSeqs and shared always are.
 type ownership struct{ fixed, keywords bool }
 
 func (b *builder) apply(op Op) error {
@@ -60,6 +63,11 @@ func (b *builder) apply(op Op) error {
 		return b.append(op)
 	case SetFlags:
 		return b.setFlags(op)
+	case SetSeen:
+		return b.setSeen(op)
+	case SeenMode:
+		b.setSeenMode()
+		return nil
 	case Expunge:
 		return b.expunge(op)
 	case DefineKeyword:
@@ -123,6 +131,7 @@ func (b *builder) own(k int) *chunk {
 	mine := *c
 	mine.flags = slices.Clone(c.flags)
 	mine.modSeqs = slices.Clone(c.modSeqs)
+	mine.shared = slices.Clone(c.shared)
 	b.mine[&mine] = &ownership{}
 	b.chunks[k] = &mine
 	return &mine
@@ -142,6 +151,9 @@ func (b *builder) setFlags(op SetFlags) error {
 	if !op.Keywords.within(len(b.keywords)) {
 		return fmt.Errorf("flags with a keyword that is not defined")
 	}
+	if op.Own && (op.Mode == Replace || op.Flags != Seen || op.Keywords != Keywords{}) {
+		return fmt.Errorf("more than \\Seen as the owner's own")
+	}
 	found := false
 	for k, s := range spans(b.chunks, op.UIDs) {
 		b.setChunkFlags(b.own(k), s, &op)
@@ -153,9 +165,36 @@ func (b *builder) setFlags(op SetFlags) error {
 	return nil
 }
 
+// setSeen changes nothing here: it is a reader's (View.As).
+func (b *builder) setSeen(op SetSeen) error {
+	for range spans(b.chunks, op.UIDs) {
+		return nil
+	}
+	return fmt.Errorf("\\Seen of messages %s, none of which exists", abbreviate(op.UIDs))
+}
+
+// setSeenMode gives all messages the MODSEQ: what any reader sees of them may be another now.
+func (b *builder) setSeenMode() {
+	for k := range b.chunks {
+		c := b.own(k)
+		c.modSeqs, c.shared, c.max = nil, nil, b.modSeq
+	}
+}
+
 // setChunkFlags sets flags in a chunk that is the builder's own.
 func (b *builder) setChunkFlags(c *chunk, s span, op *SetFlags) {
-	if s.from == 0 && s.to == c.len() {
+	whole := s.from == 0 && s.to == c.len()
+	switch {
+	case op.Own:
+		c.keepShared()
+	case whole:
+		c.shared = nil
+	case c.shared != nil:
+		for i := s.from; i < s.to; i++ {
+			c.shared[i] = b.modSeq
+		}
+	}
+	if whole {
 		c.modSeqs = nil
 	} else {
 		if c.modSeqs == nil {

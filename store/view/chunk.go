@@ -15,6 +15,7 @@ type chunk struct {
 	fixed    *fixed
 	flags    []Flags
 	modSeqs  []id.ModSeq // nil: max, for all
+	shared   []id.ModSeq // what others than the owner see; nil: the same, for all
 	keywords []Keywords  // nil: none, for all
 	max      id.ModSeq   // no message has a higher one
 }
@@ -33,7 +34,7 @@ func (c *chunk) len() int      { return len(c.flags) }
 func (c *chunk) first() id.UID { return c.fixed.uids[0] }
 func (c *chunk) last() id.UID  { return c.fixed.uids[len(c.fixed.uids)-1] }
 func (c *chunk) weight() int {
-	return c.fixed.weight() + len(c.flags) + 8*len(c.modSeqs) + 16*len(c.keywords) + 160
+	return c.fixed.weight() + len(c.flags) + 8*len(c.modSeqs) + 8*len(c.shared) + 16*len(c.keywords) + 184
 }
 func (f *fixed) weight() int { return 36*len(f.uids) + 2*len(f.zones) }
 func (f *fixed) len() int    { return len(f.uids) }
@@ -51,6 +52,14 @@ func (c *chunk) modSeq(i int) id.ModSeq {
 	return c.modSeqs[i]
 }
 
+// sharedModSeq is what others than the owner see.
+func (c *chunk) sharedModSeq(i int) id.ModSeq {
+	if c.shared == nil {
+		return c.modSeq(i)
+	}
+	return c.shared[i]
+}
+
 func (c *chunk) keyword(i int) Keywords {
 	if c.keywords == nil {
 		return Keywords{}
@@ -60,7 +69,7 @@ func (c *chunk) keyword(i int) Keywords {
 
 func (c *chunk) message(i int) Message {
 	f := c.fixed
-	return Message{
+	m := Message{
 		UID:          f.uids[i],
 		Email:        f.emails[i],
 		ModSeq:       c.modSeq(i),
@@ -70,6 +79,10 @@ func (c *chunk) message(i int) Message {
 		SaveDate:     inZone(f.saved[i], 0),
 		Size:         f.sizes[i],
 	}
+	if c.shared != nil && c.shared[i] != m.ModSeq {
+		m.SharedModSeq = c.shared[i]
+	}
+	return m
 }
 
 // seek returns the index of the first message from i on with at least this UID.
@@ -100,6 +113,9 @@ func (c *chunk) add(m *Message, modSeq id.ModSeq) {
 	if c.modSeqs != nil {
 		c.modSeqs = append(c.modSeqs, modSeq)
 	}
+	if c.shared != nil {
+		c.shared = append(c.shared, modSeq)
+	}
 	c.max = max(c.max, modSeq)
 	if c.keywords == nil && m.Keywords != (Keywords{}) {
 		c.keywords = make([]Keywords, n, n+1)
@@ -115,6 +131,17 @@ func (c *chunk) spreadModSeqs() {
 	c.modSeqs = make([]id.ModSeq, c.len())
 	for i := range c.modSeqs {
 		c.modSeqs[i] = c.max
+	}
+}
+
+// keepShared makes what others see a column of its own, before what the owner sees changes.
+func (c *chunk) keepShared() {
+	if c.shared != nil {
+		return
+	}
+	c.shared = make([]id.ModSeq, c.len())
+	for i := range c.shared {
+		c.shared[i] = c.modSeq(i)
 	}
 }
 
@@ -150,6 +177,9 @@ func join(a, b *chunk) *chunk {
 	if a.modSeqs != nil || b.modSeqs != nil || a.max != b.max {
 		c.modSeqs = column(n, a, b, (*chunk).modSeq)
 	}
+	if a.shared != nil || b.shared != nil {
+		c.shared = column(n, a, b, (*chunk).sharedModSeq)
+	}
 	if a.keywords != nil || b.keywords != nil {
 		c.keywords = column(n, a, b, (*chunk).keyword)
 	}
@@ -175,6 +205,7 @@ func (c *chunk) without(gone []int) *chunk {
 	kept := &chunk{
 		flags:    omit(c.flags, gone),
 		modSeqs:  omit(c.modSeqs, gone),
+		shared:   omit(c.shared, gone),
 		keywords: omit(c.keywords, gone),
 		max:      c.max,
 		fixed: &fixed{

@@ -121,6 +121,7 @@ const (
 	hasZones    = 1 << 0
 	hasKeywords = 1 << 1
 	hasModSeqs  = 1 << 2
+	hasShared   = 1 << 3 // MODSEQs that others see, where the owner sees a higher one
 )
 
 // columns is how many columns every list has, each with at least one octet a message.
@@ -138,6 +139,9 @@ func appendMessages(b []byte, messages []Message, uidBase id.UID, emailBase id.E
 		}
 		if messages[i].Keywords != (Keywords{}) {
 			has |= hasKeywords
+		}
+		if modSeqs && messages[i].SharedModSeq != 0 {
+			has |= hasShared
 		}
 	}
 	b = binary.AppendUvarint(b, uint64(len(messages)))
@@ -176,6 +180,11 @@ func appendMessages(b []byte, messages []Message, uidBase id.UID, emailBase id.E
 	}
 	if has&hasModSeqs != 0 {
 		differences(0, func(m *Message) int64 { return int64(m.ModSeq) })
+	}
+	if has&hasShared != 0 {
+		for i := range messages {
+			b = binary.AppendUvarint(b, uint64(messages[i].ModSeq-messages[i].sharedModSeq()))
+		}
 	}
 	return b
 }
@@ -246,10 +255,19 @@ func (d *decoder) string(longest int) string {
 
 func (d *decoder) keywords() Keywords { return Keywords{d.uvarint(), d.uvarint()} }
 
-func (d *decoder) uidSet() UIDSet {
+func (d *decoder) bool() bool {
+	b := d.byte()
+	if b > 1 {
+		d.fail("yes or no as %d", b)
+	}
+	return b == 1
+}
+
+// uidSet reads a set that is written relative to base.
+func (d *decoder) uidSet(base id.UID) UIDSet {
 	n := d.count(2)
 	b := rangeBuilder{make([]Range, 0, n)}
-	var last uint64
+	last := uint64(base)
 	for range n {
 		first := d.uvarint() + last
 		end := d.uvarint()
@@ -271,7 +289,7 @@ func (d *decoder) messages(uidBase id.UID, emailBase id.Email, modSeqs bool) *ch
 		return c
 	}
 	has := d.byte()
-	if has&^(hasZones|hasKeywords|hasModSeqs) != 0 || modSeqs != (has&hasModSeqs != 0) {
+	if has&^(hasZones|hasKeywords|hasModSeqs|hasShared) != 0 || modSeqs != (has&hasModSeqs != 0) || has&hasShared != 0 && !modSeqs {
 		d.fail("columns %#x", has)
 		return c
 	}
@@ -299,7 +317,26 @@ func (d *decoder) messages(uidBase id.UID, emailBase id.Email, modSeqs bool) *ch
 			c.max = max(c.max, m)
 		}
 	}
+	if has&hasShared != 0 {
+		c.shared = d.shared(c.modSeqs)
+	}
 	return c
+}
+
+// shared reads the MODSEQs that others see, none of which is above that of the owner.
+func (d *decoder) shared(modSeqs []id.ModSeq) []id.ModSeq {
+	col := make([]id.ModSeq, len(modSeqs))
+	for i, m := range modSeqs {
+		below := d.uvarint()
+		if d.err == nil && below >= uint64(m) {
+			d.fail("MODSEQ %d, to others %d less", m, below)
+		}
+		if d.err != nil {
+			return col
+		}
+		col[i] = m - id.ModSeq(below)
+	}
+	return col
 }
 
 func (d *decoder) uids(n int, base id.UID) []id.UID {

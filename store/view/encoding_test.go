@@ -73,7 +73,7 @@ func TestRecordBases(t *testing.T) {
 
 // Whatever octet of the stored form changes, it is found.
 func TestDamageIsFound(t *testing.T) {
-	record := Record{DefineKeyword{"$Junk"}, Append{someMessages(3)}, SetFlags{UIDs: NewUIDSet(1, 4), Flags: Seen}, Expunge{someMessages(2)}, Vanished{NewUIDSet(2, 3, 9)}}.Encode(0, 0)
+	record := Record{DefineKeyword{"$Junk"}, Append{someMessages(3)}, SetFlags{UIDs: NewUIDSet(1, 4), Flags: Seen, Own: true}, SetSeen{3, true, NewUIDSet(2)}, SeenMode{false, NewUIDSet(2, 4)}, Expunge{someMessages(2)}, Vanished{NewUIDSet(2, 3, 9)}}.Encode(0, 0)
 	segment := EncodeSegment(someMessages(300))
 	for _, c := range []struct {
 		what   string
@@ -189,7 +189,7 @@ func TestMisfits(t *testing.T) {
 func FuzzDecodeRecord(f *testing.F) {
 	for _, r := range []Record{
 		{DefineKeyword{"$Junk"}, SetFlags{UIDs: UIDSetOf(Range{1, 9}, Range{11, 12}), Mode: Replace, Flags: Seen, Keywords: KeywordBit(0)}},
-		{Append{someMessages(3)}, Expunge{someMessages(2)}},
+		{Append{someMessages(3)}, SetSeen{7, true, NewUIDSet(1, 3)}, SeenMode{true, NewUIDSet(1)}, Expunge{someMessages(2)}},
 		{Expunge{someMessages(2)}, Vanished{UIDSetOf(Range{1, 9}, Range{11, 12})}},
 	} {
 		sealed := r.Encode(0, 0)

@@ -63,6 +63,17 @@ type Message struct {
 	InternalDate time.Time // whole seconds, with the zone that the client gave
 	SaveDate     time.Time // whole seconds, UTC (RFC 8514)
 	Size         int64     // RFC822.SIZE, octets
+
+	// SharedModSeq is that of the last change that others than the owner see, 0 where it is ModSeq.
+	SharedModSeq id.ModSeq
+}
+
+// sharedModSeq is what others than the owner see as the message's MODSEQ.
+func (m *Message) sharedModSeq() id.ModSeq {
+	if m.SharedModSeq == 0 {
+		return m.ModSeq
+	}
+	return m.SharedModSeq
 }
 
 // Counts are the figures of a view, for STATUS and the mailbox row.

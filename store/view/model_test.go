@@ -92,7 +92,7 @@ func (m *model) step() Record {
 				m.messages = append(m.messages, a)
 			}
 		case op < 8:
-			set := SetFlags{m.randomSet(), Mode(m.rnd.IntN(3)), m.randomFlags(), m.randomKeywords()}
+			set := SetFlags{UIDs: m.randomSet(), Mode: Mode(m.rnd.IntN(3)), Flags: m.randomFlags(), Keywords: m.randomKeywords()}
 			r = append(r, set)
 			for i := range m.messages {
 				if a := &m.messages[i]; set.UIDs.Contains(a.UID) {

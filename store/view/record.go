@@ -9,7 +9,7 @@ import (
 // Record is what one command changed, in order, at one MODSEQ.
 type Record []Op
 
-// Op is Append, SetFlags, Expunge or DefineKeyword; in expunge records that are kept, also Vanished.
+// Op is Append, SetFlags, SetSeen, SeenMode, Expunge or DefineKeyword; in expunge records that are kept, also Vanished.
 type Op interface{ op() }
 
 type (
@@ -25,6 +25,22 @@ type (
 		Mode     Mode
 		Flags    Flags
 		Keywords Keywords
+		Own      bool // it adds or removes no more than the owner's \Seen, of which others see nothing
+	}
+
+	// SetSeen changes a reader's own \Seen of those of UIDs that exist, of which there is at least one. To
+	// the reader they take the record's MODSEQ, to all others nothing changes.
+	SetSeen struct {
+		Reader id.Account
+		Seen   bool
+		UIDs   UIDSet
+	}
+
+	// SeenMode says from when on all have one \Seen, which is the owner's, or each reader their own, to
+	// begin with the owner's as it is then. All messages take the record's MODSEQ.
+	SeenMode struct {
+		Shared bool
+		Seen   UIDSet // what the owner has seen
 	}
 
 	// Expunge removes messages, whose UIDs ascend, and keeps what they were
@@ -41,6 +57,8 @@ type (
 
 func (Append) op()        {}
 func (SetFlags) op()      {}
+func (SetSeen) op()       {}
+func (SeenMode) op()      {}
 func (Expunge) op()       {}
 func (DefineKeyword) op() {}
 func (Vanished) op()      {}
@@ -87,12 +105,19 @@ const (
 	opExpunge       = 3
 	opDefineKeyword = 4
 	opVanished      = 5
+	opSetSeen       = 6
+	opSeenArrived   = 7 // SetSeen of messages that the record adds
+	opSeenMode      = 8
 )
+
+// ownBit marks, in the mode of SetFlags, what is the owner's alone.
+const ownBit = 1 << 7
 
 // maxKeywordName is how long a keyword can be, in octets.
 const maxKeywordName = 1000
 
-// Encode returns the stored form of r. The UIDs and Emails of Append are
+// Encode returns the stored form of r. The UIDs and Emails of Append, and the UIDs of
+// a SetSeen that are all above uidBase, are
 // written relative to uidBase and emailBase, which DecodeRecord adds: so that
 // an APPEND can be written before the database gives out its numbers, its first
 // message has UID 1 and Email 1 and the bases are 0.
@@ -104,9 +129,18 @@ func (r Record) Encode(uidBase id.UID, emailBase id.Email) []byte {
 			b = append(b, opAppend)
 			b = appendMessages(b, op.Messages, uidBase, emailBase, false)
 		case SetFlags:
-			b = append(b, opSetFlags, byte(op.Mode), byte(op.Flags))
+			mode := byte(op.Mode)
+			if op.Own {
+				mode |= ownBit
+			}
+			b = append(b, opSetFlags, mode, byte(op.Flags))
 			b = appendKeywords(b, op.Keywords)
 			b = appendUIDSet(b, op.UIDs)
+		case SetSeen:
+			b = op.encode(b, uidBase)
+		case SeenMode:
+			b = append(b, opSeenMode, bit(op.Shared))
+			b = appendUIDSet(b, op.Seen)
 		case Expunge:
 			b = append(b, opExpunge)
 			b = appendMessages(b, op.Messages, 0, 0, true)
@@ -120,6 +154,24 @@ func (r Record) Encode(uidBase id.UID, emailBase id.Email) []byte {
 		}
 	}
 	return seal(recordVersion, b)
+}
+
+func (op *SetSeen) encode(b []byte, uidBase id.UID) []byte {
+	code := byte(opSetSeen)
+	uids := op.UIDs
+	if uids.Min() > uidBase {
+		code, uids = opSeenArrived, uids.minusBase(uidBase)
+	}
+	b = append(b, code, bit(op.Seen))
+	b = binary.AppendUvarint(b, uint64(op.Reader))
+	return appendUIDSet(b, uids)
+}
+
+func bit(b bool) byte {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // DecodeRecord reads the stored form of a record. An error wraps ErrCorrupt.
@@ -145,20 +197,33 @@ func (d *decoder) op(uidBase id.UID, emailBase id.Email) Op {
 		c := d.messages(uidBase, emailBase, false)
 		return Append{c.messages()}
 	case opSetFlags:
-		op := SetFlags{Mode: Mode(d.byte()), Flags: Flags(d.byte())}
+		mode := d.byte()
+		op := SetFlags{Mode: Mode(mode &^ ownBit), Flags: Flags(d.byte()), Own: mode&ownBit != 0}
 		if op.Mode > Replace || op.Flags&^AllFlags != 0 {
 			d.fail("flags that there are not")
 		}
 		op.Keywords = d.keywords()
-		op.UIDs = d.uidSet()
+		op.UIDs = d.uidSet(0)
 		return op
+	case opSetSeen, opSeenArrived:
+		op := SetSeen{Seen: d.bool(), Reader: id.Account(d.uvarint())}
+		if code == opSetSeen {
+			uidBase = 0
+		}
+		op.UIDs = d.uidSet(uidBase)
+		if op.Reader < 1 || op.UIDs.Empty() {
+			d.fail("\\Seen of nobody or nothing")
+		}
+		return op
+	case opSeenMode:
+		return SeenMode{d.bool(), d.uidSet(0)}
 	case opExpunge:
 		c := d.messages(0, 0, true)
 		return Expunge{c.messages()}
 	case opDefineKeyword:
 		return DefineKeyword{d.string(maxKeywordName)}
 	case opVanished:
-		return Vanished{d.uidSet()}
+		return Vanished{d.uidSet(0)}
 	default:
 		d.fail("operation %d", code)
 		return nil

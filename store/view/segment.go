@@ -100,6 +100,7 @@ func (c *chunk) split() []*chunk {
 		part := &chunk{
 			flags:    cut(c.flags, s),
 			modSeqs:  cut(c.modSeqs, s),
+			shared:   cut(c.shared, s),
 			keywords: cut(c.keywords, s),
 			fixed: &fixed{
 				uids:     cut(c.fixed.uids, s),
@@ -111,6 +112,9 @@ func (c *chunk) split() []*chunk {
 			},
 		}
 		part.max = slices.Max(part.modSeqs)
+		if slices.Equal(part.shared, part.modSeqs) {
+			part.shared = nil
+		}
 		if slices.Min(part.modSeqs) == part.max {
 			part.modSeqs = nil
 		}

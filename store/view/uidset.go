@@ -95,6 +95,15 @@ func (b *rangeBuilder) set() UIDSet {
 // Ranges returns the ranges of the set, which must not be changed.
 func (s UIDSet) Ranges() []Range { return s.ranges }
 
+// minusBase returns the set with all UIDs, which are above base, lower by it.
+func (s UIDSet) minusBase(base id.UID) UIDSet {
+	b := rangeBuilder{make([]Range, 0, len(s.ranges))}
+	for _, r := range s.ranges {
+		b.add(Range{r.First - base, r.Last - base})
+	}
+	return b.set()
+}
+
 // Len returns the number of UIDs in the set.
 func (s UIDSet) Len() int { return s.n }
 

@@ -19,6 +19,12 @@ type View struct {
 	uids     UIDSet
 	counts   Counts
 
+	// Of a view as a reader has it who does not own the mailbox (As):
+	base    *View // the owner's
+	reader  id.Account
+	overlay *Overlay
+	unseen  []int // in each chunk
+
 	// firstUnseen is what FirstUnseen has found plus one, 0 before that.
 	firstUnseen *atomic.Int64
 }
@@ -138,8 +144,11 @@ func (v *View) changedSince(since id.ModSeq) iter.Seq2[int, Message] {
 }
 
 // Weight returns how many bytes of memory the view takes, about, counting what
-// it shares with others.
+// it shares with others; but of a reader's not what is the owner's.
 func (v *View) Weight() int {
+	if v.base != nil {
+		return v.ownWeight()
+	}
 	weight := 200 + 16*len(v.chunks) + 12*len(v.uids.ranges)
 	for _, c := range v.chunks {
 		weight += c.weight()
