@@ -182,8 +182,8 @@ var plantedBugs = []planted{
 		name: "REPLACE that is charged as a whole",
 		sql: []edit{{
 			in:  "append_messages",
-			old: "charge_account(t, account, n - freed, d_bytes - freed_bytes, n)",
-			new: "charge_account(t, account, n, d_bytes, n)",
+			old: "charge_account(t, account, n - freed, d_bytes - freed_bytes, n,",
+			new: "charge_account(t, account, n, d_bytes, n,",
 		}},
 	},
 }

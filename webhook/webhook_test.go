@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -14,19 +15,7 @@ import (
 // An event is taken where the server says 2xx, and in no other case; whatever a server does, that takes neither long nor much memory.
 func TestPost(t *testing.T) {
 	const secret, body = "s3cret", `{"id":"e1"}`
-	var handle http.HandlerFunc
-	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		sent, err := io.ReadAll(r.Body) // only then does a server see its client go
-		if err != nil {
-			t.Error(err)
-		}
-		r.Body = io.NopCloser(bytes.NewReader(sent))
-		handle(w, r)
-	}))
-	defer server.Close()
-	p := New(Options{URL: server.URL + "/hook?key=hidden", Secret: secret, Transport: server.Client().Transport.(*http.Transport)})
-	p.client.Timeout = 500 * time.Millisecond
-	elsewhere := 0
+	var elsewhere atomic.Int64
 	for _, test := range []struct {
 		name   string
 		handle http.HandlerFunc
@@ -52,7 +41,7 @@ func TestPost(t *testing.T) {
 		{"broken", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "oh", http.StatusInternalServerError) }, "answered 500"},
 		{"sent elsewhere", func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path != "/hook" {
-				elsewhere++
+				elsewhere.Add(1)
 			}
 			http.Redirect(w, r, "/other", http.StatusTemporaryRedirect)
 		}, "answered 307"},
@@ -72,7 +61,7 @@ func TestPost(t *testing.T) {
 			<-r.Context().Done()
 		}, ""},
 	} {
-		handle = test.handle
+		p := posterTo(t, secret, test.handle)
 		began := time.Now()
 		err := p.Post(t.Context(), "e1", []byte(body))
 		if test.fails == "" && err != nil || test.fails != "" && (err == nil || !strings.Contains(err.Error(), test.fails)) {
@@ -85,12 +74,30 @@ func TestPost(t *testing.T) {
 			t.Errorf("%s took %s", test.name, took)
 		}
 	}
-	if elsewhere > 0 {
+	if elsewhere.Load() > 0 {
 		t.Error("a redirect was followed")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := p.Post(ctx, "e1", []byte(body)); err == nil {
-		t.Error("posted after the end")
+	never := func(http.ResponseWriter, *http.Request) { t.Error("posted after the end") }
+	if err := posterTo(t, secret, never).Post(ctx, "e1", []byte(body)); err == nil {
+		t.Error("taken after the end")
 	}
+}
+
+// posterTo posts to a server that answers so, at a URL that is a secret in part.
+func posterTo(t *testing.T, secret string, handle http.HandlerFunc) *Poster {
+	t.Helper()
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sent, err := io.ReadAll(r.Body) // only then does a server see its client go
+		if err != nil {
+			t.Error(err)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(sent))
+		handle(w, r)
+	}))
+	t.Cleanup(server.Close)
+	p := New(Options{URL: server.URL + "/hook?key=hidden", Secret: secret, Transport: server.Client().Transport.(*http.Transport)})
+	p.client.Timeout = 500 * time.Millisecond
+	return p
 }
