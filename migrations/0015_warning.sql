@@ -37,29 +37,34 @@ CREATE TABLE quota_event (
 CREATE INDEX quota_event_due ON quota_event (tenant_id, event_id) WHERE mail_at IS NOT NULL OR post_at IS NOT NULL;
 CALL protect('quota_event');
 
--- quota_state tells how mailboxes of an account stand to the limits of their three roots, as far as messages count: 'soft'
--- where one is exceeded, 'full' where nothing more fits, else ''. Of a domain or tenant that is known as of when it was looked at last.
+-- account_quota_state tells how an account stands to its own limits, as far as messages count: 'soft' where one is exceeded, 'full'
+-- where nothing more fits, else ''.
+CREATE FUNCTION account_quota_state(a account_state) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $$
+SELECT CASE
+    WHEN a.bytes >= a.storage_limit OR a.messages >= a.message_limit THEN 'full'
+    WHEN num_nonnulls(a.over_since[1], a.over_since[2]) > 0 THEN 'soft'
+    ELSE ''
+END
+$$;
+
+-- roots_quota_state tells the same of an account's domain and tenant, as of when they were looked at last.
 -- +goose StatementBegin
-CREATE FUNCTION quota_state(t bigint, account bigint) RETURNS text
+CREATE FUNCTION roots_quota_state(t bigint, account bigint) RETURNS text
     LANGUAGE plpgsql STABLE
     AS $$
 DECLARE
-    a account_state;
+    domain bigint;
 BEGIN
-    SELECT * INTO a FROM account_state WHERE tenant_id = t AND account_id = account;
-    IF a.bytes >= a.storage_limit OR a.messages >= a.message_limit THEN
-        RETURN 'full';
-    END IF;
+    SELECT domain_id INTO domain FROM account_state WHERE tenant_id = t AND account_id = account;
     PERFORM FROM quota_mark
-    WHERE tenant_id = t AND (level = 1 AND root = a.domain_id OR level = 2) AND resource IN ('STORAGE', 'MESSAGE') AND 'full' = ANY (marks);
+    WHERE tenant_id = t AND (level = 1 AND root = domain OR level = 2) AND resource IN ('STORAGE', 'MESSAGE') AND 'full' = ANY (marks);
     IF FOUND THEN
         RETURN 'full';
     END IF;
-    IF num_nonnulls(a.over_since[1], a.over_since[2]) > 0 THEN
-        RETURN 'soft';
-    END IF;
     PERFORM FROM quota_root
-    WHERE tenant_id = t AND (level = 1 AND root = a.domain_id OR level = 2) AND num_nonnulls(over_since[1], over_since[2]) > 0;
+    WHERE tenant_id = t AND (level = 1 AND root = domain OR level = 2) AND num_nonnulls(over_since[1], over_since[2]) > 0;
     IF FOUND THEN
         RETURN 'soft';
     END IF;

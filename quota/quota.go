@@ -99,6 +99,14 @@ const (
 	Full     State = "full" // nothing more fits
 )
 
+// With returns the worse of two states.
+func (s State) With(o State) State {
+	if s == Full || o == Within {
+		return s
+	}
+	return o
+}
+
 // An OverError says that a change would exceed a limit. All numbers are in
 // octets for Storage and AnnotationStorage and in pieces otherwise.
 type OverError struct {

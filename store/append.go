@@ -355,6 +355,7 @@ func (a *appending) publish() {
 			m.store.views.put(viewer, now)
 		}
 	}
+	m.store.roots.exceeded(a.overSoft)
 	m.store.changed(m.key(), a.modSeq, a.logBytes)
 }
 

@@ -68,6 +68,7 @@ func (m *Mailbox) transfer(ctx context.Context, t transfer, to *Mailbox) (Copied
 	if err != nil {
 		return Copied{}, err
 	}
+	to.store.roots.exceeded(done.overSoft)
 	result := Copied{UIDValidity: to.UIDValidity, From: t.from, To: t.to, SourceView: done.after[0], OverSoft: done.overSoft}
 	if len(t.to) > 0 {
 		result.ModSeq = done.after[len(done.after)-1].ModSeq()

@@ -13,6 +13,7 @@ import (
 // LookAtQuotas looks, tenant by tenant, what time and use have made of quotas: whether grace is over, and what is to be warned of. It
 // is one of Maintain's chores, and one process at a time does it.
 func (s *Store) LookAtQuotas(ctx context.Context) error {
+	defer s.roots.forget()
 	_, err := s.underLease(ctx, "quotas", func(ctx context.Context, l *lease) error {
 		limited, err := s.tenantsOf(ctx, `SELECT tenant_id FROM limited_tenants()`)
 		if err != nil {

@@ -53,6 +53,7 @@ func (s *Store) ChangeQuota(ctx context.Context, r QuotaRoot, change func(quota.
 	if err != nil {
 		return QuotaRoot{}, err
 	}
+	s.roots.forget()
 	return s.QuotaRoot(ctx, r.tenant, r.Root)
 }
 

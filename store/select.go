@@ -36,7 +36,8 @@ func (s *Store) Select(ctx context.Context, u User, name string, want acl.Rights
 
 func (s *Store) selectOwn(ctx context.Context, u User, p path, want acl.Rights) (Selected, error) {
 	const query = `
-		SELECT m.mailbox_id, m.uidvalidity, m.objectid, m.recent_uid, m.acl_epoch, m.owner_rights, (SELECT quota_state($1, $2)),
+		SELECT m.mailbox_id, m.uidvalidity, m.objectid, m.recent_uid, m.acl_epoch, m.owner_rights,
+			(SELECT account_quota_state(a) FROM account_state a WHERE a.tenant_id = $1 AND a.account_id = $2), CASE WHEN $6 THEN roots_quota_state($1, $2) END,
 			m.shared_seen, m.others, m.uidnext, m.highestmodseq, l.modseq, l.uid_base, l.email_base, l.record
 		FROM mailbox m
 		LEFT JOIN mailbox_log l ON l.tenant_id = m.tenant_id AND l.mailbox_id = m.mailbox_id AND l.mailbox_id = $4 AND l.modseq > $5
@@ -49,15 +50,18 @@ func (s *Store) selectOwn(ctx context.Context, u User, p path, want acl.Rights) 
 	if v != nil {
 		since = v.ModSeq()
 	}
+	ofRoots := rootsKey{u.Tenant, u.Account}
+	roots, known := s.roots.get(ofRoots)
+	var asked *quota.State
 	var found bool
 	var end logEnd
 	sel := Selected{Mailbox: &Mailbox{Tenant: u.Tenant, Owner: u.Account, Name: p.name, user: u, path: p, store: s}}
 	err := s.read(ctx, u.Tenant, func(b *pgx.Batch) {
 		found, end = false, logEnd{}
-		b.Queue(query, u.Tenant, u.Account, p.name, guess, since).Query(func(rows pgx.Rows) error {
+		b.Queue(query, u.Tenant, u.Account, p.name, guess, since, !known).Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				found = true
-				err := end.scan(rows, &sel.ID, &sel.UIDValidity, &sel.ObjectID, &sel.Recent, &sel.epoch, &sel.Rights, &sel.Quota,
+				err := end.scan(rows, &sel.ID, &sel.UIDValidity, &sel.ObjectID, &sel.Recent, &sel.epoch, &sel.Rights, &sel.Quota, &asked,
 					&sel.SharedSeen, &sel.others)
 				if err != nil {
 					return err
@@ -72,6 +76,11 @@ func (s *Store) selectOwn(ctx context.Context, u User, p path, want acl.Rights) 
 	if !found {
 		return Selected{}, s.absent(ctx, u, p)
 	}
+	if asked != nil {
+		roots = *asked
+		s.roots.put(ofRoots, roots)
+	}
+	sel.Quota = sel.Quota.With(roots)
 	sel.Rights = u.permitted(sel.Rights)
 	if err := sel.may(want); err != nil {
 		return Selected{}, err
@@ -109,14 +118,4 @@ func (s *Store) selectForeign(ctx context.Context, u User, p path, want acl.Righ
 		state, err := s.quotaState(ctx, u.Tenant, m.Owner)
 		return Selected{Mailbox: m.Mailbox, View: v, Recent: m.status.recentUID, Quota: state}, err
 	}
-}
-
-// quotaState tells how the mailboxes of an account stand to their limits.
-func (s *Store) quotaState(ctx context.Context, t id.Tenant, account id.Account) (state quota.State, err error) {
-	const query = `SELECT quota_state($1, $2)`
-
-	err = s.read(ctx, t, func(b *pgx.Batch) {
-		b.Queue(query, t, account).QueryRow(func(row pgx.Row) error { return row.Scan(&state) })
-	})
-	return state, err
 }

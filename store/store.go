@@ -194,6 +194,7 @@ type Store struct {
 	folder    *folder
 	packs     *packsAhead
 	reads     *readMeter
+	roots     knownRoots
 
 	maintained maintained
 	atStep     func(context.Context, step) error // in tests: see reached
