@@ -45,17 +45,20 @@ CALL protect('group_member');
 -- account is being deleted, or has been, whatever sessions there are of it.
 -- +goose StatementBegin
 CREATE FUNCTION identifiers_of(t bigint, account bigint, login text) RETURNS text[]
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE -- which keeps its plan; a function in SQL is planned anew in each statement
     AS $$
-    SELECT array_agg(dash || i)
-    FROM unnest(ARRAY['', '-']) AS dash, (
-        SELECT 'anyone' AS i
-        UNION ALL
-        SELECT login
-        UNION ALL
-        SELECT 'group:' || m.name FROM group_member m WHERE m.tenant_id = t AND m.account_id = account
-    ) AS i
-    WHERE EXISTS (SELECT FROM account a WHERE a.tenant_id = t AND a.account_id = account AND NOT a.deleting)
+BEGIN
+    RETURN (
+        SELECT array_agg(dash || i)
+        FROM unnest(ARRAY['', '-']) AS dash, (
+            SELECT 'anyone' AS i
+            UNION ALL
+            SELECT login
+            UNION ALL
+            SELECT 'group:' || m.name FROM group_member m WHERE m.tenant_id = t AND m.account_id = account
+        ) AS i
+        WHERE EXISTS (SELECT FROM account a WHERE a.tenant_id = t AND a.account_id = account AND NOT a.deleting));
+END
 $$;
 -- +goose StatementEnd
 

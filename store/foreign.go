@@ -144,23 +144,25 @@ type listedForeign struct {
 // queueForeign asks for the mailboxes of others, and of the tenant, that the user may see.
 func queueForeign(b *pgx.Batch, u User, all *[]listedForeign) {
 	const query = `
-		WITH me AS MATERIALIZED (SELECT identifiers_of($1, $2, $3) AS ids),
-		mine AS (
+		WITH mine AS MATERIALIZED (
 			SELECT a.mailbox_id, array_agg(a.identifier) AS identifiers, array_agg(a.rights) AS rights
-			FROM mailbox_acl a, me
-			WHERE a.tenant_id = $1 AND a.identifier = ANY (me.ids)
+			FROM mailbox_acl a
+			WHERE a.tenant_id = $1 AND a.identifier = ANY ((SELECT identifiers_of($1, $2, $3))::text[])
 			GROUP BY a.mailbox_id
-		),
-		shared AS (
-			SELECT m.mailbox_id
+		)
+		SELECT m.mailbox_id, m.account_id, o.login, m.name, all_of.identifiers, all_of.rights
+		FROM (
+			TABLE mine
+			UNION ALL
+			SELECT m.mailbox_id, '{}', '{}'
 			FROM account o
 			JOIN mailbox m ON m.tenant_id = o.tenant_id AND m.account_id = o.account_id
-			WHERE o.tenant_id = $1 AND o.login = $4 AND $5
-		)
-		SELECT m.mailbox_id, m.account_id, o.login, m.name, coalesce(mine.identifiers, '{}'), coalesce(mine.rights, '{}')
-		FROM mine
-		FULL JOIN shared USING (mailbox_id)
-		JOIN mailbox m ON m.tenant_id = $1 AND m.mailbox_id = coalesce(mine.mailbox_id, shared.mailbox_id)
+			WHERE o.tenant_id = $1 AND o.login = $4 AND $5 AND m.mailbox_id NOT IN (SELECT mailbox_id FROM mine)
+		) all_of
+		CROSS JOIN LATERAL (
+			SELECT m.* FROM mailbox m WHERE m.tenant_id = $1 AND m.mailbox_id = all_of.mailbox_id
+			OFFSET 0 -- by its key, however few mailboxes PostgreSQL believes that there are
+		) m
 		JOIN account o ON o.tenant_id = $1 AND o.account_id = m.account_id
 		WHERE m.account_id <> $2 AND m.deleted_at IS NULL AND NOT o.deleting`
 
