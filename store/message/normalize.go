@@ -61,10 +61,36 @@ var casemap = sync.OnceValue(func() *[0x800]string {
 
 func appendRune(out []byte, r rune) []byte {
 	title := unicode.ToTitle(r)
+	if hangulFirst <= title && title <= hangulLast {
+		return appendHangul(out, title-hangulFirst)
+	}
 	var buf [utf8.UTFMax]byte
 	n := utf8.EncodeRune(buf[:], title)
 	if d := norm.NFKD.Properties(buf[:n]).Decomposition(); d != nil {
 		return append(out, d...)
 	}
 	return append(out, buf[:n]...)
+}
+
+// Syllables of Hangul are composed by a rule instead of a table (Unicode
+// section 3.12), of which norm.Properties tells nothing: of an initial, a vowel
+// and possibly a final. Some programs write them one way, some the other.
+const (
+	hangulFirst = 0xac00
+	hangulLast  = 0xd7a3
+	initials    = 0x1100
+	vowels      = 0x1161
+	finals      = 0x11a7 // the first of them stands for none
+	vowelCount  = 21
+	finalCount  = 28
+)
+
+// appendHangul appends the letters of the n-th syllable.
+func appendHangul(out []byte, n rune) []byte {
+	out = utf8.AppendRune(out, initials+n/(vowelCount*finalCount))
+	out = utf8.AppendRune(out, vowels+n%(vowelCount*finalCount)/finalCount)
+	if final := n % finalCount; final > 0 {
+		out = utf8.AppendRune(out, finals+final)
+	}
+	return out
 }

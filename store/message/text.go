@@ -24,7 +24,7 @@ type Text struct {
 }
 
 // TextVersion changes whenever Texts or Normalize would give another result.
-const TextVersion = 1
+const TextVersion = 2
 
 // What is read and held at a time.
 const (
@@ -43,8 +43,9 @@ func (m *Meta) Texts(ctx context.Context, r Reader, yield func(Text) bool) error
 	return x.message(m)
 }
 
-// HeaderTexts yields those texts of the message's own header that are kept in
-// m, as Texts does, of the fields whose name, as spelled, is wanted; nil wants all.
+// HeaderTexts yields those texts of the message's own header that are kept in m, as
+// Texts does, of the fields whose name, as spelled, is wanted; nil wants all. The file
+// name of a message that is nothing but a file is among those of Content-Disposition.
 func (m *Meta) HeaderTexts(want func(name string) bool, yield func(Text) bool) {
 	for _, f := range m.Fields {
 		if want != nil && !want(f.Name) {
@@ -53,6 +54,10 @@ func (m *Meta) HeaderTexts(want func(name string) bool, yield func(Text) bool) {
 		if !yield(Text{Header: strings.ToLower(f.Name), Value: fieldText(f.Raw, f.Name != "")}) {
 			return
 		}
+	}
+	const named = "content-disposition"
+	if name := m.Root.FileName(); name != "" && (want == nil || want(named)) {
+		yield(Text{Header: named, Value: name})
 	}
 }
 
