@@ -51,8 +51,15 @@ type answers struct {
 	open    int // not settled
 }
 
+// answer begins with the queries that every email matches settled.
 func (m *Matcher) answer(found []bool) *answers {
-	return &answers{queries: m.queries, found: found, settled: make([]bool, len(m.queries)), open: len(m.queries)}
+	a := &answers{queries: m.queries, found: found, settled: make([]bool, len(m.queries)), open: len(m.queries)}
+	for i, q := range a.queries {
+		if q.in != Header && q.pattern == "" {
+			a.settle(i, true)
+		}
+	}
+	return a
 }
 
 func (a *answers) settle(i int, found bool) {
@@ -64,16 +71,20 @@ func (a *answers) settle(i int, found bool) {
 
 // take compares a text with the queries that are not settled.
 func (a *answers) take(t message.Text) {
-	normalised, done := "", false
 	for i, q := range a.queries {
-		if a.settled[i] || !q.looksAt(t) {
-			continue
+		if !a.settled[i] && q.looksAt(t) {
+			t.Value = message.Normalize(t.Value)
+			a.takeNormalised(i, t)
+			return
 		}
-		if !done {
-			normalised, done = message.Normalize(t.Value), true
-		}
-		if strings.Contains(normalised, q.pattern) {
-			a.settle(i, true)
+	}
+}
+
+// takeNormalised is take from a query on, of a text whose value is normalised already.
+func (a *answers) takeNormalised(from int, t message.Text) {
+	for i, q := range a.queries[from:] {
+		if !a.settled[from+i] && q.looksAt(t) && strings.Contains(t.Value, q.pattern) {
+			a.settle(from+i, true)
 		}
 	}
 }
@@ -110,11 +121,8 @@ func (a *answers) fromMeta(meta *message.Meta) {
 		})
 	}
 	for i, q := range a.queries {
-		switch {
-		case q.in == Header && meta.Cached(q.field):
+		if q.in == Header && meta.Cached(q.field) {
 			a.settle(i, false) // or found above
-		case q.in != Header && q.pattern == "":
-			a.settle(i, true)
 		}
 	}
 }

@@ -1,0 +1,373 @@
+package index
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+
+	bleve "github.com/blevesearch/bleve_index_api"
+	"golang.org/x/sync/errgroup"
+
+	"mailstead.dev/index/frames"
+	"mailstead.dev/store/id"
+	"mailstead.dev/store/message"
+)
+
+// What Add takes in at a time, whatever it is given; it bounds what it holds.
+const (
+	batchEmails = 1 << 10
+	batchBytes  = 8 << 20
+)
+
+// Add takes in emails, and notes that the index is complete up to an email. What
+// Add was given is there, durably, before the mark says so; after a crash both
+// are as before, or some of the emails are there already. To add an email again
+// is harmless. After an error of Add or Remove the Account has to be closed.
+func (a *Account) Add(ctx context.Context, list []Document, upTo id.Email) error {
+	list = slices.Clone(list)
+	slices.SortFunc(list, func(x, y Document) int { return int(x.Email - y.Email) })
+	list = slices.CompactFunc(list, func(x, y Document) bool { return x.Email == y.Email })
+	if upTo < 0 || upTo > math.MaxUint32 {
+		return fmt.Errorf("%w: %d", ErrEmailID, upTo)
+	}
+	for _, d := range list {
+		if d.Email < 1 || d.Email > math.MaxUint32 {
+			return fmt.Errorf("%w: %d", ErrEmailID, d.Email)
+		}
+	}
+	return a.change(func() error {
+		for {
+			n, size := 0, 0
+			for n < len(list) && n < batchEmails && size < batchBytes {
+				for _, t := range list[n].Texts {
+					size += len(t.Value)
+				}
+				n++
+			}
+			mark := uint32(0)
+			if n == len(list) {
+				mark = uint32(upTo)
+			}
+			if err := a.add(ctx, list[:n], mark); err != nil {
+				return err
+			}
+			if list = list[n:]; len(list) == 0 {
+				return a.compact(ctx)
+			}
+		}
+	})
+}
+
+// Remove takes emails out of the index, those that are there.
+func (a *Account) Remove(ctx context.Context, emails []id.Email) error {
+	var keys []string
+	for _, e := range emails {
+		if e >= 1 && e <= math.MaxUint32 {
+			keys = append(keys, keyOf(uint32(e)))
+		}
+	}
+	return a.change(func() error {
+		st, there, err := a.stateAnd(keys)
+		if err != nil || there == 0 {
+			return err
+		}
+		b := bleve.NewBatch()
+		for _, key := range keys {
+			b.Delete(key)
+		}
+		st.emails -= there
+		b.SetInternal(stateKey, st.encode())
+		if err := a.commit(b); err != nil {
+			return err
+		}
+		return a.compact(ctx)
+	})
+}
+
+// change runs a change, one at a time. One that failed half way was the last.
+func (a *Account) change(f func() error) error {
+	done, err := a.use()
+	if err != nil {
+		return err
+	}
+	defer done()
+	a.writing.Lock()
+	defer a.writing.Unlock()
+	if a.failed != nil {
+		return fmt.Errorf("after an earlier failure: %w", a.failed)
+	}
+	return f()
+}
+
+// commit makes a batch durable. It is waited for here, for bleve does not notice
+// where the goroutine that it waits for itself has died.
+func (a *Account) commit(b *bleve.Batch) error {
+	committed := make(chan error, 1)
+	go func() { committed <- a.words.Batch(b) }()
+	var err error
+	select {
+	case err = <-committed:
+	case err = <-a.async:
+	}
+	if err != nil {
+		a.failed = err
+	}
+	return err
+}
+
+// stateAnd returns the state, and how many of the keys are there.
+func (a *Account) stateAnd(keys []string) (_ state, there uint64, err error) {
+	defer damage(&err)
+	s, err := a.snapshot()
+	if err != nil {
+		return state{}, 0, err
+	}
+	defer s.Close()
+	st, err := stateOf(s)
+	if err != nil {
+		return state{}, 0, err
+	}
+	for _, seg := range s.Segments() {
+		found, err := seg.DocNumbers(keys) // without those that were deleted
+		if err != nil {
+			return state{}, 0, fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		there += found.GetCardinality()
+	}
+	return st, there, nil
+}
+
+// add takes in a batch. mark is up to where the index is complete then, 0 if that does not change.
+func (a *Account) add(ctx context.Context, list []Document, mark uint32) error {
+	keys := make([]string, len(list))
+	for i, d := range list {
+		keys[i] = keyOf(uint32(d.Email))
+	}
+	st, there, err := a.stateAnd(keys)
+	if err != nil {
+		return err
+	}
+	if len(list) == 0 && mark <= st.upTo {
+		return nil
+	}
+	b := bleve.NewBatch()
+	records, err := a.readIn(ctx, list, b)
+	if err != nil {
+		return err
+	}
+	files := a.files
+	if len(records) > 0 {
+		packed, err := a.pack(ctx, frames.Split(records))
+		if err != nil {
+			return err
+		}
+		f, err := a.write(packed)
+		if err != nil {
+			return err
+		}
+		files = append(slices.Clone(files), f)
+	}
+	st.emails += uint64(len(list)) - there
+	st.upTo = max(st.upTo, mark)
+	return a.commitFiles(b, st, files)
+}
+
+// readIn makes words and records of emails. Those whose text is kept already give no record.
+func (a *Account) readIn(ctx context.Context, list []Document, b *bleve.Batch) (records []frames.Record, err error) {
+	words := make([]wordDocument, len(list))
+	texts := make([]frames.Record, len(list))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(a.workers)
+	const some = 32
+	for from := 0; from < len(list); from += some {
+		g.Go(func() error {
+			for i := from; i < min(from+some, len(list)); i++ {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				words[i], texts[i] = readDocument(list[i])
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	for i := range list {
+		b.Update(&words[i])
+		if !slices.ContainsFunc(a.files, func(f *textFile) bool { return f.Numbers.Contains(texts[i].Number) }) {
+			records = append(records, texts[i])
+		}
+	}
+	return records, nil
+}
+
+// readDocument makes words and a record of an email.
+func readDocument(d Document) (wordDocument, frames.Record) {
+	set := &wordSet{}
+	record := []byte{0}
+	room := MaxText
+	for _, t := range d.Texts {
+		normalised := message.Normalize(t.Value)
+		size := len(normalised)
+		record, normalised = appendText(record, t, normalised, room)
+		set.addText(t, normalised)
+		room -= len(normalised)
+		if len(normalised) < size {
+			d.Partial = true
+			break
+		}
+	}
+	if d.Partial {
+		record[0] |= keptPartial
+		set.unsure()
+	}
+	number := uint32(d.Email)
+	return wordDocument{keyOf(number), set}, frames.Record{Number: number, Data: record}
+}
+
+func (a *Account) pack(ctx context.Context, list [][]frames.Record) ([]frames.Frame, error) {
+	packed := make([]frames.Frame, len(list))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(a.workers)
+	for i, records := range list {
+		g.Go(func() error {
+			packed[i] = frames.Pack(records)
+			return ctx.Err()
+		})
+	}
+	return packed, g.Wait()
+}
+
+// write makes a file of texts, which does not count yet.
+func (a *Account) write(packed []frames.Frame) (*textFile, error) {
+	n := a.next
+	a.next++
+	if err := frames.Write(a.textPath(n), packed); err != nil {
+		return nil, err
+	}
+	return a.openTexts(n)
+}
+
+// commitFiles commits a batch with a list of the files that count from now on, and removes those that do not.
+func (a *Account) commitFiles(b *bleve.Batch, st state, files []*textFile) error {
+	st.files = nil
+	for _, f := range files {
+		st.files = append(st.files, f.number)
+	}
+	b.SetInternal(stateKey, st.encode())
+	if err := a.commit(b); err != nil {
+		return err
+	}
+	a.reading.Lock()
+	before := a.files
+	a.files = files
+	a.reading.Unlock()
+	var err error
+	for _, f := range before {
+		if !slices.Contains(files, f) {
+			err = errors.Join(err, os.Remove(f.Path))
+		}
+	}
+	return err
+}
+
+// When files of texts are written anew. A text is written again at most as often
+// as there are steps in size, and then when a quarter of its file is not wanted.
+const (
+	mergeFiles  = 8       // files of one size
+	sizeStep    = 8       // from one size to the next
+	smallestOne = 1 << 16 // octets; what is smaller is of one size
+	largestOne  = 8 << 20
+	unwanted    = 4 // a file is written anew where one of so many texts is of no email that is there
+	unwantedMin = 256
+)
+
+// compact writes files of texts anew: many small ones as one, and those that are of emails gone.
+func (a *Account) compact(ctx context.Context) error {
+	s, err := a.snapshot()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	st, err := stateOf(s)
+	if err != nil {
+		return err
+	}
+	kept := uint64(0)
+	sizes := make(map[int][]*textFile)
+	for _, f := range a.files {
+		kept += f.Numbers.GetCardinality()
+		if f.Size < largestOne/2 {
+			step := 0
+			for size := int64(smallestOne); f.Size > size; size *= sizeStep {
+				step++
+			}
+			sizes[step] = append(sizes[step], f)
+		}
+	}
+	var group []*textFile
+	for step := range 8 {
+		if len(sizes[step]) >= mergeFiles {
+			group = sizes[step]
+			break
+		}
+	}
+	gone := kept - min(kept, st.emails)
+	if group == nil && gone < max(unwantedMin, kept/unwanted) {
+		return nil
+	}
+	live, err := a.emails(s)
+	if err != nil {
+		return err
+	}
+	if group == nil {
+		for _, f := range a.files {
+			n := f.Numbers.GetCardinality()
+			if n-f.Numbers.AndCardinality(live) > n/(2*unwanted) {
+				group = append(group, f)
+				if size(group) > largestOne {
+					break
+				}
+			}
+		}
+	}
+	for len(group) > 1 && size(group) > 2*largestOne {
+		group = group[:len(group)-1]
+	}
+	if len(group) == 0 || ctx.Err() != nil { // there is time for it after the next change
+		return nil
+	}
+	var old []*frames.File
+	for _, f := range group {
+		old = append(old, f.File)
+	}
+	packed, err := frames.Merge(old, live)
+	if err != nil {
+		return textError(err)
+	}
+	var files []*textFile
+	for _, f := range a.files {
+		if !slices.Contains(group, f) {
+			files = append(files, f)
+		}
+	}
+	if len(packed) > 0 {
+		f, err := a.write(packed)
+		if err != nil {
+			return err
+		}
+		files = append(files, f)
+	}
+	return a.commitFiles(bleve.NewBatch(), st, files)
+}
+
+func size(files []*textFile) (n int64) {
+	for _, f := range files {
+		n += f.Size
+	}
+	return n
+}

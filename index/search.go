@@ -1,0 +1,155 @@
+package index
+
+import (
+	"context"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/blevesearch/bleve/v2/index/scorch"
+
+	"mailstead.dev/store/id"
+)
+
+// Result answers a list of queries as of one moment.
+type Result struct {
+	UpTo    id.Email // up to which email the index was complete; what is newer has to be scanned
+	Answers []Answer // in the order of the queries
+}
+
+// Answer tells where a query matches, by email. What is in neither does not match.
+type Answer struct {
+	Matches *roaring.Bitmap // certainly
+	Maybe   *roaring.Bitmap // the text decides: see Verify
+}
+
+// Search answers queries by words alone, of all emails that are in the index.
+func (a *Account) Search(ctx context.Context, queries []Query) (Result, error) {
+	done, err := a.use()
+	if err != nil {
+		return Result{}, err
+	}
+	defer done()
+	s, err := a.snapshot()
+	if err != nil {
+		return Result{}, err
+	}
+	defer s.Close()
+	return a.search(ctx, s, queries)
+}
+
+func (a *Account) search(ctx context.Context, s *scorch.IndexSnapshot, queries []Query) (_ Result, err error) {
+	defer damage(&err)
+	st, err := stateOf(s)
+	if err != nil {
+		return Result{}, err
+	}
+	a.forget(s)
+	plans := make([]plan, len(queries))
+	result := Result{UpTo: id.Email(st.upTo), Answers: make([]Answer, len(queries))}
+	for i, q := range NewMatcher(queries).queries {
+		plans[i] = planOf(q)
+		result.Answers[i] = Answer{roaring.New(), roaring.New()}
+	}
+	for _, seg := range s.Segments() {
+		r, err := a.openSegment(seg)
+		if err != nil {
+			return Result{}, err
+		}
+		if err := r.search(ctx, plans, result.Answers); err != nil {
+			return Result{}, err
+		}
+	}
+	return result, nil
+}
+
+// forget lets go of what the cache has of segments that are no more.
+func (a *Account) forget(s *scorch.IndexSnapshot) {
+	now := make(map[uint64]bool)
+	for _, seg := range s.Segments() {
+		now[seg.Id()] = true
+	}
+	a.trust.Lock()
+	gone := false
+	for n := range a.trusted {
+		if !now[n] {
+			delete(a.trusted, n)
+			gone = true
+		}
+	}
+	a.trust.Unlock()
+	if gone {
+		a.cache.keep(a, now)
+	}
+}
+
+// search adds what a segment has to the answers.
+func (r *segmentReader) search(ctx context.Context, plans []plan, answers []Answer) error {
+	unsure := r.none()
+	if err := r.addWord(unsure, fieldUnsure, []byte("1")); err != nil {
+		return err
+	}
+	for i, p := range plans {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		found, err := r.find(ctx, p)
+		if err != nil {
+			return err
+		}
+		if p.exact {
+			answers[i].Matches.Or(r.emails(found))
+			found = r.none().or(unsure).andNot(found)
+		} else {
+			found.or(unsure)
+		}
+		answers[i].Maybe.Or(r.emails(found))
+	}
+	return nil
+}
+
+// find returns the documents that a plan finds by their words.
+func (r *segmentReader) find(ctx context.Context, p plan) (docs, error) {
+	having := r.live()
+	if p.name != "" {
+		named := r.none()
+		if err := r.addWord(named, fieldNames, []byte(p.name)); err != nil {
+			return nil, err
+		}
+		having.and(named)
+	}
+	if p.any || having.count() == 0 {
+		return having, nil
+	}
+	found := r.none()
+	for _, field := range p.fields {
+		in, err := r.findIn(ctx, field, p.runs, having)
+		if err != nil {
+			return nil, err
+		}
+		found.or(in)
+	}
+	return found, nil
+}
+
+// fewEnough is how many documents the text decides of more quickly than another word of the query.
+const fewEnough = 64
+
+// findIn returns those of some documents that have all the runs in a field.
+func (r *segmentReader) findIn(ctx context.Context, field string, runs []run, of docs) (docs, error) {
+	left := r.none().or(of)
+	for _, whole := range []bool{true, false} {
+		for _, p := range runs {
+			if (p.from && p.until) != whole {
+				continue
+			}
+			with, err := r.withRun(ctx, field, p)
+			if err != nil {
+				return nil, err
+			}
+			left.and(with)
+			if n := left.count(); n == 0 || n <= fewEnough && len(runs) > 1 && whole {
+				return left, nil
+			}
+		}
+	}
+	return left, nil
+}

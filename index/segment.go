@@ -1,0 +1,296 @@
+package index
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"math/bits"
+	"os"
+	"slices"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/blevesearch/bleve/v2/index/scorch"
+	segment "github.com/blevesearch/scorch_segment_api/v2"
+)
+
+// segmentReader reads a segment of a snapshot: a piece of the index with a
+// dictionary of its own for each field. It is for one search.
+type segmentReader struct {
+	account *Account
+	snap    *scorch.SegmentSnapshot
+	numbers []uint32 // the email of each document
+	dicts   map[string]segment.TermDictionary
+	list    segment.PostingsList     // used again
+	iter    segment.PostingsIterator // used again
+}
+
+func (a *Account) openSegment(snap *scorch.SegmentSnapshot) (*segmentReader, error) {
+	if err := a.trustSegment(snap); err != nil {
+		return nil, err
+	}
+	r := &segmentReader{account: a, snap: snap, dicts: make(map[string]segment.TermDictionary)}
+	key := cacheKey{a, snap.Id(), ""}
+	if held := a.cache.get(key); held != nil {
+		r.numbers = held.([]uint32)
+		return r, nil
+	}
+	r.numbers = make([]uint32, snap.Segment().Count())
+	for i := range r.numbers {
+		name, err := snap.DocID(uint64(i))
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		if len(name) != 4 {
+			return nil, fmt.Errorf("%w: a key of %d octets", ErrDamaged, len(name))
+		}
+		r.numbers[i] = binary.BigEndian.Uint32(name)
+	}
+	a.cache.put(key, r.numbers, int64(4*len(r.numbers)))
+	return r, nil
+}
+
+// trustSegment compares the checksum of a segment's file, the first time that it is read.
+func (a *Account) trustSegment(snap *scorch.SegmentSnapshot) error {
+	a.trust.Lock()
+	defer a.trust.Unlock()
+	if a.trusted[snap.Id()] {
+		return nil
+	}
+	a.trusted[snap.Id()] = false
+	file, ok := snap.Segment().(segment.PersistedSegment)
+	if !ok {
+		return nil // still in memory
+	}
+	err := checkSegment(file.Path())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // merged since, and bleve reads on what it has open
+	}
+	if err == nil {
+		a.trusted[snap.Id()] = true
+	}
+	return err
+}
+
+func checkSegment(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	sum := crc32.NewIEEE()
+	if _, err := io.CopyN(sum, f, info.Size()-4); err != nil {
+		return err
+	}
+	var want [4]byte
+	if _, err := io.ReadFull(f, want[:]); err != nil {
+		return err
+	}
+	if sum.Sum32() != binary.BigEndian.Uint32(want[:]) {
+		return fmt.Errorf("%w: checksum of %s", ErrDamaged, path)
+	}
+	return nil
+}
+
+// docs is a set of the documents of a segment.
+type docs []uint64
+
+func (r *segmentReader) none() docs { return make(docs, (len(r.numbers)+63)/64) }
+
+func (d docs) add(n uint32) { d[n/64] |= 1 << (n % 64) }
+
+func (d docs) and(o docs) docs {
+	for i := range d {
+		d[i] &= o[i]
+	}
+	return d
+}
+
+func (d docs) or(o docs) docs {
+	for i := range d {
+		d[i] |= o[i]
+	}
+	return d
+}
+
+func (d docs) andNot(o docs) docs {
+	for i := range d {
+		d[i] &^= o[i]
+	}
+	return d
+}
+
+func (d docs) count() (n int) {
+	for _, w := range d {
+		n += bits.OnesCount64(w)
+	}
+	return n
+}
+
+// live is all documents that were not removed.
+func (r *segmentReader) live() docs {
+	d := r.none()
+	for i := range d {
+		d[i] = 1<<64 - 1
+	}
+	if rest := len(r.numbers) % 64; rest > 0 {
+		d[len(d)-1] = 1<<rest - 1
+	}
+	if gone := r.snap.Deleted(); gone != nil {
+		for it := gone.Iterator(); it.HasNext(); {
+			n := it.Next()
+			d[n/64] &^= 1 << (n % 64)
+		}
+	}
+	return d
+}
+
+// each calls f with each of d.
+func (d docs) each(f func(doc int)) {
+	for i, w := range d {
+		for ; w != 0; w &= w - 1 {
+			f(i*64 + bits.TrailingZeros64(w))
+		}
+	}
+}
+
+// emails are the emails of documents.
+func (r *segmentReader) emails(d docs) *roaring.Bitmap {
+	list := make([]uint32, 0, d.count())
+	d.each(func(doc int) { list = append(list, r.numbers[doc]) })
+	slices.Sort(list)
+	b := roaring.New()
+	b.AddMany(list)
+	return b
+}
+
+func (r *segmentReader) dictionary(field string) (segment.TermDictionary, error) {
+	if d := r.dicts[field]; d != nil {
+		return d, nil
+	}
+	d, err := r.snap.Segment().Dictionary(field)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	r.dicts[field] = d
+	return d, nil
+}
+
+// addWord adds the documents that have a word to d.
+func (r *segmentReader) addWord(d docs, field string, word []byte) error {
+	return r.eachWith(field, word, d.add)
+}
+
+// eachWith calls f with each document that has a word.
+func (r *segmentReader) eachWith(field string, word []byte, f func(doc uint32)) error {
+	dict, err := r.dictionary(field)
+	if err != nil {
+		return err
+	}
+	r.list, err = dict.PostingsList(word, r.snap.Deleted(), r.list)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	r.iter = r.list.Iterator(false, false, false, r.iter)
+	found, ok := r.iter.(segment.OptimizablePostingsIterator)
+	if !ok {
+		return fmt.Errorf("bleve's segments are not of the form that this was written for")
+	}
+	if doc, one := found.DocNum1Hit(); one {
+		f(uint32(doc))
+		return nil
+	}
+	if b := found.ActualBitmap(); b != nil {
+		b.Iterate(func(doc uint32) bool {
+			f(doc)
+			return true
+		})
+	}
+	return nil
+}
+
+// wordList is the words of a field, each between newlines, in their order.
+func (r *segmentReader) wordList(field string) ([]byte, error) {
+	key := cacheKey{r.account, r.snap.Id(), field}
+	if held := r.account.cache.get(key); held != nil {
+		return held.([]byte), nil
+	}
+	dict, err := r.dictionary(field)
+	if err != nil {
+		return nil, err
+	}
+	it := dict.AutomatonIterator(nil, nil, nil)
+	if quick, ok := dict.(interface {
+		AutomatonIteratorOmitCount(a segment.Automaton, startKeyInclusive, endKeyExclusive []byte) segment.DictionaryIterator
+	}); ok {
+		it = quick.AutomatonIteratorOmitCount(nil, nil, nil)
+	}
+	list := []byte{'\n'}
+	for {
+		entry, err := it.Next()
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		if entry == nil {
+			break
+		}
+		list = append(append(list, entry.Term...), '\n')
+	}
+	list = slices.Clip(list)
+	r.account.cache.put(key, list, int64(len(list)))
+	return list, nil
+}
+
+// patienceInWords is after how many words a search looks whether it still has to go on.
+const patienceInWords = 1 << 10
+
+// withRun returns the documents that have a word with the run in it, and, unless it must be whole, perhaps more around it.
+func (r *segmentReader) withRun(ctx context.Context, field string, p run) (docs, error) {
+	d := r.none()
+	if p.from && p.until {
+		return d, r.addWord(d, field, []byte(p.text))
+	}
+	list, err := r.wordList(field)
+	if err != nil {
+		return nil, err
+	}
+	pattern := []byte(p.text)
+	if p.from {
+		pattern = append([]byte{'\n'}, pattern...)
+	}
+	if p.until {
+		pattern = append(pattern, '\n')
+	}
+	all := int(r.snap.Count())
+	for at, words := 0, 1; ; words++ {
+		i := bytes.Index(list[at:], pattern)
+		if i < 0 {
+			return d, nil
+		}
+		begin := at + i + 1
+		if !p.from {
+			begin = bytes.LastIndexByte(list[:at+i], '\n') + 1
+		}
+		end := begin + bytes.IndexByte(list[begin:], '\n')
+		if err := r.addWord(d, field, list[begin:end]); err != nil {
+			return nil, err
+		}
+		at = end // the newline may begin the next
+		if words%patienceInWords == 0 {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			if d.count() == all {
+				return d, nil
+			}
+		}
+	}
+}
