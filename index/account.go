@@ -396,7 +396,7 @@ func (a *Account) Stats() (Stats, error) {
 	if err != nil {
 		return Stats{}, err
 	}
-	r := Stats{UpTo: id.Email(st.upTo), Emails: st.emails, Memory: a.cache.held(a) + int64(s.Size())}
+	r := Stats{UpTo: id.Email(st.upTo), Emails: st.emails, Memory: a.cache.held(a)}
 	a.reading.RLock()
 	for _, f := range a.files {
 		r.TextBytes += f.Size

@@ -83,6 +83,9 @@ func (d *directory) GetWriter(name string) (io.WriteCloser, error) {
 	if err != nil {
 		return nil, err
 	}
+	if filepath.Ext(name) == ".bolt" {
+		return f, nil // bleve insists on it, and makes it durable itself
+	}
 	return &syncedFile{f, &d.err}, nil
 }
 
