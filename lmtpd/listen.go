@@ -35,6 +35,14 @@ func (l listener) Accept() (net.Conn, error) {
 	}
 }
 
+// Close closes the listener, if nobody has done so yet.
+func (l listener) Close() error {
+	if err := l.Listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
 // Listen listens at host:port, or at a unix socket when the address is
 // unix:PATH. A socket that a process left behind is replaced; one that answers
 // is not. mode is of the socket's file; zero means 0660.

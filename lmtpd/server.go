@@ -90,6 +90,9 @@ type Server struct {
 	ctx  context.Context // of all deliveries; ends when a shutdown has lost patience
 	stop context.CancelFunc
 
+	accepting context.Context // ends when a shutdown begins
+	refuse    context.CancelFunc
+
 	mu       sync.Mutex // guards what follows
 	conns    map[*conn]struct{}
 	draining bool
@@ -115,6 +118,7 @@ func New(s *store.Store, o Options) *Server {
 		server.tracer = o.TracerProvider.Tracer("mailstead.dev/lmtpd")
 	}
 	server.ctx, server.stop = context.WithCancel(context.Background()) // outlives every caller: Shutdown ends it
+	server.accepting, server.refuse = context.WithCancel(server.ctx)
 	protocol := smtp.NewServer(smtp.BackendFunc(server.newSession))
 	protocol.LMTP = true
 	protocol.Domain = server.o.Hostname
@@ -148,6 +152,12 @@ func (l errorLog) Println(v ...any) {
 
 // Serve takes connections until Shutdown, or until the listener fails.
 func (s *Server) Serve(l net.Listener) error {
+	// Also where Shutdown was first: go-smtp does not know of l yet then, and would never close it.
+	defer context.AfterFunc(s.accepting, func() {
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			s.o.Logger.Warn("lmtp: a listener was not closed", "error", err)
+		}
+	})()
 	err := s.smtp.Serve(listener{l, s})
 	if s.isDraining() && errors.Is(err, net.ErrClosed) {
 		return nil
@@ -165,6 +175,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		go c.drain() // not under mu, which a conn takes when it closes; it ends with the connection
 	}
 	s.mu.Unlock()
+	s.refuse()
 	defer s.stop()
 	err := s.smtp.Shutdown(ctx)
 	if ctx.Err() == nil {

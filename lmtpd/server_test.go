@@ -716,6 +716,21 @@ func TestShutdown(t *testing.T) {
 	holds(t, s, user, "INBOX", added("a@one.test")+greeting)
 }
 
+// Nor does it wait for what begins to serve only now.
+func TestShutdownBeforeServe(t *testing.T) {
+	server := New(newStore(t), Options{})
+	if err := server.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Serve(l); err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+}
+
 // A shutdown that has lost patience breaks connections, and delivers nothing half.
 func TestShutdownWithoutPatience(t *testing.T) {
 	s := newStore(t)
