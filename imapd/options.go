@@ -25,6 +25,9 @@ type Options struct {
 	Authenticator authenticator // *auth.Authenticator
 	Logger        *slog.Logger  // by default nothing is logged
 
+	// Index answers which emails hold a text; without it they are read.
+	Index searchIndex
+
 	// TracerProvider takes the spans of commands; by default there are none.
 	TracerProvider trace.TracerProvider
 	// Observe is told of each command that was answered, from many goroutines: its name ("unknown" for what is none), its

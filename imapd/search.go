@@ -39,6 +39,7 @@ type searchCmd struct {
 	partial    *partial // of returnPartial
 
 	// Of the search under way:
+	answers  *answers // of the index; nil: none
 	progress *progress
 	done     int // messages that are known to match or not
 }

@@ -19,7 +19,7 @@ import (
 )
 
 // How a search is answered: first from the view alone, which settles most
-// messages; then, for those that it leaves open, from what was kept of the parsed
+// messages; then, for those that it leaves open, from the index of the account (search_index.go); from what was kept of the parsed
 // message; and only for those that are still open from the content.
 
 // truth is what is known of a key for a message.
@@ -41,8 +41,9 @@ func truthOf(b bool) truth {
 // evidence is what has been read of a message beyond the view, nil for nothing.
 type evidence struct {
 	email   *store.Email
-	found   []bool // answers to the queries
-	settled []bool // which of them are known; nil: all
+	answers *answers // of the index
+	found   []bool   // answers to the queries
+	settled []bool   // which of them are known; nil: all
 }
 
 // checkEvery is after how many messages it is looked whether anybody still waits.
@@ -74,7 +75,25 @@ func (c *searchCmd) search(ctx context.Context, s *session, v *view.View) (view.
 	if len(open) == 0 {
 		return set, nil
 	}
-	more, err := c.searchEmails(ctx, s, v, view.NewUIDSet(open...))
+	rest := view.NewUIDSet(open...)
+	if len(open) > fewOpen {
+		a, err := c.askIndex(ctx, s)
+		if err != nil {
+			return set, err
+		}
+		if c.answers = a; a != nil {
+			found, open, err = c.searchAnswered(ctx, s, v, rest)
+			if err != nil {
+				return set, err
+			}
+			set, rest = set.Union(view.NewUIDSet(found...)), view.NewUIDSet(open...)
+			c.done = n - len(open)
+		}
+	}
+	if rest.Empty() {
+		return set, nil
+	}
+	more, err := c.searchEmails(ctx, s, v, rest)
 	return set.Union(more), err
 }
 
@@ -104,7 +123,7 @@ func (c *searchCmd) searchBatch(ctx context.Context, sel *selected, matcher *ind
 		if email.Meta == nil {
 			continue
 		}
-		known := evidence{email: email}
+		known := evidence{email: email, answers: c.answers}
 		known.found, known.settled = matcher.FromMeta(email.Meta)
 		switch c.key.eval(m, sel.recent, &known) {
 		case isTrue:
@@ -136,7 +155,7 @@ func (c *searchCmd) searchBatch(ctx context.Context, sel *selected, matcher *ind
 			if isExpunged(err) {
 				return nil
 			}
-			matches[i] = err == nil && c.key.eval(m, sel.recent, &evidence{email: kept, found: found}) == isTrue
+			matches[i] = err == nil && c.key.eval(m, sel.recent, &evidence{email: kept, answers: c.answers, found: found}) == isTrue
 			return err
 		})
 		return nil
@@ -251,14 +270,25 @@ func (k *searchKey) eval(m *view.Message, recent view.UIDSet, known *evidence) t
 	switch {
 	case known == nil:
 		return isOpen
+	case k.op == opText:
+		return k.evalText(m, known)
+	case known.email == nil:
+		return isOpen
 	case k.op == opEmailID:
 		return truthOf(known.email.EmailID == k.object)
 	case k.op == opThreadID:
 		return truthOf(known.email.ThreadID == k.object)
-	case k.op != opText:
-		sent := known.email.Meta.SentDate
-		return truthOf(!sent.IsZero() && k.compareDay(sent, k.op-opSentBefore))
-	case known.settled != nil && !known.settled[k.query]:
+	}
+	sent := known.email.Meta.SentDate
+	return truthOf(!sent.IsZero() && k.compareDay(sent, k.op-opSentBefore))
+}
+
+// evalText tells whether a message holds the text.
+func (k *searchKey) evalText(m *view.Message, known *evidence) truth {
+	if t := known.answers.of(k.query, m.Email); t != isOpen {
+		return t
+	}
+	if known.found == nil || known.settled != nil && !known.settled[k.query] {
 		return isOpen
 	}
 	return truthOf(known.found[k.query])

@@ -34,7 +34,7 @@ import (
 
 // ofAllTenants are statements that are meant to see more than one tenant, or are of none: they call
 // functions of the owner's, each of which definers explains, or use tables that hold nothing of a tenant.
-var ofAllTenants = regexp.MustCompile(`\b(lease|staging_ring|pg_roles|pg_notify)\b`)
+var ofAllTenants = regexp.MustCompile(`\b(lease|staging_ring|search_node|pg_roles|pg_notify)\b`)
 
 // definers are the functions that run as the owner, whom row-level security does not bind, and what they give out
 // for names that are another tenant's. There are no others.
@@ -55,6 +55,9 @@ var definers = map[string]string{
 	"usage_open":        "a number of seconds",
 	"forget_usage":      "how many hours of its own tenant it has removed",
 	"write_audit":       "nothing; it writes for the transaction's tenant alone",
+	"index_work":        "the numbers of accounts that a search index is to be made for, for its nodes",
+	"index_list":        "the numbers of accounts that a node has search indexes of, for that node",
+	"index_nodes":       "the index nodes, with sums over what each has",
 	"list_audits":       "the ends of the chains of all tenants, for operators",
 }
 
@@ -226,6 +229,8 @@ func possess(t testing.TB, s *store.Store, login string) store.User {
 	s.CountFetched(u, 1)
 	do(s.TellReads(t.Context()))
 	do(s.CloseHours(t.Context(), u.Tenant))
+	_, err = s.TakeIndex(t.Context(), u.Tenant, u.Account, "node of "+domain)
+	do(err)
 	return u
 }
 

@@ -204,7 +204,8 @@ const operatorFile = "mailstead.yaml"
 func frontEnd(base *config.Config, o devOptions, state *devState, postgres *postgresChild, i int) *config.Config {
 	c := *base
 	at := func(port int) config.Listen { return config.Listen(o.address(port + frontEndPorts*i)) }
-	c.Roles = []config.Role{config.RoleIMAP, config.RoleLMTP, config.RoleMaintenance, config.RoleAdmin}
+	c.Roles = []config.Role{config.RoleIMAP, config.RoleLMTP, config.RoleMaintenance, config.RoleIndex, config.RoleAdmin}
+	c.Search.Folder = o.path("index", fmt.Sprint(i+1))
 	c.Database = config.Database{URL: config.Secret(postgres.dsn(local.ServingRole)), MaxConnections: base.Database.MaxConnections}
 	c.Objects = config.Objects{
 		Endpoint: config.URL("http://" + o.address(portS3)), Region: local.Region, Bucket: devBucket, PathStyle: true,

@@ -30,6 +30,9 @@ var layers = map[string][]string{
 	"admin":               {"store", "store/id", "index", "auth"},
 	"index":               {"index/frames", "store", "store/id", "store/message", "store/blob"},
 	"index/frames":        {},
+	"index/node":          {"index", "store", "store/id", "store/message", "store/blob"},
+	"index/remote":        {"index", "index/remote/wire", "store", "store/id"},
+	"index/remote/wire":   {},
 	"store":               {"acl", "quota", "store/id", "store/view", "store/message", "store/blob"},
 	"store/id":            {},
 	"store/view":          {"store/id"},
@@ -45,7 +48,7 @@ var layers = map[string][]string{
 }
 
 // inTests is what tests of any package may import besides.
-var inTests = []string{"store/...", "migrations", "deploy/local", "auth", "lmtpd", "imapd", "acl", "quota"}
+var inTests = []string{"store/...", "index/...", "migrations", "deploy/local", "auth", "lmtpd", "imapd", "acl", "quota"}
 
 // homes says which packages alone may import a library.
 var homes = map[string][]string{
@@ -55,7 +58,8 @@ var homes = map[string][]string{
 	"github.com/klauspost/compress":       {"store/blob", "store/view", "store/message", "imapd", "index/frames"},
 	"github.com/blevesearch":              {"index"},
 	"go.etcd.io/bbolt":                    {"index"},
-	"github.com/RoaringBitmap/roaring/v2": {"index", "index/frames", "imapd"},
+	"github.com/RoaringBitmap/roaring/v2": {"index", "index/...", "imapd"},
+	"google.golang.org/grpc":              {"index/remote", "index/remote/wire"},
 	"github.com/emersion/go-smtp":         {"lmtpd"},
 	"github.com/emersion/go-message":      {"store/message", "imapd", "index"},
 	"github.com/emersion/go-imap/v2":      {"imapd", "imapd/wire", "cmd/..."},

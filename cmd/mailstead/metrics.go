@@ -80,6 +80,9 @@ func (p *process) metrics() []prometheus.Collector {
 			return float64(p.certificate.current.Load().Leaf.NotAfter.Unix())
 		}))
 	}
+	if p.index != nil {
+		all = append(all, indexMetrics(p.index)...)
+	}
 	if p.imap != nil {
 		all = append(all, p.measured.commands,
 			gauge("mailstead_imap_connections", "Connections of mail clients.", func() float64 {

@@ -67,6 +67,7 @@ func (a *app) root() *cobra.Command {
 		a.mailboxCommand(),
 		a.migrateCommand(),
 		a.quotaCommand(),
+		a.indexCommand(),
 		a.serveCommand(),
 		a.sharedCommand(),
 		a.tenantCommand(),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 	"mailstead.dev/auth"
 	"mailstead.dev/cmd/mailstead/config"
 	"mailstead.dev/imapd"
+	"mailstead.dev/index/node"
 	"mailstead.dev/lmtpd"
 	"mailstead.dev/store"
 )
@@ -53,10 +55,12 @@ type process struct {
 	sockets     sockets
 	rejected    atomic.Bool // the configuration, when it was read last
 
-	imap *imapd.Server // nil: not served
-	lmtp *lmtpd.Server
+	imap  *imapd.Server // nil: not served
+	index *node.Node    // search indexes; nil: not here
+	lmtp  *lmtpd.Server
 
 	services []service
+	clients  []io.Closer            // of other processes
 	drain    func()                 // called before they are shut down
 	change   []func(*config.Config) // take over what may change while they run
 }
@@ -88,6 +92,11 @@ func (a *app) serve(ctx context.Context, c *config.Config, load func() (*config.
 		return err
 	}
 	defer func() { err = errors.Join(err, p.store.Close()) }()
+	defer func() {
+		for _, c := range p.clients {
+			err = errors.Join(err, c.Close())
+		}
+	}()
 	if err := p.certificate.read(c.TLS); err != nil {
 		return err
 	}
@@ -118,6 +127,11 @@ func (p *process) open() error {
 		p.services = append(p.services, service{
 			name: "maintenance", serve: []func() error{maintain}, shutdown: func(context.Context) error { stop(); return nil },
 		})
+	}
+	if c.Has(config.RoleIndex) {
+		if err := p.openIndex(); err != nil {
+			return err
+		}
 	}
 	if c.Has(config.RoleLMTP) {
 		if err := p.openLMTP(); err != nil {
@@ -173,7 +187,7 @@ func (p *process) openIMAP() error {
 		return errors.New("IMAP over TLS needs tls.cert_file and tls.key_file")
 	}
 	c := p.config
-	server := imapd.New(imapd.Options{
+	options := imapd.Options{
 		Store: p.store, Authenticator: auth.New(p.store, auth.Options{}), Logger: p.log,
 		TLS: p.certificate.config(), PlaintextLogin: c.IMAP.PlaintextLogin,
 		Version: version(), MaxConnections: c.IMAP.MaxConnections,
@@ -186,7 +200,11 @@ func (p *process) openIMAP() error {
 		ProgressInterval: c.IMAP.ProgressTime, NoCompress: !c.IMAP.Compress, MaxInflation: int64(c.IMAP.MaxInflation),
 		LiteralMinus: c.IMAP.LiteralMinus, Refuse8Bit: c.IMAP.Refuse8Bit,
 		TracerProvider: p.tracing.provider(), Observe: p.measured.command,
-	})
+	}
+	if options.Index, err = p.searcher(); err != nil {
+		return err
+	}
+	server := imapd.New(options)
 	p.imap = server
 	p.change = append(p.change, func(c *config.Config) {
 		server.Change(imapd.Options{

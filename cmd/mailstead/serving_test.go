@@ -43,7 +43,7 @@ func (s *site) newServing(settings map[string]string) *serving {
 	dir := s.t.TempDir()
 	p := &serving{site: s, file: filepath.Join(dir, "mailstead.yaml"), log: journal(filepath.Join(dir, "log"))}
 	p.settings = map[string]string{
-		"roles": "[imap, lmtp, admin]", "imap.listen": "127.0.0.1:0", "imap.listen_tls": "off", "imap.plaintext_login": "true",
+		"roles": "[imap, lmtp, index, admin]", "search.folder": filepath.Join(dir, "index"), "imap.listen": "127.0.0.1:0", "imap.listen_tls": "off", "imap.plaintext_login": "true",
 		"lmtp.listen": "127.0.0.1:0", "http.listen": "127.0.0.1:0",
 	}
 	maps.Copy(p.settings, settings)

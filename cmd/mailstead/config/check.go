@@ -51,8 +51,12 @@ func (l *loader) check(c *Config) {
 		}
 	}
 	if len(c.Roles) == 0 {
-		l.problem(at("roles"), "no role: a process without one does nothing; want some of imap, lmtp, maintenance, admin")
+		l.problem(at("roles"), "no role: a process without one does nothing; want some of imap, lmtp, maintenance, index, admin")
 	}
+	if c.Has(RoleIndex) && c.Search.Folder == "" {
+		l.problem(at("search.folder"), "the role index needs search.folder, on a disk of this machine")
+	}
+	l.checkSearch(c.Search, at)
 	if c.Database.PgBouncer && c.Database.ListenURL == "" {
 		l.problem(at("database.pgbouncer"), "LISTEN does not work behind PgBouncer in transaction mode: set database.listen_url, to PostgreSQL itself")
 	}
@@ -80,7 +84,7 @@ func (l *loader) check(c *Config) {
 	for _, port := range []struct {
 		key    string
 		listen Listen
-	}{{"imap.listen", c.IMAP.Listen}, {"imap.listen_tls", c.IMAP.ListenTLS}, {"http.listen", c.HTTP.Listen}} {
+	}{{"imap.listen", c.IMAP.Listen}, {"imap.listen_tls", c.IMAP.ListenTLS}, {"http.listen", c.HTTP.Listen}, {"search.listen", c.Search.Listen}} {
 		if network, _ := port.listen.Network(); network == "unix" {
 			l.problem(at(port.key), "%s: only lmtp.listen may be a Unix socket; want host:port, :port for all addresses, or off", port.key)
 		}
@@ -122,6 +126,10 @@ func (l *loader) check(c *Config) {
 		{"store.tidy_every", c.Store.TidyEvery > 0, "a time such as 10m"},
 		{"quota.audit_every", c.Quota.AuditEvery > 0, "a time such as 1h"},
 		{"quota.look_every", c.Quota.LookEvery > 0, "a time such as 1m"},
+		{"search.min_messages", c.Search.MinMessages > 0, "at least 1"},
+		{"search.every", c.Search.Every > 0, "a time such as 5s"},
+		{"search.max_open", c.Search.MaxOpen > 0, "at least 1"},
+		{"search.workers", c.Search.Workers > 0, "at least 1"},
 		{"store.object_grace", c.Store.ObjectGrace > 0, "a time such as 24h"},
 		{"store.fold_ratio", c.Store.FoldRatio > 0, "a number such as 0.25"},
 		{"store.max_mailboxes", c.Store.MaxMailboxes > 0, "at least 1"},
@@ -147,6 +155,7 @@ func (l *loader) check(c *Config) {
 		{"store.staging_bound", c.Store.StagingBound, c.Store.PackSize},
 		{"store.staged_max", c.Store.StagedMax, 1},
 		{"store.fold_min", c.Store.FoldMin, 1},
+		{"search.memory", c.Search.Memory, 1 << 20},
 		{"store.view_cache", c.Store.ViewCache, 1},
 		{"store.blob_cache", c.Store.BlobCache, 1},
 		{"store.blob_cache_dir_size", c.Store.BlobCacheDirSize, 1},

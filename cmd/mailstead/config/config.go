@@ -11,8 +11,8 @@ import (
 // well: database.url as MAILSTEAD_DATABASE_URL; lists with commas between. What a
 // process takes over on SIGHUP, while it runs, has the tag reload.
 type Config struct {
-	// What this process does: imap, lmtp, maintenance (folding, packs, garbage) and admin (health, metrics). In a
-	// cluster, roles run apart or together; several processes with maintenance take turns.
+	// What this process does: imap, lmtp, maintenance (folding, packs, garbage), index (search indexes, in search.folder)
+	// and admin (health, metrics). In a cluster, roles run apart or together; several processes with maintenance take turns.
 	Roles []Role `yaml:"roles"`
 	// How long what is under way may take once the process is asked to end: commands, deliveries, requests. Then their
 	// connections are broken. Whatever stops the process must leave it a little longer than that before it kills it.
@@ -24,6 +24,7 @@ type Config struct {
 	Objects  Objects  `yaml:"objects"`
 	Store    Store    `yaml:"store"`
 	Quota    Quota    `yaml:"quota"`
+	Search   Search   `yaml:"search"`
 	TLS      TLS      `yaml:"tls"`
 	IMAP     IMAP     `yaml:"imap"`
 	LMTP     LMTP     `yaml:"lmtp"`
@@ -176,6 +177,34 @@ type Quota struct {
 	WebhookSecret Secret `yaml:"webhook_secret"`
 }
 
+// Search is how the role index keeps the search indexes of accounts. All of it can be lost: what is not there is made again, and until then
+// SEARCH reads the mail itself, with the same answers.
+type Search struct {
+	// Folder of the indexes, on a fast disk of this machine, and this process's alone. An index takes about as much as the text that it is of.
+	Folder string `yaml:"folder"`
+	// Address at which front ends of other processes reach the indexes of this one, which the network must keep from all others; off: they do not.
+	Listen Listen `yaml:"listen"`
+	// Where those front ends connect to: host:port. Empty: the address of listen.
+	Address string `yaml:"address"`
+	// PEM files with the certificate, the key and the certificates of the authorities by which front ends and index nodes know each other:
+	// each shows its own, with the name that is connected to, and demands the other's. Without them search.listen must be a loopback address.
+	CertFile string `yaml:"cert_file"`
+	// PEM file with the key of search.cert_file.
+	KeyFile string `yaml:"key_file"`
+	// PEM file with the authorities.
+	CAFile string `yaml:"ca_file"`
+	// How many messages an account must have to get an index. Fewer are read as fast.
+	MinMessages int `yaml:"min_messages"`
+	// Bytes of memory that open indexes may hold.
+	Memory Size `yaml:"memory"`
+	// How many indexes may be open.
+	MaxOpen int `yaml:"max_open"`
+	// How often it is looked which accounts have new mail. What an index does not have yet, SEARCH reads itself.
+	Every time.Duration `yaml:"every"`
+	// How many accounts are indexed at the same time.
+	Workers int `yaml:"workers"`
+}
+
 // TLS is the certificate of the IMAP service. SIGHUP reads its files again, also when their names are the same. From no
 // certificate to one, or back, takes a restart.
 type TLS struct {
@@ -326,7 +355,8 @@ func Default() *Config {
 			MaxMetadataSize: 16 << 10, MaxMetadata: 100, MaxAccountMetadata: 1 << 20,
 			MaxMailboxes: 10_000, MaxNameLength: 1000, MaxNameDepth: 64, MaxKeywords: 128, MaxMIMEDepth: 100, MaxMIMEParts: 10_000, MaxHeader: 1 << 20,
 		},
-		Quota: Quota{AuditEvery: time.Hour, LookEvery: time.Minute, WarnAt: []Percent{80, 90, 95}, Mail: true},
+		Quota:  Quota{AuditEvery: time.Hour, LookEvery: time.Minute, WarnAt: []Percent{80, 90, 95}, Mail: true},
+		Search: Search{MinMessages: 500, Memory: 256 << 20, MaxOpen: 1000, Every: 5 * time.Second, Workers: 1},
 		IMAP: IMAP{
 			Listen: ":143", ListenTLS: ":993", MaxConnections: 20000, MaxConnectionsPerAddress: 2000, MaxConnectionsPerAccount: 1000, MaxSearchesPerAccount: 16,
 			LoginTime: time.Minute, IdleTime: 30 * time.Minute, ReadTime: 2 * time.Minute, WriteTime: 2 * time.Minute, SearchTime: 5 * time.Minute, ProgressTime: 10 * time.Second,

@@ -76,7 +76,7 @@ func TestProblems(t *testing.T) {
 		{"wrong size", "store:\n  staging: true\n  max_message: 10 MB\n", "", `m.yaml:3: store.max_message: "10 MB": want a number of bytes such as 4096, 64KiB, 25MiB or 4GiB`},
 		{"wrong bool", "store:\n  staging: yes please\n", "", `m.yaml:2: store.staging: "yes please": want true or false`},
 		{"wrong duration", "store:\n  pack_age: 6\n", "", `m.yaml:2: store.pack_age: "6": want a time such as 30s, 5m or 6h`},
-		{"wrong role", "roles: [imap, smtp]\n", "", `m.yaml:1: roles: "smtp": "smtp": want one of imap, lmtp, maintenance, admin`},
+		{"wrong role", "roles: [imap, smtp]\n", "", `m.yaml:1: roles: "smtp": "smtp": want one of imap, lmtp, maintenance, index, admin`},
 		{"list for value", "objects:\n  bucket: [a, b]\n", "", `m.yaml:2: objects.bucket: want one value, not a list`},
 		{"value for section", "objects: mail\n", "", `m.yaml:1: objects is a section: want its keys on the lines below, indented: endpoint, region`},
 		{"no value", "objects:\n  bucket:\n", "", `m.yaml:2: objects.bucket: has no value`},

@@ -45,11 +45,12 @@ const (
 	RoleIMAP        Role = "imap"
 	RoleLMTP        Role = "lmtp"
 	RoleMaintenance Role = "maintenance"
+	RoleIndex       Role = "index"
 	RoleAdmin       Role = "admin"
 )
 
 func (r *Role) UnmarshalText(text []byte) error {
-	return oneOf((*string)(r), text, "imap", "lmtp", "maintenance", "admin")
+	return oneOf((*string)(r), text, "imap", "lmtp", "maintenance", "index", "admin")
 }
 
 // Level is a log level.

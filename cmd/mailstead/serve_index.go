@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"mailstead.dev/index/node"
+	"mailstead.dev/index/remote"
+)
+
+// openIndex opens the search indexes of this process, and what front ends of others reach them by.
+func (p *process) openIndex() error {
+	c := p.config.Search
+	listeners, err := p.listeners("index", "search.listen", c.Listen)
+	if err != nil {
+		return err
+	}
+	safety, err := c.TLS()
+	if err != nil {
+		return err
+	}
+	p.index, err = node.New(node.Options{
+		Source: p.store, Dir: c.Folder, Address: c.Reach(), Logger: p.log,
+		Messages: c.MinMessages, OpenMemory: int64(c.Memory), MaxOpen: c.MaxOpen, Every: c.Every, Workers: c.Workers,
+	})
+	if err != nil {
+		return fmt.Errorf("search.folder: %w", err)
+	}
+	ctx, stop := context.WithCancel(context.Background()) // until shutdown
+	done := make(chan struct{})
+	run := func() error {
+		defer close(done)
+		return p.index.Run(ctx)
+	}
+	server := remote.NewServer(p.index, safety)
+	shutdown := func(ctx context.Context) error {
+		err := server.Shutdown(ctx)
+		stop()
+		select {
+		case <-done:
+			return err
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		}
+	}
+	// Searches use it until they have ended.
+	p.services = append(p.services, service{name: "index", serve: append(on(listeners, server.Serve), run), shutdown: shutdown, last: true})
+	return nil
+}
+
+// searcher returns what finds the index of an account, here or at another process.
+func (p *process) searcher() (*remote.Client, error) {
+	safety, err := p.config.Search.TLS()
+	if err != nil {
+		return nil, err
+	}
+	o := remote.Options{Directory: p.store, TLS: safety}
+	if p.index != nil {
+		o.Local, o.LocalName = p.index, p.index.Name()
+	}
+	client, err := remote.NewClient(o)
+	if err != nil {
+		return nil, err
+	}
+	p.clients = append(p.clients, client)
+	return client, nil
+}

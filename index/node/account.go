@@ -1,0 +1,293 @@
+package node
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"mailstead.dev/index"
+	"mailstead.dev/store/id"
+)
+
+// account is one whose index is open, or being opened or worked at.
+type account struct {
+	key
+	opening sync.Mutex // held while current is opened, or another put in its place
+	working sync.Mutex // held by who adds to the index, and takes from it
+
+	// Guarded by the node's mu:
+	holders int // who has it from the node's map
+	current *opened
+}
+
+// opened is an open index.
+type opened struct {
+	account *account
+	index   *index.Account
+	dir     string
+
+	// Guarded by the node's mu:
+	users  int
+	last   time.Time // when it was used
+	doomed bool      // closed, and removed, when nobody uses it any more
+}
+
+// use opens the index of an account; one that is not there it makes, or says index.ErrNone and wants it. unuse must follow.
+func (n *Node) use(k key, create bool) (*opened, error) {
+	a, err := n.hold(k)
+	if err != nil {
+		return nil, err
+	}
+	defer n.release(a)
+	a.opening.Lock()
+	defer a.opening.Unlock()
+	x := n.taken(a)
+	if x == nil {
+		if x, err = n.openCurrent(a, create); err != nil {
+			if errors.Is(err, index.ErrNone) {
+				n.want(k)
+			}
+			return nil, err
+		}
+		n.mu.Lock()
+		x.users = 1
+		a.current = x
+		n.mu.Unlock()
+		n.trim()
+	}
+	return x, nil
+}
+
+// hold returns the account of the node's map.
+func (n *Node) hold(k key) (*account, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return nil, ErrClosed
+	}
+	a := n.accounts[k]
+	if a == nil {
+		a = &account{key: k}
+		n.accounts[k] = a
+	}
+	a.holders++
+	return a, nil
+}
+
+func (n *Node) release(a *account) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if a.holders--; a.holders == 0 && a.current == nil {
+		delete(n.accounts, a.key)
+	}
+}
+
+// taken returns the index of an account that is open, as used by one more.
+func (n *Node) taken(a *account) *opened {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if a.current != nil {
+		a.current.users++
+	}
+	return a.current
+}
+
+// unuse gives an index back. One that is damaged answers nobody any more, and is wanted anew.
+func (n *Node) unuse(x *opened, damaged bool) {
+	n.mu.Lock()
+	if damaged && !x.doomed {
+		n.log.Warn("a search index is damaged, and will be made anew", "tenant", x.account.tenant, "account", x.account.account)
+		n.counted.rebuilt.Add(1)
+		n.doom(x)
+		n.wanted[x.account.key] = true
+	}
+	x.users--
+	x.last = time.Now()
+	over := x.users == 0 && x.doomed
+	n.mu.Unlock()
+	if over {
+		n.discard(x)
+	}
+}
+
+// doom takes an index out of use. n.mu is held.
+func (n *Node) doom(x *opened) {
+	x.doomed = true
+	if x.account.current == x {
+		x.account.current = nil
+	}
+}
+
+// discard removes an index that nobody uses any more.
+func (n *Node) discard(x *opened) {
+	if err := errors.Join(x.index.Close(), os.RemoveAll(x.dir)); err != nil {
+		n.log.Error("a search index was not removed", "folder", x.dir, "error", err)
+	}
+}
+
+// trim closes indexes that are not used, those first that were used least lately, until not too many are open.
+func (n *Node) trim() {
+	n.mu.Lock()
+	var idle []*opened
+	open := 0
+	for _, a := range n.accounts {
+		if x := a.current; x != nil {
+			open++
+			if x.users == 0 {
+				idle = append(idle, x)
+			}
+		}
+	}
+	slices.SortFunc(idle, func(a, b *opened) int { return a.last.Compare(b.last) })
+	closing := idle[:min(len(idle), max(0, open-n.o.MaxOpen))]
+	for _, x := range closing {
+		x.account.holders++ // so that who opens it again waits for this one to be closed
+	}
+	n.mu.Unlock()
+	for _, x := range closing {
+		n.close(x)
+	}
+}
+
+// close closes an index unless it has come into use again. Its account is held, and given back.
+func (n *Node) close(x *opened) {
+	defer n.release(x.account)
+	if !x.account.opening.TryLock() {
+		return // it is being used again
+	}
+	defer x.account.opening.Unlock()
+	n.mu.Lock()
+	idle := x.users == 0 && x.account.current == x
+	if idle {
+		x.account.current = nil
+	}
+	n.mu.Unlock()
+	if idle {
+		if err := x.index.Close(); err != nil {
+			n.log.Error("a search index was not closed", "folder", x.dir, "error", err)
+		}
+	}
+}
+
+// want makes Run look at an account soon.
+func (n *Node) want(k key) {
+	n.mu.Lock()
+	if len(n.wanted) < maxWanted {
+		n.wanted[k] = true
+	}
+	n.mu.Unlock()
+	select {
+	case n.wake <- struct{}{}:
+	default:
+	}
+}
+
+// maxWanted bounds the accounts that wait to be looked at; the others are found in the database.
+const maxWanted = 10_000
+
+// The folder of an account has one folder for each index that was begun, named by its number; the file current names
+// the one that counts. What is left of others was interrupted.
+
+// currentFile names the index that counts.
+const currentFile = "current"
+
+// path is the folder of an account.
+func (n *Node) path(k key) string {
+	return filepath.Join(n.o.Dir, strconv.FormatInt(int64(k.tenant), 10), strconv.FormatInt(int64(k.account), 10))
+}
+
+// openCurrent opens the index that counts, or begins one. a.opening is held.
+func (n *Node) openCurrent(a *account, create bool) (*opened, error) {
+	number, err := n.currentNumber(a.key)
+	if err != nil {
+		return nil, err
+	}
+	if number > 0 {
+		x, err := n.open(a, number)
+		if !errors.Is(err, index.ErrDamaged) && !errors.Is(err, index.ErrVersion) {
+			return x, err
+		}
+		n.counted.rebuilt.Add(1)
+		n.log.Warn("a search index cannot be used, and will be made anew", "tenant", a.tenant, "account", a.account, "reason", err)
+		if err := os.RemoveAll(n.path(a.key)); err != nil {
+			return nil, err
+		}
+	}
+	if !create {
+		return nil, index.ErrNone
+	}
+	x, err := n.open(a, number+1)
+	if err != nil {
+		return nil, err
+	}
+	return x, n.setCurrent(a.key, number+1)
+}
+
+func (n *Node) open(a *account, number int) (*opened, error) {
+	dir := filepath.Join(n.path(a.key), strconv.Itoa(number))
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return nil, err
+	}
+	x, err := index.Open(dir, index.Options{Cache: n.cache})
+	if err != nil {
+		return nil, fmt.Errorf("open the search index %s: %w", dir, err)
+	}
+	return &opened{account: a, index: x, dir: dir, last: time.Now()}, nil
+}
+
+// currentNumber returns the number of the index that counts; 0: there is none.
+func (n *Node) currentNumber(k key) (int, error) {
+	text, err := os.ReadFile(filepath.Join(n.path(k), currentFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return 0, nil
+	case err != nil:
+		return 0, err
+	}
+	number, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || number < 1 {
+		return 0, os.RemoveAll(n.path(k)) // it is nobody's then
+	}
+	return number, nil
+}
+
+// setCurrent makes an index the one that counts, and removes what is left of others.
+func (n *Node) setCurrent(k key, number int) error {
+	dir := n.path(k)
+	next := filepath.Join(dir, currentFile+".next")
+	if err := os.WriteFile(next, []byte(strconv.Itoa(number)+"\n"), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(next, filepath.Join(dir, currentFile))
+}
+
+// onDisk returns the accounts of which there is anything on the disk, in order.
+func (n *Node) onDisk() ([]key, error) {
+	var all []key
+	tenants, err := os.ReadDir(n.o.Dir)
+	for _, t := range tenants {
+		tenant, tenantErr := strconv.ParseInt(t.Name(), 10, 64)
+		if tenantErr != nil {
+			continue // the node's own files
+		}
+		accounts, accountsErr := os.ReadDir(filepath.Join(n.o.Dir, t.Name()))
+		err = errors.Join(err, accountsErr)
+		for _, a := range accounts {
+			if account, accountErr := strconv.ParseInt(a.Name(), 10, 64); accountErr == nil {
+				all = append(all, key{id.Tenant(tenant), id.Account(account)})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b key) int {
+		return cmp.Or(cmp.Compare(a.tenant, b.tenant), cmp.Compare(a.account, b.account))
+	})
+	return all, err
+}

@@ -1,0 +1,354 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"mailstead.dev/acl"
+	"mailstead.dev/index"
+	"mailstead.dev/index/remote"
+	"mailstead.dev/store"
+	"mailstead.dev/store/id"
+	"mailstead.dev/store/storetest"
+	"mailstead.dev/store/view"
+)
+
+// running is a node at work on an account.
+type running struct {
+	*testing.T
+	store *store.Store
+	user  store.User
+	inbox *store.Mailbox
+	dir   string
+	at    string // the node's address
+	node  *Node
+	stop  func()
+	n     int // messages
+}
+
+func run(t *testing.T) *running {
+	s := storetest.New(t)
+	r := &running{T: t, store: s, user: storetest.Account(t, s, "ann@one.test"), dir: t.TempDir()}
+	inbox, err := s.Open(t.Context(), r.user, "INBOX", acl.All)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.inbox = inbox
+	r.start()
+	t.Cleanup(func() { r.stop() })
+	return r
+}
+
+func (r *running) start() {
+	r.Helper()
+	n, err := New(Options{Source: r.store, Dir: r.dir, Address: r.at, Messages: 5, Every: 20 * time.Millisecond})
+	if err != nil {
+		r.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var working sync.WaitGroup
+	working.Go(func() {
+		if err := n.Run(ctx); err != nil {
+			r.Error(err)
+		}
+	})
+	r.node = n
+	r.stop = sync.OnceFunc(func() { cancel(); working.Wait() })
+}
+
+// deliver appends messages; the texts of each have its number.
+func (r *running) deliver(n int) {
+	r.Helper()
+	for range n {
+		r.n++
+		text := fmt.Sprintf("Subject: number%d\r\n\r\nThe body of message%d, and of all.\r\n", r.n, r.n)
+		c, err := r.store.Receive(r.Context(), r.user.Tenant, strings.NewReader(text))
+		if err == nil {
+			_, err = r.inbox.Append(r.Context(), store.Incoming{Content: c})
+			c.Close()
+		}
+		if err != nil {
+			r.Fatal(err)
+		}
+	}
+}
+
+// await waits for what comes soon.
+func (r *running) await(what string, is func() bool) {
+	r.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+func (r *running) status() store.IndexStatus {
+	r.Helper()
+	st, err := r.store.IndexStatus(r.Context(), r.user.Tenant, r.user.Account)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return st
+}
+
+// whole waits until the index has all that was delivered, and so many emails.
+func (r *running) whole(emails int) {
+	r.Helper()
+	r.await("the index has all", func() bool {
+		st := r.status()
+		return int(st.UpTo) == r.n && int(st.Emails) == emails && st.Node == r.node.Name() && st.Alive
+	})
+}
+
+type searcher interface {
+	Search(ctx context.Context, t id.Tenant, account id.Account, queries []index.Query) (index.Result, error)
+	Verify(ctx context.Context, t id.Tenant, account id.Account, queries []index.Query, emails *roaring.Bitmap, yield func(email id.Email, found, settled []bool) bool) error
+}
+
+// find returns which emails have a text in their body.
+func (r *running) find(in searcher, text string) (*roaring.Bitmap, error) {
+	queries := []index.Query{{In: index.Body, Text: text}}
+	result, err := in.Search(r.Context(), r.user.Tenant, r.user.Account, queries)
+	if err != nil {
+		return nil, err
+	}
+	found := result.Answers[0].Matches
+	err = in.Verify(r.Context(), r.user.Tenant, r.user.Account, queries, result.Answers[0].Maybe, func(email id.Email, matches, settled []bool) bool {
+		if matches[0] && settled[0] {
+			found.Add(uint32(email))
+		}
+		return true
+	})
+	return found, err
+}
+
+func (r *running) finds(in searcher, text string, want ...uint32) {
+	r.Helper()
+	found, err := r.find(in, text)
+	if err != nil || !found.Equals(roaring.BitmapOf(want...)) {
+		r.Errorf("%q is found in %v, %v; want %v", text, found, err, want)
+	}
+}
+
+func TestFollows(t *testing.T) {
+	r := run(t)
+	r.deliver(4)
+	if _, err := r.find(r.node, "body"); !errors.Is(err, index.ErrNone) {
+		t.Errorf("an account with few messages is searched: %v", err)
+	}
+	r.deliver(6)
+	r.whole(10)
+	r.finds(r.node, "essage7", 7)
+	r.finds(r.node, "message1", 1, 10)
+	r.finds(r.node, "message3, and", 3)
+	r.finds(r.node, "nothing")
+	r.deliver(3)
+	r.whole(13)
+	r.finds(r.node, "message1", 1, 10, 11, 12, 13)
+
+	r.stop()
+	r.deliver(1)
+	r.start()
+	r.whole(14)
+	r.finds(r.node, "message14", 14)
+	if c := r.node.Counted(); c.Emails != 1 || c.Open != 1 || c.Failures != 0 {
+		t.Errorf("after the restart %+v; want one email indexed", c)
+	}
+}
+
+// What is expunged and gone is taken from the index as well.
+func TestReconciles(t *testing.T) {
+	c := storetest.Config(t)
+	s := storetest.Open(t, c, func(o *store.Options) { o.Retention, o.OrphanGrace = time.Nanosecond, time.Nanosecond })
+	r := &running{T: t, store: s, user: storetest.Account(t, s, "ann@one.test"), dir: t.TempDir()}
+	var err error
+	if r.inbox, err = s.Open(t.Context(), r.user, "INBOX", acl.All); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	defer func() { r.stop() }()
+	r.deliver(10)
+	r.whole(10)
+	gone := view.NewUIDSet(2, 3)
+	if _, err := r.inbox.SetFlags(t.Context(), store.FlagChange{UIDs: gone, Mode: view.Add, Flags: view.Deleted, UnchangedSince: -1}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := r.inbox.Expunge(t.Context(), &gone); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Sweep(t.Context(), r.user.Tenant); err != nil {
+		t.Fatal(err)
+	}
+	k := key{r.user.Tenant, r.user.Account}
+	if err := os.Remove(filepath.Join(r.node.path(k), reconciledFile)); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.node.follow(t.Context(), k); err != nil {
+		t.Fatal(err)
+	}
+	r.whole(8)
+	r.finds(r.node, "message2")
+}
+
+// An index that is damaged, or not there any more, is made anew.
+func TestDamaged(t *testing.T) {
+	r := run(t)
+	r.deliver(10)
+	r.whole(10)
+	r.stop()
+	segments, err := filepath.Glob(filepath.Join(r.dir, "*", "*", "*", "store", "*.zap"))
+	if err != nil || len(segments) == 0 {
+		t.Fatalf("segments: %v, %v", segments, err)
+	}
+	for _, path := range segments {
+		if err := os.WriteFile(path, []byte("nonsense"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.start()
+	r.await("the damage is noticed", func() bool { _, err := r.find(r.node, "message7"); return err != nil || r.node.Counted().Rebuilt > 0 })
+	r.await("the index is there again", func() bool { found, err := r.find(r.node, "message7"); return err == nil && found.Contains(7) })
+	r.whole(10)
+
+	if err := os.RemoveAll(filepath.Join(r.dir, fmt.Sprint(r.user.Tenant))); err != nil {
+		t.Fatal(err)
+	}
+	r.stop()
+	r.start()
+	r.await("it is missed", func() bool { _, err := r.find(r.node, "message7"); return errors.Is(err, index.ErrNone) || err == nil })
+	r.await("the index is there again", func() bool { found, err := r.find(r.node, "message7"); return err == nil && found.Contains(7) })
+}
+
+func TestAsked(t *testing.T) {
+	r := run(t)
+	if err := r.store.AskIndex(t.Context(), r.user.Tenant, r.user.Account, store.AskVerify); !errors.Is(err, store.ErrNotExist) {
+		t.Errorf("asked where there is no index: %v", err)
+	}
+	r.deliver(10)
+	r.whole(10)
+	for asked, want := range map[string]string{store.AskVerify: "well: 10 emails", store.AskRebuild: "made anew: 10 emails"} {
+		if err := r.store.AskIndex(t.Context(), r.user.Tenant, r.user.Account, asked); err != nil {
+			t.Fatal(err)
+		}
+		r.await("an answer", func() bool { return r.status().Asked == "" })
+		if got := r.status().Answer; got != want {
+			t.Errorf("asked to %s: %q, want %q", asked, got, want)
+		}
+		r.finds(r.node, "message7", 7)
+	}
+	if all, err := os.ReadDir(r.node.path(key{r.user.Tenant, r.user.Account})); err != nil || len(all) != 3 {
+		t.Errorf("left: %v, %v; want one index, the file that names it and when it was reconciled", all, err)
+	}
+}
+
+// The index of an account that is gone goes as well.
+func TestForgets(t *testing.T) {
+	r := run(t)
+	r.deliver(10)
+	r.whole(10)
+	if err := r.store.DeleteAccount(t.Context(), r.user); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.node.clean(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if there, err := r.node.onDisk(); err != nil || len(there) > 0 {
+		t.Errorf("still there: %v, %v", there, err)
+	}
+	if _, err := r.find(r.node, "message7"); !errors.Is(err, index.ErrNone) {
+		t.Errorf("it is searched still: %v", err)
+	}
+}
+
+// Only so many indexes stay open, and are opened again.
+func TestBounded(t *testing.T) {
+	r := run(t)
+	r.node.o.MaxOpen = 2
+	users := []store.User{r.user}
+	for i := range 4 {
+		users = append(users, storetest.Account(t, r.store, fmt.Sprintf("user%d@one.test", i)))
+	}
+	for _, u := range users {
+		inbox, err := r.store.Open(t.Context(), u, "INBOX", acl.All)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.user, r.inbox, r.n = u, inbox, 0
+		r.deliver(6)
+		r.whole(6)
+	}
+	for range 3 {
+		var searching sync.WaitGroup
+		for _, u := range users {
+			searching.Go(func() {
+				result, err := r.node.Search(t.Context(), u.Tenant, u.Account, []index.Query{{In: index.Body, Text: "message4"}})
+				if err != nil || !result.Answers[0].Matches.Contains(4) {
+					t.Errorf("%+v, %v", result, err)
+				}
+			})
+		}
+		searching.Wait()
+	}
+	r.node.trim()
+	if open := r.node.Counted().Open; open > 2 {
+		t.Errorf("%d indexes are open", open)
+	}
+}
+
+// Front ends of other processes find the node through the database, and search there.
+func TestRemote(t *testing.T) {
+	r := run(t)
+	r.stop()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.at = l.Addr().String()
+	r.start()
+	server := remote.NewServer(r.node, nil)
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := server.Serve(l); err != nil {
+			t.Error(err)
+		}
+	})
+	connect := func() *remote.Client {
+		client, err := remote.NewClient(remote.Options{Directory: r.store})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := client.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return client
+	}
+	if _, err := r.find(connect(), "body"); !errors.Is(err, index.ErrNone) {
+		t.Errorf("without an index: %v", err)
+	}
+	r.deliver(10)
+	r.whole(10)
+	client := connect()
+	r.finds(client, "essage7", 7)
+	r.finds(client, "message3, and", 3)
+	r.finds(client, "message1", 1, 10)
+	if err := server.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	serving.Wait()
+	if _, err := r.find(client, "message1"); err == nil || errors.Is(err, index.ErrNone) {
+		t.Errorf("where the node is away: %v", err)
+	}
+}

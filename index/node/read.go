@@ -1,0 +1,52 @@
+package node
+
+import (
+	"context"
+	"errors"
+
+	"mailstead.dev/index"
+	"mailstead.dev/store"
+	"mailstead.dev/store/blob"
+	"mailstead.dev/store/id"
+	"mailstead.dev/store/message"
+)
+
+// errEnough ends a batch.
+var errEnough = errors.New("enough for a batch")
+
+// read returns the next emails of an account with their texts, how many octets those have, and the email up to which nothing is missing.
+func (n *Node) read(ctx context.Context, k key, after id.Email) (docs []index.Document, octets int, upTo id.Email, err error) {
+	upTo, err = n.o.Source.EmailsAfter(ctx, k.tenant, k.account, after, batchEmails, func(email id.Email, meta *message.Meta, content message.Reader) error {
+		d, size, err := document(ctx, email, meta, content)
+		if err != nil {
+			return err
+		}
+		docs = append(docs, d)
+		if octets += size; octets >= batchOctets {
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		upTo, err = docs[len(docs)-1].Email, nil
+	}
+	return docs, octets, upTo, err
+}
+
+// document reads the texts of an email, as far as they are kept. Of one that cannot be read, because it is damaged or has just gone,
+// nothing is known: searches read it themselves, and find out.
+func document(ctx context.Context, email id.Email, meta *message.Meta, content message.Reader) (d index.Document, octets int, err error) {
+	d, err = index.Extract(ctx, email, meta, content)
+	for _, t := range d.Texts {
+		octets += len(t.Value)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return d, octets, ctx.Err()
+	case errors.Is(err, store.ErrUnavailable), errors.Is(err, blob.ErrUnavailable):
+		return d, octets, err
+	case err != nil:
+		d.Partial = true
+	}
+	return d, octets, nil
+}

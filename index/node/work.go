@@ -1,0 +1,425 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"mailstead.dev/index"
+	"mailstead.dev/store"
+	"mailstead.dev/store/id"
+)
+
+const (
+	// lives is for how long a node is believed to live that says nothing any more.
+	lives = 15 * time.Second
+	// cleanEvery is how often it is looked for indexes of accounts that are gone.
+	cleanEvery = 10 * time.Minute
+	// reconcileEvery is after how long an index is compared with the emails that are there, so that the text of those that are not goes.
+	reconcileEvery = 24 * time.Hour
+	// workAtOnce is how many accounts are taken up in a round.
+	workAtOnce = 100
+	// batchEmails and batchOctets bound what is added at once: emails, and about how much text.
+	batchEmails = 1000
+	batchOctets = 8 << 20
+)
+
+// Run does the node's work until ctx ends.
+func (n *Node) Run(ctx context.Context) error {
+	var working sync.WaitGroup
+	working.Go(func() { n.repeat(ctx, lives/3, nil, "announce", n.announce) })
+	working.Go(func() { n.repeat(ctx, cleanEvery, nil, "clean", n.clean) })
+	n.repeat(ctx, n.o.Every, n.wake, "index", n.round)
+	working.Wait()
+	// So that others need not wait until it is forgotten.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	return errors.Join(n.o.Source.AnnounceIndexNode(ctx, n.name, n.o.Address, 0), n.Close())
+}
+
+// repeat does a work at once, then at its interval, and when it is woken.
+func (n *Node) repeat(ctx context.Context, every time.Duration, wake <-chan struct{}, name string, do func(context.Context) error) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		if err := do(ctx); err != nil && ctx.Err() == nil {
+			n.counted.failures.Add(1)
+			n.log.WarnContext(ctx, "work of the index node will be tried again", "work", name, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-wake:
+		case <-ticker.C:
+		}
+	}
+}
+
+func (n *Node) announce(ctx context.Context) error {
+	return n.o.Source.AnnounceIndexNode(ctx, n.name, n.o.Address, lives)
+}
+
+// Close closes all indexes; those that are used still, when they are given back.
+func (n *Node) Close() error {
+	n.mu.Lock()
+	n.closed = true
+	var idle []*opened
+	for _, a := range n.accounts {
+		if x := a.current; x != nil && x.users == 0 {
+			a.current = nil
+			idle = append(idle, x)
+		}
+	}
+	n.mu.Unlock()
+	var errs []error
+	for _, x := range idle {
+		errs = append(errs, x.index.Close())
+	}
+	return errors.Join(append(errs, n.unlock())...)
+}
+
+// round does what there is to do for accounts: what was asked, and what is new.
+func (n *Node) round(ctx context.Context) error {
+	work, err := n.o.Source.IndexWork(ctx, n.name, n.o.Messages, workAtOnce)
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	wanted := n.wanted
+	n.wanted = make(map[key]bool)
+	n.mu.Unlock()
+	for _, w := range work {
+		delete(wanted, key{w.TenantID, w.AccountID})
+	}
+	var errs []error
+	for k := range wanted {
+		errs = append(errs, n.look(ctx, k))
+	}
+	var workers sync.WaitGroup
+	room := make(chan struct{}, n.o.Workers)
+	var mu sync.Mutex // guards errs
+	for _, w := range work {
+		room <- struct{}{}
+		if ctx.Err() != nil {
+			break
+		}
+		workers.Go(func() {
+			defer func() { <-room }()
+			if err := n.work(ctx, w); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, fmt.Errorf("account %d of tenant %d: %w", w.AccountID, w.TenantID, err))
+			}
+		})
+	}
+	workers.Wait()
+	return errors.Join(errs...)
+}
+
+// look notices where an index that the database knows of is not on the disk: then it is as one that has nothing.
+func (n *Node) look(ctx context.Context, k key) error {
+	number, err := n.currentNumber(k)
+	if err != nil || number > 0 {
+		return err
+	}
+	_, err = n.o.Source.IndexReached(ctx, k.tenant, k.account, n.name, store.IndexState{})
+	return err
+}
+
+// work does what there is to do for one account.
+func (n *Node) work(ctx context.Context, w store.IndexWork) error {
+	k := key{w.TenantID, w.AccountID}
+	if !w.Mine {
+		taken, err := n.o.Source.TakeIndex(ctx, k.tenant, k.account, n.name)
+		if err != nil || !taken {
+			return err
+		}
+	}
+	switch w.Asked {
+	case store.AskRebuild:
+		return n.answer(ctx, k, w.Asked, n.rebuild)
+	case store.AskVerify:
+		return n.answer(ctx, k, w.Asked, n.verify)
+	}
+	return n.follow(ctx, k)
+}
+
+// answer does what was asked, and tells how that went.
+func (n *Node) answer(ctx context.Context, k key, asked string, do func(context.Context, key) (string, error)) error {
+	said, err := do(ctx, k)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		said = err.Error()
+	}
+	return errors.Join(err, n.o.Source.AnswerIndex(ctx, k.tenant, k.account, n.name, asked, said))
+}
+
+// follow adds to the index of an account what is new.
+func (n *Node) follow(ctx context.Context, k key) error {
+	x, err := n.use(k, true)
+	if err != nil {
+		return err
+	}
+	x.account.working.Lock()
+	err = n.add(ctx, x)
+	if err == nil {
+		err = n.reconcileIfDue(ctx, x)
+	}
+	x.account.working.Unlock()
+	n.unuse(x, errors.Is(err, index.ErrDamaged))
+	return err
+}
+
+// add adds batch after batch until nothing is new, and tells the database how far it has come. The account's
+// working is held.
+func (n *Node) add(ctx context.Context, x *opened) error {
+	k := x.account.key
+	for {
+		if err := n.giveWay(ctx); err != nil {
+			return err
+		}
+		from, err := x.index.UpTo()
+		if err != nil {
+			return err
+		}
+		docs, octets, upTo, err := n.read(ctx, k, from)
+		if err != nil {
+			return err
+		}
+		if upTo > from {
+			if err := x.index.Add(ctx, docs, upTo); err != nil {
+				return err
+			}
+			n.counted.emails.Add(int64(len(docs)))
+			n.counted.octets.Add(int64(octets))
+		}
+		if mine, err := n.tell(ctx, x); err != nil || !mine || upTo <= from {
+			return err
+		}
+	}
+}
+
+// giveWay waits while others in this process wait for the database, but not for ever.
+func (n *Node) giveWay(ctx context.Context) error {
+	const step, most = 100 * time.Millisecond, 50
+	waits := n.waits.Load()
+	for range most {
+		now := n.o.Source.PoolStats().Waits
+		if now == waits {
+			break
+		}
+		waits = now
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(step):
+		}
+	}
+	n.waits.Store(waits)
+	return nil
+}
+
+// tell notes in the database how far an index goes.
+func (n *Node) tell(ctx context.Context, x *opened) (mine bool, err error) {
+	stats, err := x.index.Stats()
+	if err != nil {
+		return false, err
+	}
+	return n.o.Source.IndexReached(ctx, x.account.tenant, x.account.account, n.name, store.IndexState{
+		UpTo: stats.UpTo, Emails: int64(stats.Emails), WordBytes: stats.WordBytes, TextBytes: stats.TextBytes,
+	})
+}
+
+// reconciledFile has the time at which an index was compared with the emails that are there.
+const reconciledFile = "reconciled"
+
+func (n *Node) reconcileIfDue(ctx context.Context, x *opened) error {
+	mark := filepath.Join(n.path(x.account.key), reconciledFile)
+	info, err := os.Stat(mark)
+	if err == nil && time.Since(info.ModTime()) < reconcileEvery {
+		return nil
+	}
+	if err := n.reconcile(ctx, x); err != nil {
+		return err
+	}
+	return os.WriteFile(mark, nil, 0o600)
+}
+
+// reconcile removes from an index what is not there any more. The account's working is held.
+func (n *Node) reconcile(ctx context.Context, x *opened) error {
+	const page = 100_000
+	gone, err := x.index.Emails()
+	if err != nil {
+		return err
+	}
+	for after := id.Email(0); ; {
+		ids, err := n.o.Source.EmailIDs(ctx, x.account.tenant, x.account.account, after, page)
+		if err != nil {
+			return err
+		}
+		for _, email := range ids {
+			gone.Remove(uint32(email))
+		}
+		if len(ids) < page {
+			break
+		}
+		after = ids[len(ids)-1]
+	}
+	if gone.IsEmpty() {
+		return nil
+	}
+	removed := make([]id.Email, 0, gone.GetCardinality())
+	for it := gone.Iterator(); it.HasNext(); {
+		removed = append(removed, id.Email(it.Next()))
+	}
+	if err := x.index.Remove(ctx, removed); err != nil {
+		return err
+	}
+	_, err = n.tell(ctx, x)
+	return err
+}
+
+// rebuild makes an index anew, beside the one that answers meanwhile, and puts it in its place.
+func (n *Node) rebuild(ctx context.Context, k key) (string, error) {
+	old, err := n.use(k, true)
+	if err != nil {
+		return "", err
+	}
+	defer func() { n.unuse(old, false) }()
+	a := old.account
+	a.working.Lock()
+	defer a.working.Unlock()
+	number, err := n.currentNumber(k)
+	if err != nil {
+		return "", err
+	}
+	number++
+	if err := os.RemoveAll(filepath.Join(n.path(k), fmt.Sprint(number))); err != nil { // one that was interrupted
+		return "", err
+	}
+	x, err := n.open(a, number)
+	if err != nil {
+		return "", err
+	}
+	if err := n.addAside(ctx, x); err != nil {
+		n.discard(x)
+		return "", err
+	}
+	a.opening.Lock()
+	defer a.opening.Unlock()
+	if err := n.setCurrent(k, number); err != nil {
+		n.discard(x)
+		return "", err
+	}
+	n.mu.Lock()
+	n.doom(old)
+	a.current = x
+	n.mu.Unlock()
+	if _, err := n.tell(ctx, x); err != nil {
+		return "", err
+	}
+	stats, err := x.index.Stats()
+	return fmt.Sprintf("made anew: %d emails", stats.Emails), err
+}
+
+// addAside fills an index that does not answer yet.
+func (n *Node) addAside(ctx context.Context, x *opened) error {
+	for {
+		if err := n.giveWay(ctx); err != nil {
+			return err
+		}
+		from, err := x.index.UpTo()
+		if err != nil {
+			return err
+		}
+		docs, _, upTo, err := n.read(ctx, x.account.key, from)
+		if err != nil || upTo <= from {
+			return err
+		}
+		if err := x.index.Add(ctx, docs, upTo); err != nil {
+			return err
+		}
+	}
+}
+
+// verify compares all of an index with its texts.
+func (n *Node) verify(ctx context.Context, k key) (string, error) {
+	x, err := n.use(k, false)
+	if err != nil {
+		return "", err
+	}
+	x.account.working.Lock()
+	err = x.index.Check(ctx)
+	stats, statsErr := x.index.Stats()
+	x.account.working.Unlock()
+	n.unuse(x, errors.Is(err, index.ErrDamaged))
+	if err := errors.Join(err, statsErr); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("well: %d emails", stats.Emails), nil
+}
+
+// clean removes the indexes of accounts that are gone, or another node's by now, and reconciles those of the others that are due.
+func (n *Node) clean(ctx context.Context) error {
+	mine, err := n.o.Source.IndexedAccounts(ctx, n.name)
+	if err != nil {
+		return err
+	}
+	has := make(map[key]bool, len(mine))
+	for _, a := range mine {
+		has[key{a.TenantID, a.AccountID}] = true
+	}
+	there, err := n.onDisk()
+	errs := []error{err}
+	for _, k := range there {
+		if ctx.Err() != nil {
+			break
+		}
+		if !has[k] {
+			taken, err := n.o.Source.TakeIndex(ctx, k.tenant, k.account, n.name)
+			if err == nil && !taken {
+				err = n.remove(k)
+			}
+			errs = append(errs, err)
+		}
+	}
+	for _, k := range slices.Collect(maps.Keys(has)) {
+		if info, err := os.Stat(filepath.Join(n.path(k), reconciledFile)); ctx.Err() == nil && (err != nil || time.Since(info.ModTime()) >= reconcileEvery) {
+			errs = append(errs, n.follow(ctx, k))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// remove removes the index of an account that is not this node's.
+func (n *Node) remove(k key) error {
+	a, err := n.hold(k)
+	if err != nil {
+		return err
+	}
+	defer n.release(a)
+	a.working.Lock()
+	defer a.working.Unlock()
+	a.opening.Lock()
+	defer a.opening.Unlock()
+	n.mu.Lock()
+	x := a.current
+	if x != nil {
+		n.doom(x)
+	}
+	idle := x != nil && x.users == 0
+	n.mu.Unlock()
+	if idle {
+		n.discard(x)
+	}
+	n.counted.removed.Add(1)
+	return os.RemoveAll(n.path(k))
+}

@@ -1,0 +1,65 @@
+package remote
+
+import (
+	"fmt"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"mailstead.dev/index"
+	"mailstead.dev/index/remote/wire"
+)
+
+// encodeSet and decodeSet are sets of emails as they travel.
+func encodeSet(set *roaring.Bitmap) ([]byte, error) {
+	set.RunOptimize()
+	return set.ToBytes()
+}
+
+func decodeSet(data []byte) (*roaring.Bitmap, error) {
+	set := roaring.New()
+	if err := set.UnmarshalBinary(data); err != nil {
+		return nil, fmt.Errorf("set of emails: %w", err)
+	}
+	return set, nil
+}
+
+// decodeSets decodes as many sets as there are queries.
+func decodeSets(data [][]byte, queries int) ([]*roaring.Bitmap, error) {
+	if len(data) != queries {
+		return nil, fmt.Errorf("%d sets of emails for %d queries", len(data), queries)
+	}
+	sets := make([]*roaring.Bitmap, queries)
+	for i := range sets {
+		set, err := decodeSet(data[i])
+		if err != nil {
+			return nil, err
+		}
+		sets[i] = set
+	}
+	return sets, nil
+}
+
+// scopes are those of queries.
+var scopes = map[index.Scope]wire.Query_Scope{
+	index.Header: wire.Query_HEADER, index.Body: wire.Query_BODY, index.Anywhere: wire.Query_ANYWHERE,
+}
+
+func encodeQueries(queries []index.Query) []*wire.Query {
+	all := make([]*wire.Query, len(queries))
+	for i, q := range queries {
+		all[i] = &wire.Query{Scope: scopes[q.In], Field: q.Field, Text: []byte(q.Text)}
+	}
+	return all
+}
+
+func decodeQueries(queries []*wire.Query) []index.Query {
+	all := make([]index.Query, len(queries))
+	for i, q := range queries {
+		for scope, sent := range scopes {
+			if sent == q.GetScope() {
+				all[i] = index.Query{In: scope, Field: q.GetField(), Text: string(q.GetText())}
+			}
+		}
+	}
+	return all
+}
