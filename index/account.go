@@ -201,6 +201,11 @@ func (a *Account) openWords() (err error) {
 		return err
 	}
 	words := opened.(*scorch.Scorch)
+	defer func() {
+		if a.words == nil {
+			err = errors.Join(err, words.Close())
+		}
+	}()
 	if err := words.Open(); err != nil {
 		return openError(err)
 	}

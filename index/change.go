@@ -196,7 +196,9 @@ func (a *Account) readIn(ctx context.Context, list []Document, b *bleve.Batch) (
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
+	var rare rareWords
 	for i := range list {
+		rare.add(words[i].words)
 		b.Update(&words[i])
 		if !slices.ContainsFunc(a.files, func(f *textFile) bool { return f.Numbers.Contains(texts[i].Number) }) {
 			records = append(records, texts[i])

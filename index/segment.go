@@ -86,11 +86,14 @@ func checkSegment(path string) error {
 	if err != nil {
 		return err
 	}
+	var want [4]byte
+	if info.Size() < int64(len(want)) {
+		return fmt.Errorf("%w: %s is too short", ErrDamaged, path)
+	}
 	sum := crc32.NewIEEE()
-	if _, err := io.CopyN(sum, f, info.Size()-4); err != nil {
+	if _, err := io.CopyN(sum, f, info.Size()-int64(len(want))); err != nil {
 		return err
 	}
-	var want [4]byte
 	if _, err := io.ReadFull(f, want[:]); err != nil {
 		return err
 	}

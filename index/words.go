@@ -29,8 +29,39 @@ var fieldNumbers = func() map[string]int {
 	return m
 }()
 
-// once is what the index is told of each word: no more than that it is there.
+// once is what the index is told of a word: no more than that it is there.
 var once = &bleve.TokenFreq{}
+
+// counted is what it is told of a word that it may never see again. Where a word
+// of one email only is counted once, and in no other way, bleve's merges write no
+// postings for it, but the email in the dictionary itself.
+func counted() *bleve.TokenFreq {
+	f := &bleve.TokenFreq{}
+	f.SetFrequency(1)
+	return f
+}
+
+// rareWords has the words of a batch, by field.
+type rareWords [len(indexFields)]bleve.TokenFrequencies
+
+// add counts those words of an email that no other of the batch has.
+func (r *rareWords) add(s *wordSet) {
+	for i, words := range s.fields {
+		if r[i] == nil {
+			r[i] = make(bleve.TokenFrequencies)
+		}
+		for w := range words {
+			f := r[i][w]
+			if f == nil {
+				f = counted()
+				r[i][w] = f
+			} else {
+				f.SetFrequency(0) // for the first email that had it, too
+			}
+			words[w] = f
+		}
+	}
+}
 
 func (s *wordSet) add(field int, word string) {
 	if len(word) > maxWord {
@@ -82,20 +113,13 @@ func (d *wordDocument) HasComposite() bool                         { return fals
 func (d *wordDocument) VisitComposite(bleve.CompositeFieldVisitor) {}
 
 func (d *wordDocument) VisitFields(visit bleve.FieldVisitor) {
-	visit(&wordField{"_id", []byte(d.key), bleve.IndexField | bleve.StoreField, bleve.TokenFrequencies{d.key: onceCounted}})
+	visit(&wordField{"_id", []byte(d.key), bleve.IndexField | bleve.StoreField, bleve.TokenFrequencies{d.key: counted()}})
 	for i, set := range d.words.fields {
 		if len(set) > 0 {
 			visit(&wordField{indexFields[i], nil, bleve.IndexField | bleve.SkipFreqNorm, set})
 		}
 	}
 }
-
-// onceCounted is for the key, which bleve packs better where it is counted.
-var onceCounted = func() *bleve.TokenFreq {
-	f := &bleve.TokenFreq{}
-	f.SetFrequency(1)
-	return f
-}()
 
 type wordField struct {
 	name    string
