@@ -11,7 +11,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 # Where `mailstead dev` and the tests find the S3 server, wherever their own binary lies.
 LIBRARY := $(if $(filter 0,$(shell id -u)),/usr/local/lib/mailstead,$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mailstead)
 
-.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz fuzz-corpus long rights property day quota billing tenants crash e2e e2e-serve e2e-clients e2e-backup bench memory clean
+.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz fuzz-corpus long rights property day quota billing tenants crash index-bench index-long e2e e2e-serve e2e-clients e2e-backup bench memory clean
 
 run: dev-deps build
 	bin/mailstead dev --data $(DATA) --port-base $(PORT)
@@ -123,12 +123,20 @@ crash: dev-deps
 	$(GO) test -v -count 1 -timeout 60m -tags crash -run '^TestCrash' ./cmd/mailstead/crash -args $(if $(SEED),-crash.seed=$(SEED))
 
 # All that takes longer than make test, but for the benchmark.
-long: property day quota billing tenants crash e2e e2e-serve e2e-clients e2e-backup memory containers
+long: property day quota billing tenants crash index-long e2e e2e-serve e2e-clients e2e-backup memory containers
 	$(MAKE) fuzz FUZZTIME=10m
 
 bench: build dev-deps
 	bench/run
 	bench/puts
+
+# What an index costs and how soon it answers: 100,000 messages of some 3 KB of text.
+index-bench:
+	$(GO) test -run '^$$' -bench . -benchtime 200x -timeout 60m ./index -args -index.messages=100000
+
+# An index against a model, through longer histories, kills and damages than in `make test`.
+index-long:
+	$(GO) test -race -v -count 1 -timeout 60m -run '^(TestEquivalence|TestKill|TestDamage)$$' ./index -args -index.steps=1000 -index.kills=100 -index.damages=2000 $(if $(SEED),-index.seed=$(SEED))
 
 # What the processes take in memory when clients ask much of them.
 memory:
