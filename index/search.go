@@ -91,65 +91,71 @@ func (r *segmentReader) search(ctx context.Context, plans []plan, answers []Answ
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		found, err := r.find(ctx, p)
+		found, doubt, err := r.find(ctx, p)
 		if err != nil {
 			return err
 		}
+		doubt.or(unsure)
 		if p.exact {
 			answers[i].Matches.Or(r.emails(found))
-			found = r.none().or(unsure).andNot(found)
+			doubt.andNot(found)
 		} else {
-			found.or(unsure)
+			doubt.or(found)
 		}
-		answers[i].Maybe.Or(r.emails(found))
+		answers[i].Maybe.Or(r.emails(doubt))
 	}
 	return nil
 }
 
-// find returns the documents that a plan finds by their words.
-func (r *segmentReader) find(ctx context.Context, p plan) (docs, error) {
-	having := r.live()
+// find returns the documents that a plan finds by their words, and those of which it does not know.
+func (r *segmentReader) find(ctx context.Context, p plan) (found, doubt docs, err error) {
+	of := r.live()
 	if p.name != "" {
 		named := r.none()
 		if err := r.addWord(named, fieldNames, []byte(p.name)); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		having.and(named)
+		of.and(named)
 	}
-	if p.any || having.count() == 0 {
-		return having, nil
+	if p.any || of.count() == 0 {
+		return of, r.none(), nil
 	}
-	found := r.none()
+	found, doubt = r.none(), r.none()
 	for _, field := range p.fields {
-		in, err := r.findIn(ctx, field, p.runs, having)
+		in, all, err := r.findIn(ctx, field, p.runs, of)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		found.or(in)
+		of.andNot(in)
+		if !all {
+			doubt.or(of)
+		}
 	}
-	return found, nil
+	return found, doubt, nil
 }
 
-// fewEnough is how many documents the text decides of more quickly than another word of the query.
-const fewEnough = 64
-
-// findIn returns those of some documents that have all the runs in a field.
-func (r *segmentReader) findIn(ctx context.Context, field string, runs []run, of docs) (docs, error) {
-	left := r.none().or(of)
-	for _, whole := range []bool{true, false} {
+// findIn returns those of some documents that have all the runs in a field, or,
+// of several runs, may have them. Of a single run it may not find all.
+func (r *segmentReader) findIn(ctx context.Context, field string, runs []run, of docs) (found docs, all bool, err error) {
+	found, all = r.none().or(of), true
+	for _, whole := range []bool{true, false} { // those are found at once
 		for _, p := range runs {
 			if (p.from && p.until) != whole {
 				continue
 			}
-			with, err := r.withRun(ctx, field, p)
+			with, complete, err := r.withRun(ctx, field, p, found)
 			if err != nil {
-				return nil, err
+				return nil, false, err
 			}
-			left.and(with)
-			if n := left.count(); n == 0 || n <= fewEnough && len(runs) > 1 && whole {
-				return left, nil
+			if complete || len(runs) == 1 {
+				found.and(with)
+				all = complete
+			}
+			if found.count() == 0 {
+				return found, all, nil
 			}
 		}
 	}
-	return left, nil
+	return found, all, nil
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/blevesearch/bleve/v2/index/scorch"
 	segment "github.com/blevesearch/scorch_segment_api/v2"
+
+	"mailstead.dev/index/frames"
 )
 
 // segmentReader reads a segment of a snapshot: a piece of the index with a
@@ -138,6 +140,14 @@ func (d docs) count() (n int) {
 	return n
 }
 
+// countWithout counts those that are not in o.
+func (d docs) countWithout(o docs) (n int) {
+	for i, w := range d {
+		n += bits.OnesCount64(w &^ o[i])
+	}
+	return n
+}
+
 // live is all documents that were not removed.
 func (r *segmentReader) live() docs {
 	d := r.none()
@@ -255,15 +265,20 @@ func (r *segmentReader) wordList(field string) ([]byte, error) {
 // patienceInWords is after how many words a search looks whether it still has to go on.
 const patienceInWords = 1 << 10
 
-// withRun returns the documents that have a word with the run in it, and, unless it must be whole, perhaps more around it.
-func (r *segmentReader) withRun(ctx context.Context, field string, p run) (docs, error) {
-	d := r.none()
+// wordsPerFrame is how many words are looked up while a frame of texts is read.
+const wordsPerFrame = 256
+
+// withRun returns the documents that have a word with the run in it. It may end
+// early, once it has all that are looked for, or is no quicker than their texts
+// would be; then all is false.
+func (r *segmentReader) withRun(ctx context.Context, field string, p run, of docs) (found docs, all bool, err error) {
+	found = r.none()
 	if p.from && p.until {
-		return d, r.addWord(d, field, []byte(p.text))
+		return found, true, r.addWord(found, field, []byte(p.text))
 	}
 	list, err := r.wordList(field)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	pattern := []byte(p.text)
 	if p.from {
@@ -272,27 +287,27 @@ func (r *segmentReader) withRun(ctx context.Context, field string, p run) (docs,
 	if p.until {
 		pattern = append(pattern, '\n')
 	}
-	all := int(r.snap.Count())
 	for at, words := 0, 1; ; words++ {
 		i := bytes.Index(list[at:], pattern)
 		if i < 0 {
-			return d, nil
+			return found, true, nil
 		}
 		begin := at + i + 1
 		if !p.from {
 			begin = bytes.LastIndexByte(list[:at+i], '\n') + 1
 		}
 		end := begin + bytes.IndexByte(list[begin:], '\n')
-		if err := r.addWord(d, field, list[begin:end]); err != nil {
-			return nil, err
+		if err := r.addWord(found, field, list[begin:end]); err != nil {
+			return nil, false, err
 		}
 		at = end // the newline may begin the next
 		if words%patienceInWords == 0 {
 			if err := ctx.Err(); err != nil {
-				return nil, err
+				return nil, false, err
 			}
-			if d.count() == all {
-				return d, nil
+			left := of.countWithout(found)
+			if words > wordsPerFrame*min(left, len(r.numbers)/frames.PerFrame) {
+				return found, false, nil
 			}
 		}
 	}
