@@ -60,13 +60,13 @@ type Account struct {
 	dir     string
 	cache   *Cache
 	workers int
-	words   *scorch.Scorch
 
-	life   sync.RWMutex // held by whoever uses the Account, and by Close for itself
+	life   sync.RWMutex // held by whoever uses the Account; for itself, by who opens and closes it. It guards closed and words
 	closed bool
+	words  *scorch.Scorch // nil: to be opened again
 
 	writing sync.Mutex // held for a change; guards failed and next
-	failed  error      // of a change: what is in memory may be ahead of the disk
+	failed  bool       // a change: what is in memory may be ahead of the disk
 	next    uint64     // number of the next file of texts
 
 	reading sync.RWMutex // guards files, and that none of them is removed
@@ -79,30 +79,39 @@ type Account struct {
 }
 
 // Open opens the index in a folder, or makes an empty one where there is none.
-func Open(dir string, o Options) (_ *Account, err error) {
-	a := &Account{dir: dir, cache: o.Cache, workers: o.Workers, trusted: make(map[uint64]bool), async: make(chan error, 1)}
+func Open(dir string, o Options) (*Account, error) {
+	a := &Account{dir: dir, cache: o.Cache, workers: o.Workers}
 	if a.cache == nil {
 		a.cache = NewCache(0)
 	}
 	if a.workers == 0 {
 		a.workers = runtime.GOMAXPROCS(0)
 	}
+	if err := a.open(); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// open opens what is in the folder, or makes it.
+func (a *Account) open() (err error) {
+	a.failed, a.files, a.trusted, a.async = false, nil, make(map[uint64]bool), make(chan error, 1)
 	made, err := a.prepare()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := a.openWords(); err != nil {
-		return nil, err
+		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, a.shut())
-		}
-	}()
-	if !made {
-		return a, a.make()
+	if made {
+		err = a.load()
+	} else {
+		err = a.make()
 	}
-	return a, a.load()
+	if err != nil {
+		err = errors.Join(err, a.shut())
+	}
+	return err
 }
 
 func (a *Account) storeDir() string { return filepath.Join(a.dir, "store") }
@@ -304,14 +313,43 @@ func (a *Account) snapshot() (*scorch.IndexSnapshot, error) {
 	return r.(*scorch.IndexSnapshot), nil
 }
 
-// use is held as long as what it returns is not called.
+// use keeps the Account open until what it returns is called.
 func (a *Account) use() (done func(), err error) {
-	a.life.RLock()
-	if a.closed {
+	for {
+		a.life.RLock()
+		switch {
+		case a.closed:
+			a.life.RUnlock()
+			return nil, ErrClosed
+		case a.words != nil:
+			return a.life.RUnlock, nil
+		}
 		a.life.RUnlock()
-		return nil, ErrClosed
+		if err := a.openAgain(); err != nil {
+			return nil, err
+		}
 	}
-	return a.life.RUnlock, nil
+}
+
+func (a *Account) openAgain() error {
+	a.life.Lock()
+	defer a.life.Unlock()
+	if a.closed || a.words != nil {
+		return nil
+	}
+	return a.open()
+}
+
+// rollBack lets go of what is in memory after a change that failed, so that the
+// Account is as the disk has it when it is used next. It also stops bleve, which
+// would try for ever.
+func (a *Account) rollBack() error {
+	a.life.Lock()
+	defer a.life.Unlock()
+	if a.closed || a.words == nil {
+		return nil
+	}
+	return a.shut()
 }
 
 // Close waits for what goes on, and closes the index.
@@ -322,13 +360,18 @@ func (a *Account) Close() error {
 		return ErrClosed
 	}
 	a.closed = true
+	if a.words == nil {
+		return nil
+	}
 	return a.shut()
 }
 
 func (a *Account) shut() error {
 	openAccounts.Delete(a.storeDir())
 	a.cache.keep(a, nil)
-	return a.words.Close()
+	err := a.words.Close()
+	a.words = nil
+	return err
 }
 
 // UpTo tells up to which email the index is complete.
@@ -401,7 +444,7 @@ func (a *Account) Stats() (Stats, error) {
 	if err != nil {
 		return Stats{}, err
 	}
-	r := Stats{UpTo: id.Email(st.upTo), Emails: st.emails, Memory: a.cache.held(a)}
+	r := Stats{UpTo: id.Email(st.upTo), Emails: st.emails, Memory: a.cache.of(a)}
 	a.reading.RLock()
 	for _, f := range a.files {
 		r.TextBytes += f.Size

@@ -197,3 +197,32 @@ func TestBounds(t *testing.T) {
 		t.Errorf("another version: %v", err)
 	}
 }
+
+// A change that fails leaves the index as it is on disk, and the next one goes on from there.
+func TestFailedChange(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a")
+	a := mustOpen(t, dir)
+	m := newModel(3)
+	if err := a.Add(t.Context(), m.newEmails(20), m.next-1); err != nil {
+		t.Fatal(err)
+	}
+	lost := m.newDocument(m.next)
+	if err := os.Rename(a.storeDir(), a.storeDir()+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Add(t.Context(), lost, m.next); err == nil {
+		t.Fatal("added without a folder")
+	}
+	if _, err := a.Emails(); !errors.Is(err, ErrDamaged) {
+		t.Errorf("used without a folder: %v", err)
+	}
+	if err := os.Rename(a.storeDir()+".away", a.storeDir()); err != nil {
+		t.Fatal(err)
+	}
+	m.same(t, a)
+	if err := a.Add(t.Context(), m.newEmails(5), m.next-1); err != nil {
+		t.Fatal(err)
+	}
+	m.same(t, a)
+	m.compare(t, a, []Query{m.query(), m.query()})
+}

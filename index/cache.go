@@ -14,11 +14,10 @@ const DefaultCacheBytes = 64 << 20
 type Cache struct {
 	bound int64
 
-	mu      sync.Mutex // guards what follows
-	size    int64
-	entries map[cacheKey]*list.Element // of *cached
-	recent  list.List                  // the most recently used first
-	sizes   map[*Account]int64
+	mu     sync.Mutex // guards what follows
+	size   int64
+	held   map[*Account]map[cacheKey]*list.Element // of *cached
+	recent list.List                               // the most recently used first
 }
 
 // cacheKey names something of a segment, which never changes.
@@ -39,13 +38,13 @@ func NewCache(bytes int64) *Cache {
 	if bytes == 0 {
 		bytes = DefaultCacheBytes
 	}
-	return &Cache{bound: bytes, entries: make(map[cacheKey]*list.Element), sizes: make(map[*Account]int64)}
+	return &Cache{bound: bytes, held: make(map[*Account]map[cacheKey]*list.Element)}
 }
 
 func (c *Cache) get(key cacheKey) any {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e := c.entries[key]
+	e := c.held[key.account][key]
 	if e == nil {
 		return nil
 	}
@@ -56,12 +55,16 @@ func (c *Cache) get(key cacheKey) any {
 func (c *Cache) put(key cacheKey, value any, size int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.entries[key] != nil || size > c.bound {
+	of := c.held[key.account]
+	if of[key] != nil || size > c.bound {
 		return
 	}
-	c.entries[key] = c.recent.PushFront(&cached{key, value, size})
+	if of == nil {
+		of = make(map[cacheKey]*list.Element)
+		c.held[key.account] = of
+	}
+	of[key] = c.recent.PushFront(&cached{key, value, size})
 	c.size += size
-	c.sizes[key.account] += size
 	for c.size > c.bound {
 		c.drop(c.recent.Back())
 	}
@@ -69,10 +72,10 @@ func (c *Cache) put(key cacheKey, value any, size int64) {
 
 func (c *Cache) drop(e *list.Element) {
 	gone := c.recent.Remove(e).(*cached)
-	delete(c.entries, gone.key)
 	c.size -= gone.size
-	if c.sizes[gone.key.account] -= gone.size; c.sizes[gone.key.account] == 0 {
-		delete(c.sizes, gone.key.account)
+	delete(c.held[gone.key.account], gone.key)
+	if len(c.held[gone.key.account]) == 0 {
+		delete(c.held, gone.key.account)
 	}
 }
 
@@ -80,21 +83,21 @@ func (c *Cache) drop(e *list.Element) {
 func (c *Cache) keep(a *Account, segments map[uint64]bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.sizes[a] == 0 {
-		return
-	}
-	for key, e := range c.entries {
-		if key.account == a && !segments[key.segment] {
+	for key, e := range c.held[a] {
+		if !segments[key.segment] {
 			c.drop(e)
 		}
 	}
 }
 
-// held tells how many octets are held for an account.
-func (c *Cache) held(a *Account) int64 {
+// of tells how many octets are held for an account.
+func (c *Cache) of(a *Account) (size int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.sizes[a]
+	for _, e := range c.held[a] {
+		size += e.Value.(*cached).size
+	}
+	return size
 }
 
 // Size tells how many octets are held.

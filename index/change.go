@@ -25,7 +25,7 @@ const (
 // Add takes in emails, and notes that the index is complete up to an email. What
 // Add was given is there, durably, before the mark says so; after a crash both
 // are as before, or some of the emails are there already. To add an email again
-// is harmless. After an error of Add or Remove the Account has to be closed.
+// is harmless.
 func (a *Account) Add(ctx context.Context, list []Document, upTo id.Email) error {
 	list = slices.Clone(list)
 	slices.SortFunc(list, func(x, y Document) int { return int(x.Email - y.Email) })
@@ -87,19 +87,21 @@ func (a *Account) Remove(ctx context.Context, emails []id.Email) error {
 	})
 }
 
-// change runs a change, one at a time. One that failed half way was the last.
+// change runs a change, one at a time.
 func (a *Account) change(f func() error) error {
 	done, err := a.use()
 	if err != nil {
 		return err
 	}
-	defer done()
 	a.writing.Lock()
-	defer a.writing.Unlock()
-	if a.failed != nil {
-		return fmt.Errorf("after an earlier failure: %w", a.failed)
+	err = f()
+	failed := a.failed
+	a.writing.Unlock()
+	done()
+	if failed {
+		err = errors.Join(err, a.rollBack())
 	}
-	return f()
+	return err
 }
 
 // commit makes a batch durable. It is waited for here, for bleve does not notice
@@ -112,9 +114,7 @@ func (a *Account) commit(b *bleve.Batch) error {
 	case err = <-committed:
 	case err = <-a.async:
 	}
-	if err != nil {
-		a.failed = err
-	}
+	a.failed = err != nil
 	return err
 }
 
