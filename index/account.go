@@ -72,6 +72,8 @@ type Account struct {
 	reading sync.RWMutex // guards files, and that none of them is removed
 	files   []*textFile
 
+	listing sync.Mutex // held by who makes a list of words
+
 	trust   sync.Mutex      // guards trusted
 	trusted map[uint64]bool // of the segments that were read, whether the checksum was right
 

@@ -30,7 +30,7 @@ var benchMessages = flag.Int("index.messages", 2_000, "how many messages the ben
 // the processors worked for it and how much text they have.
 func ingest(b testing.TB, a *Account, from, to int) (cpu time.Duration, text int64) {
 	m := newMailer(uint64(from))
-	const batch = 500
+	const batch = 1000
 	for ; from < to; from += batch {
 		raw := make([]octets, min(batch, to-from))
 		metas := make([]*message.Meta, len(raw))

@@ -236,6 +236,11 @@ func (r *segmentReader) wordList(field string) ([]byte, error) {
 	if held := r.account.cache.get(key); held != nil {
 		return held.([]byte), nil
 	}
+	r.account.listing.Lock() // one search makes the list, and others wait for it
+	defer r.account.listing.Unlock()
+	if held := r.account.cache.get(key); held != nil {
+		return held.([]byte), nil
+	}
 	dict, err := r.dictionary(field)
 	if err != nil {
 		return nil, err
