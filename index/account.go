@@ -16,6 +16,7 @@ import (
 	"github.com/blevesearch/bleve/v2/index/scorch"
 	bleve "github.com/blevesearch/bleve_index_api"
 	"go.etcd.io/bbolt"
+	"golang.org/x/sync/singleflight"
 
 	"mailstead.dev/index/frames"
 	"mailstead.dev/store/id"
@@ -72,7 +73,7 @@ type Account struct {
 	reading sync.RWMutex // guards files, and that none of them is removed
 	files   []*textFile
 
-	listing sync.Mutex // held by who makes a list of words
+	listing singleflight.Group // lists of words that are being made
 
 	trust   sync.Mutex      // guards trusted
 	trusted map[uint64]bool // of the segments that were read, whether the checksum was right

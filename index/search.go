@@ -5,6 +5,7 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/blevesearch/bleve/v2/index/scorch"
+	"golang.org/x/sync/errgroup"
 
 	"mailstead.dev/store/id"
 )
@@ -36,27 +37,41 @@ func (a *Account) Search(ctx context.Context, queries []Query) (Result, error) {
 	return a.search(ctx, s, queries)
 }
 
-func (a *Account) search(ctx context.Context, s *scorch.IndexSnapshot, queries []Query) (_ Result, err error) {
-	defer damage(&err)
+func (a *Account) search(ctx context.Context, s *scorch.IndexSnapshot, queries []Query) (Result, error) {
 	st, err := stateOf(s)
 	if err != nil {
 		return Result{}, err
 	}
 	a.forget(s)
 	plans := make([]plan, len(queries))
-	result := Result{UpTo: id.Email(st.upTo), Answers: make([]Answer, len(queries))}
 	for i, q := range NewMatcher(queries).queries {
 		plans[i] = planOf(q)
-		result.Answers[i] = Answer{roaring.New(), roaring.New()}
 	}
-	for _, seg := range s.Segments() {
-		r, err := a.openSegment(seg)
-		if err != nil {
-			return Result{}, err
+	segments := s.Segments()
+	found := make([][]Answer, len(segments))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(a.workers)
+	for i, seg := range segments {
+		g.Go(func() (err error) {
+			defer damage(&err)
+			r, err := a.openSegment(seg)
+			if err == nil {
+				found[i], err = r.search(ctx, plans)
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return Result{}, err
+	}
+	result := Result{UpTo: id.Email(st.upTo), Answers: make([]Answer, len(queries))}
+	for i := range result.Answers {
+		all := Answer{roaring.New(), roaring.New()}
+		for _, of := range found {
+			all.Matches.Or(of[i].Matches)
+			all.Maybe.Or(of[i].Maybe)
 		}
-		if err := r.search(ctx, plans, result.Answers); err != nil {
-			return Result{}, err
-		}
+		result.Answers[i] = all
 	}
 	return result, nil
 }
@@ -81,30 +96,31 @@ func (a *Account) forget(s *scorch.IndexSnapshot) {
 	}
 }
 
-// search adds what a segment has to the answers.
-func (r *segmentReader) search(ctx context.Context, plans []plan, answers []Answer) error {
+// search answers of one segment.
+func (r *segmentReader) search(ctx context.Context, plans []plan) ([]Answer, error) {
 	unsure := r.none()
 	if err := r.addWord(unsure, fieldUnsure, []byte("1")); err != nil {
-		return err
+		return nil, err
 	}
+	answers := make([]Answer, len(plans))
 	for i, p := range plans {
 		if err := ctx.Err(); err != nil {
-			return err
+			return nil, err
 		}
 		found, doubt, err := r.find(ctx, p)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		doubt.or(unsure)
 		if p.exact {
-			answers[i].Matches.Or(r.emails(found))
 			doubt.andNot(found)
 		} else {
 			doubt.or(found)
+			found = r.none()
 		}
-		answers[i].Maybe.Or(r.emails(doubt))
+		answers[i] = Answer{r.emails(found), r.emails(doubt)}
 	}
-	return nil
+	return answers, nil
 }
 
 // find returns the documents that a plan finds by their words, and those of which it does not know.

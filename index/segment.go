@@ -178,8 +178,22 @@ func (d docs) each(f func(doc int)) {
 // emails are the emails of documents.
 func (r *segmentReader) emails(d docs) *roaring.Bitmap {
 	list := make([]uint32, 0, d.count())
-	d.each(func(doc int) { list = append(list, r.numbers[doc]) })
-	slices.Sort(list)
+	low, high := uint32(1<<32-1), uint32(0)
+	d.each(func(doc int) {
+		n := r.numbers[doc]
+		list = append(list, n)
+		low, high = min(low, n), max(high, n)
+	})
+	if len(list) > 256 && int(high-low)/64 < 4*len(list) { // they lie close, so that they need not be compared
+		set := make(docs, (high-low)/64+1)
+		for _, n := range list {
+			set.add(n - low)
+		}
+		list = list[:0]
+		set.each(func(n int) { list = append(list, low+uint32(n)) })
+	} else {
+		slices.Sort(list)
+	}
 	b := roaring.New()
 	b.AddMany(list)
 	return b
@@ -236,11 +250,24 @@ func (r *segmentReader) wordList(field string) ([]byte, error) {
 	if held := r.account.cache.get(key); held != nil {
 		return held.([]byte), nil
 	}
-	r.account.listing.Lock() // one search makes the list, and others wait for it
-	defer r.account.listing.Unlock()
-	if held := r.account.cache.get(key); held != nil {
-		return held.([]byte), nil
+	// One search makes the list, and others wait for it.
+	list, err, _ := r.account.listing.Do(fmt.Sprint(key.segment, field), func() (any, error) {
+		if held := r.account.cache.get(key); held != nil {
+			return held, nil
+		}
+		list, err := r.makeWordList(field)
+		if err == nil {
+			r.account.cache.put(key, list, int64(len(list)))
+		}
+		return list, err
+	})
+	if err != nil {
+		return nil, err
 	}
+	return list.([]byte), nil
+}
+
+func (r *segmentReader) makeWordList(field string) ([]byte, error) {
 	dict, err := r.dictionary(field)
 	if err != nil {
 		return nil, err
@@ -262,9 +289,7 @@ func (r *segmentReader) wordList(field string) ([]byte, error) {
 		}
 		list = append(append(list, entry.Term...), '\n')
 	}
-	list = slices.Clip(list)
-	r.account.cache.put(key, list, int64(len(list)))
-	return list, nil
+	return slices.Clip(list), nil
 }
 
 // patienceInWords is after how many words a search looks whether it still has to go on.
