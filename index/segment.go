@@ -245,10 +245,40 @@ func (r *segmentReader) eachWith(field string, word []byte, f func(doc uint32)) 
 }
 
 // wordList is the words of a field, each between newlines, in their order.
-func (r *segmentReader) wordList(field string) ([]byte, error) {
+type wordList struct {
+	text   []byte
+	counts [256]int32 // how often each octet is in text
+}
+
+// next finds a pattern from a place on, by the octet of it that is the rarest; -1 where it is not there.
+func (l *wordList) next(pattern []byte, rarest, from int) int {
+	for from+rarest < len(l.text) {
+		i := bytes.IndexByte(l.text[from+rarest:], pattern[rarest])
+		if i < 0 {
+			return -1
+		}
+		from += i
+		if l.text[from] == pattern[0] && bytes.HasPrefix(l.text[from:], pattern) {
+			return from
+		}
+		from++
+	}
+	return -1
+}
+
+func (l *wordList) rarest(pattern []byte) (at int) {
+	for i, c := range pattern {
+		if l.counts[c] < l.counts[pattern[at]] {
+			at = i
+		}
+	}
+	return at
+}
+
+func (r *segmentReader) wordList(field string) (*wordList, error) {
 	key := cacheKey{r.account, r.snap.Id(), field}
 	if held := r.account.cache.get(key); held != nil {
-		return held.([]byte), nil
+		return held.(*wordList), nil
 	}
 	// One search makes the list, and others wait for it.
 	list, err, _ := r.account.listing.Do(fmt.Sprint(key.segment, field), func() (any, error) {
@@ -257,17 +287,17 @@ func (r *segmentReader) wordList(field string) ([]byte, error) {
 		}
 		list, err := r.makeWordList(field)
 		if err == nil {
-			r.account.cache.put(key, list, int64(len(list)))
+			r.account.cache.put(key, list, int64(len(list.text)+4*len(list.counts)))
 		}
 		return list, err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return list.([]byte), nil
+	return list.(*wordList), nil
 }
 
-func (r *segmentReader) makeWordList(field string) ([]byte, error) {
+func (r *segmentReader) makeWordList(field string) (*wordList, error) {
 	dict, err := r.dictionary(field)
 	if err != nil {
 		return nil, err
@@ -278,7 +308,7 @@ func (r *segmentReader) makeWordList(field string) ([]byte, error) {
 	}); ok {
 		it = quick.AutomatonIteratorOmitCount(nil, nil, nil)
 	}
-	list := []byte{'\n'}
+	text := []byte{'\n'}
 	for {
 		entry, err := it.Next()
 		if err != nil {
@@ -287,9 +317,13 @@ func (r *segmentReader) makeWordList(field string) ([]byte, error) {
 		if entry == nil {
 			break
 		}
-		list = append(append(list, entry.Term...), '\n')
+		text = append(append(text, entry.Term...), '\n')
 	}
-	return slices.Clip(list), nil
+	list := &wordList{text: slices.Clip(text)}
+	for _, c := range text {
+		list.counts[c]++
+	}
+	return list, nil
 }
 
 // patienceInWords is after how many words a search looks whether it still has to go on.
@@ -317,20 +351,20 @@ func (r *segmentReader) withRun(ctx context.Context, field string, p run, of doc
 	if p.until {
 		pattern = append(pattern, '\n')
 	}
+	rarest := list.rarest(pattern)
 	for at, words := 0, 1; ; words++ {
-		i := bytes.Index(list[at:], pattern)
+		i := list.next(pattern, rarest, at)
 		if i < 0 {
 			return found, true, nil
 		}
-		begin := at + i + 1
+		begin := i + 1
 		if !p.from {
-			begin = bytes.LastIndexByte(list[:at+i], '\n') + 1
+			begin = bytes.LastIndexByte(list.text[:i], '\n') + 1
 		}
-		end := begin + bytes.IndexByte(list[begin:], '\n')
-		if err := r.addWord(found, field, list[begin:end]); err != nil {
+		at = begin + bytes.IndexByte(list.text[begin:], '\n') // which may begin the next
+		if err := r.addWord(found, field, list.text[begin:at]); err != nil {
 			return nil, false, err
 		}
-		at = end // the newline may begin the next
 		if words%patienceInWords == 0 {
 			if err := ctx.Err(); err != nil {
 				return nil, false, err
