@@ -53,48 +53,48 @@ const checkEvery = 1024
 func (c *searchCmd) search(ctx context.Context, s *session, v *view.View) (view.UIDSet, error) {
 	c.key.resolve(s, v)
 	c.key.order()
-	recent := s.selected.recent
-	var found, open []id.UID
+	all := s.selected.told.UIDs
+	found, open := view.UIDSet{}, all
+	if c.key.kids[0].cost() < textCost { // else the view cannot settle anything
+		var err error
+		if found, open, err = c.searchView(ctx, s, v, all); err != nil {
+			return found, err
+		}
+	}
+	if open.Len() > fewOpen {
+		more, rest, err := c.searchIndex(ctx, s, v, open)
+		if err != nil {
+			return found, err
+		}
+		found, open = found.Union(more), rest
+	}
+	c.done = all.Len() - open.Len()
+	if open.Empty() {
+		return found, nil
+	}
+	more, err := c.searchEmails(ctx, s, v, open)
+	return found.Union(more), err
+}
+
+// searchView evaluates messages by the view alone. open are those that are not settled by that.
+func (c *searchCmd) searchView(ctx context.Context, s *session, v *view.View, uids view.UIDSet) (found, open view.UIDSet, err error) {
+	var matching, unsettled []id.UID
 	n := 0
-	for m := range v.In(s.selected.told.UIDs) {
+	for m := range v.In(uids) {
 		if n++; n%checkEvery == 0 {
 			if ctx.Err() != nil {
-				return view.UIDSet{}, ctx.Err()
+				return found, open, ctx.Err()
 			}
-			c.progress.reached(n - 1 - len(open))
+			c.progress.reached(n - 1 - len(unsettled))
 		}
-		switch c.key.eval(&m, recent, nil) {
+		switch c.key.eval(&m, s.selected.recent, nil) {
 		case isTrue:
-			found = append(found, m.UID)
+			matching = append(matching, m.UID)
 		case isOpen:
-			open = append(open, m.UID)
+			unsettled = append(unsettled, m.UID)
 		}
 	}
-	set := view.NewUIDSet(found...)
-	c.done = n - len(open)
-	if len(open) == 0 {
-		return set, nil
-	}
-	rest := view.NewUIDSet(open...)
-	if len(open) > fewOpen {
-		a, err := c.askIndex(ctx, s)
-		if err != nil {
-			return set, err
-		}
-		if c.answers = a; a != nil {
-			found, open, err = c.searchAnswered(ctx, s, v, rest)
-			if err != nil {
-				return set, err
-			}
-			set, rest = set.Union(view.NewUIDSet(found...)), view.NewUIDSet(open...)
-			c.done = n - len(open)
-		}
-	}
-	if rest.Empty() {
-		return set, nil
-	}
-	more, err := c.searchEmails(ctx, s, v, rest)
-	return set.Union(more), err
+	return view.NewUIDSet(matching...), view.NewUIDSet(unsettled...), nil
 }
 
 // searchEmails returns those of the messages uids that match, looking at their emails.
@@ -217,10 +217,13 @@ func (k *searchKey) order() {
 	slices.SortStableFunc(k.kids, func(a, b *searchKey) int { return cmp.Compare(a.cost(), b.cost()) })
 }
 
+// textCost is the cost of a key that asks for a text.
+const textCost = 2
+
 func (k *searchKey) cost() int {
 	switch {
 	case k.op >= opText:
-		return 2
+		return textCost
 	case k.op >= opSentBefore:
 		return 1
 	}

@@ -85,41 +85,75 @@ func (s *session) indexFailed(ctx context.Context, err error) {
 	}
 }
 
-// searchAnswered evaluates the messages uids with what the index knows. open are those that are still to be read.
-func (c *searchCmd) searchAnswered(ctx context.Context, s *session, v *view.View, uids view.UIDSet) (found, open []id.UID, err error) {
+// searchIndex evaluates messages with what the index knows, if there is one. open are those that are still to be read.
+func (c *searchCmd) searchIndex(ctx context.Context, s *session, v *view.View, uids view.UIDSet) (found, open view.UIDSet, err error) {
+	if c.answers, err = c.askIndex(ctx, s); c.answers == nil {
+		return found, uids, err
+	}
+	if may := c.key.mayMatch(c.answers); may != nil {
+		upTo := c.answers.upTo
+		uids = v.WithEmail(uids, func(email id.Email) bool { return email > upTo || may.Contains(uint32(email)) })
+	}
 	known := evidence{answers: c.answers}
+	var matching, unsettled []id.UID
 	var undecided []view.Message
 	n := 0
 	for m := range v.In(uids) {
 		if n++; n%checkEvery == 0 && ctx.Err() != nil {
-			return nil, nil, ctx.Err()
+			return found, open, ctx.Err()
 		}
 		switch c.key.eval(&m, s.selected.recent, &known) {
 		case isTrue:
-			found = append(found, m.UID)
+			matching = append(matching, m.UID)
 		case isOpen:
 			if c.answers.undecided(m.Email) {
 				undecided = append(undecided, m)
 			} else {
-				open = append(open, m.UID)
+				unsettled = append(unsettled, m.UID)
 			}
 		}
 	}
-	if len(undecided) == 0 {
-		return found, open, nil
-	}
-	if err := c.decide(ctx, s, undecided); err != nil {
-		return nil, nil, err
+	if len(undecided) > 0 {
+		if err := c.decide(ctx, s, undecided); err != nil {
+			return found, open, err
+		}
 	}
 	for _, m := range undecided {
 		switch c.key.eval(&m, s.selected.recent, &known) {
 		case isTrue:
-			found = append(found, m.UID)
+			matching = append(matching, m.UID)
 		case isOpen:
-			open = append(open, m.UID)
+			unsettled = append(unsettled, m.UID)
 		}
 	}
-	return found, open, nil
+	return view.NewUIDSet(matching...), view.NewUIDSet(unsettled...), nil
+}
+
+// mayMatch returns the emails that can match a key, of those that the index knows; nil for any.
+func (k *searchKey) mayMatch(a *answers) *roaring.Bitmap {
+	switch k.op {
+	case opText:
+		return roaring.Or(a.matches[k.query], a.maybe[k.query])
+	case opAnd, opOr:
+	default:
+		return nil
+	}
+	var may *roaring.Bitmap
+	for i, kid := range k.kids {
+		of := kid.mayMatch(a)
+		switch {
+		case of == nil && k.op == opOr:
+			return nil
+		case of == nil:
+		case may == nil && (i == 0 || k.op == opAnd):
+			may = of
+		case k.op == opAnd:
+			may.And(of)
+		default:
+			may.Or(of)
+		}
+	}
+	return may
 }
 
 // decide lets the texts that the index keeps decide about messages.
