@@ -13,7 +13,7 @@ import (
 )
 
 var (
-	equivalenceSteps = flag.Int("index.steps", 25, "how many changes of an index TestEquivalence makes")
+	equivalenceSteps = flag.Int("index.steps", 12, "how many changes of an index TestEquivalence makes")
 	equivalenceSeed  = flag.Uint64("index.seed", 1, "which ones")
 )
 
@@ -88,7 +88,7 @@ func TestEquivalence(t *testing.T) {
 func TestAddSmall(t *testing.T) {
 	a := mustOpen(t, filepath.Join(t.TempDir(), "a"))
 	m := newModel(7)
-	for range 40 { // one by one, so that files of texts are merged
+	for range 20 { // one by one, so that files of texts are merged
 		if err := a.Add(t.Context(), m.newEmails(1), m.next-1); err != nil {
 			t.Fatal(err)
 		}
@@ -101,12 +101,12 @@ func TestAddSmall(t *testing.T) {
 	if files, err := os.ReadDir(filepath.Join(a.dir, "texts")); err != nil || len(files) >= 2*mergeFiles {
 		t.Errorf("%d files of texts, %v", len(files), err)
 	}
-	if st.Emails != 40 || st.UpTo != m.next-1 || st.Memory <= 0 || st.WordBytes <= 0 || st.TextBytes <= 0 {
+	if st.Emails != 20 || st.UpTo != m.next-1 || st.Memory <= 0 || st.WordBytes <= 0 || st.TextBytes <= 0 {
 		t.Errorf("%+v", st)
 	}
 
 	// The space of what is removed is regained.
-	if err := a.Add(t.Context(), m.newEmails(1000), m.next-1); err != nil {
+	if err := a.Add(t.Context(), m.newEmails(500), m.next-1); err != nil {
 		t.Fatal(err)
 	}
 	before, err := a.Stats()
