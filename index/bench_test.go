@@ -93,14 +93,16 @@ func processorTime(b testing.TB) time.Duration {
 
 var benchDir = flag.String("index.dir", "", "where the index of the benchmarks is kept, and is found again; else it is made each time")
 
-// benchIndex is made once for all benchmarks of searches.
+// benchIndex is where the index of the benchmarks is.
 var benchIndex = sync.OnceValues(func() (dir string, err error) {
 	if *benchDir != "" {
 		return *benchDir, nil
 	}
-	dir, err = os.MkdirTemp("", "mailstead-index-")
-	return filepath.Join(dir, "a"), err
+	benchTemp, err = os.MkdirTemp("", "mailstead-index-")
+	return filepath.Join(benchTemp, "a"), err
 })
+
+var benchTemp string // goes when the benchmarks end
 
 // What making the index of the benchmarks took: it is made once.
 var benchCPU, benchText = time.Duration(0), int64(0)
@@ -155,8 +157,11 @@ func TestMain(m *testing.M) {
 		child(dir)
 	}
 	code := m.Run()
-	if dir, err := benchIndex(); *benchDir == "" && err == nil {
-		_ = os.RemoveAll(filepath.Dir(dir))
+	if benchTemp != "" {
+		if err := os.RemoveAll(benchTemp); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
 	}
 	os.Exit(code)
 }
