@@ -49,7 +49,10 @@ func parseDate(value string) (time.Time, bool) {
 func (p *dateParts) token(t string) bool {
 	switch {
 	case p.hour < 0 && strings.Count(t, ":") >= 1 && isDigit(t[0]) && !strings.Contains(t, "T"):
-		return p.clock(t)
+		if !p.clock(t) { // the date stands (RFC 5256 section 2.2)
+			p.hour, p.minute, p.sec = 0, 0, 0
+		}
+		return true
 	case p.hour >= 0 && !p.hasZone && (t[0] == '+' || t[0] == '-'):
 		return p.numericZone(t)
 	case isDigit(t[0]) && strings.ContainsAny(t, "-/T"):

@@ -1,5 +1,11 @@
 package message
 
+import (
+	"cmp"
+	"math"
+	"strings"
+)
+
 // endHeader ends the header of the innermost entity at the offset at, and
 // describes the entity. Where it is a message/rfc822, the message inside is opened.
 func (w *walker) endHeader(at int64) {
@@ -201,32 +207,37 @@ func (w *walker) describeMessage() {
 		m.SentDate = t
 	}
 	m.References = references(w.head)
-	m.BaseSubject = baseSubject(DecodeHeader(m.Envelope.Subject))
+	m.BaseSubject, _ = baseSubject(DecodeHeader(m.Envelope.Subject))
 }
 
-// maxReferences bounds the ancestors that are kept of a message.
+// maxReferences bounds the ancestors that are kept of a message: the first, with which
+// its thread began, and the nearest ones.
 const maxReferences = 1000
 
 // references returns the Message-IDs of References, else the first of
-// In-Reply-To, with their angle brackets (RFC 5256 section 3).
+// In-Reply-To (RFC 5256 section 3).
 func references(header []byte) []string {
 	var refs, reply []string
 	var buf [48]byte
 	for name, raw := range fields(header) {
 		switch string(lowerName(name, &buf)) {
 		case "references":
-			refs = messageIDs(refs, fieldValue(raw), maxReferences)
+			refs = messageIDs(refs, fieldValue(raw), math.MaxInt)
 		case "in-reply-to":
 			reply = messageIDs(reply, fieldValue(raw), 1)
 		}
 	}
-	if len(refs) > 0 {
-		return refs
+	switch {
+	case len(refs) == 0:
+		return reply
+	case len(refs) > maxReferences:
+		return append(refs[:1:1], refs[len(refs)-maxReferences+1:]...)
 	}
-	return reply
+	return refs
 }
 
-// messageIDs appends the <...@...> of a value to list, up to n of them.
+// messageIDs appends the msg-ids (RFC 5322 section 3.6.4) of a value to list, up to n of them, with their angle brackets and
+// without the quotes that each can be written with or without (RFC 5256 section 3, REFERENCES).
 func messageIDs(list []string, value string, n int) []string {
 	l := lexer{s: value}
 	for l.skipCFWS(); !l.end() && len(list) < n; l.skipCFWS() {
@@ -234,13 +245,50 @@ func messageIDs(list []string, value string, n int) []string {
 			l.i++
 			continue
 		}
-		id := l.readWhile(func(c byte) bool { return c != '>' && c > ' ' })
-		if !l.end() && l.peek() == '>' && len(id) > 1 {
-			l.i++
-			list = append(list, id+">")
+		if id := l.readMessageID(); id != "" {
+			list = append(list, id)
 		}
 	}
 	return list
+}
+
+// readMessageID reads what begins with "<", and returns "" where that is no msg-id.
+func (l *lexer) readMessageID() string {
+	from, quotes := l.i, false
+	l.i++
+	for !l.end() {
+		switch c := l.peek(); {
+		case c == '"':
+			l.readQuoted()
+			quotes = true
+			continue
+		case c != '>' && c != '<' && c > ' ':
+			l.i++
+			continue
+		}
+		break
+	}
+	if l.end() || l.peek() != '>' {
+		return ""
+	}
+	l.i++
+	id := l.s[from:l.i]
+	if quotes {
+		id = unescape(strings.ReplaceAll(strings.ReplaceAll(id, `\"`, "\x00"), `"`, ""), true)
+		id = strings.ReplaceAll(id, "\x00", `"`)
+	}
+	if at := strings.IndexByte(id, '@'); at <= 1 || at == len(id)-2 {
+		return ""
+	}
+	return id
+}
+
+// ID returns the Message-ID as those that refer to the message have it, "" where it has none that is valid.
+func (m *Meta) ID() string {
+	if ids := messageIDs(nil, m.Envelope.MessageID, 1); len(ids) > 0 {
+		return ids[0]
+	}
+	return ""
 }
 
 // ThreadRoot returns the Message-ID of the message that m's thread began with,
@@ -249,8 +297,5 @@ func (m *Meta) ThreadRoot() string {
 	if len(m.References) > 0 {
 		return m.References[0]
 	}
-	if ids := messageIDs(nil, m.Envelope.MessageID, 1); len(ids) > 0 {
-		return ids[0]
-	}
-	return m.Envelope.MessageID
+	return cmp.Or(m.ID(), m.Envelope.MessageID)
 }

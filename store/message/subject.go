@@ -5,15 +5,25 @@ import "strings"
 // maxSubject bounds what is looked at: the procedure is quadratic for "[a][a][a]...".
 const maxSubject = 8 << 10
 
+// Replies reports whether the subject says that the message is a reply or was forwarded (RFC 5256 section 3, REFERENCES).
+func (m *Meta) Replies() bool {
+	if m.Envelope.Subject == m.BaseSubject {
+		return false // as that of most
+	}
+	_, replies := baseSubject(DecodeHeader(m.Envelope.Subject))
+	return replies
+}
+
 // baseSubject extracts the base subject of a decoded one, by the procedure of
-// RFC 5256 section 2.1 and the grammar of its section 5.
-func baseSubject(decoded string) string {
+// RFC 5256 section 2.1 and the grammar of its section 5, and reports whether it has removed what
+// says that the message is a reply or was forwarded.
+func baseSubject(decoded string) (base string, replies bool) {
 	s := collapseSpace(decoded[:min(len(decoded), maxSubject)])
 	for {
-		s = trimTrailers(s)
+		s, replies = trimTrailers(s, replies)
 		for {
 			before := s
-			s = trimLeaders(s)
+			s, replies = trimLeaders(s, replies)
 			if rest, ok := trimBlob(s); ok && rest != "" {
 				s = rest
 			}
@@ -22,9 +32,9 @@ func baseSubject(decoded string) string {
 			}
 		}
 		if !hasPrefixFold(s, "[fwd:") || !strings.HasSuffix(s, "]") {
-			return s
+			return s, replies
 		}
-		s = s[len("[fwd:") : len(s)-1]
+		s, replies = s[len("[fwd:"):len(s)-1], true
 	}
 }
 
@@ -53,21 +63,21 @@ func hasPrefixFold(s, prefix string) bool {
 }
 
 // subj-trailer = "(fwd)" / WSP
-func trimTrailers(s string) string {
+func trimTrailers(s string, replies bool) (string, bool) {
 	for {
 		t := strings.TrimRight(s, " ")
 		if len(t) >= 5 && strings.EqualFold(t[len(t)-5:], "(fwd)") {
-			t = t[:len(t)-5]
+			t, replies = t[:len(t)-5], true
 		}
 		if t == s {
-			return s
+			return s, replies
 		}
 		s = t
 	}
 }
 
 // subj-leader = (*subj-blob subj-refwd) / WSP
-func trimLeaders(s string) string {
+func trimLeaders(s string, replies bool) (string, bool) {
 	for {
 		t := strings.TrimLeft(s, " ")
 		rest := t
@@ -79,10 +89,10 @@ func trimLeaders(s string) string {
 			rest = after
 		}
 		if after, ok := trimRefwd(rest); ok {
-			t = after
+			t, replies = after, true
 		}
 		if t == s {
-			return s
+			return s, replies
 		}
 		s = t
 	}
