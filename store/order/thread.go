@@ -1,0 +1,237 @@
+package order
+
+import (
+	"context"
+	"slices"
+)
+
+// Algorithm is how messages are threaded (RFC 5256 section 3).
+type Algorithm uint8
+
+// The algorithms.
+const (
+	OrderedSubject Algorithm = iota
+	References
+)
+
+// Thread threads messages. It reports false where an email is not in the table.
+func (t *Table) Thread(ctx context.Context, messages []Message, by Algorithm) (f *Forest, ok bool, err error) {
+	x, ok, err := t.prepare(ctx, messages, by == References)
+	if err != nil || !ok {
+		return nil, ok, err
+	}
+	if by == OrderedSubject {
+		return x.orderedSubject(), true, nil
+	}
+	return x.references(), true, nil
+}
+
+// ThreadWeight returns how many octets of memory it takes to thread so many messages, about.
+func (t *Table) ThreadWeight(messages int) int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return 64*int64(messages) + 12*int64(len(t.ids)) + 4*int64(t.words.len())
+}
+
+// threading is one THREAD under way.
+type threading struct {
+	n       int
+	dates   []uint64 // as ordered has them
+	subject []textID
+	replies []bool
+	byDate  []int32 // messages by sent date, and those of one date in the order that they have
+	known   int     // number of subjects that there can be
+	links   links   // of REFERENCES
+}
+
+// prepare copies out of the table what is said of the messages, and follows their references.
+func (t *Table) prepare(ctx context.Context, messages []Message, references bool) (x *threading, ok bool, err error) {
+	x, said, rows := t.look(messages)
+	if x == nil {
+		return nil, false, nil
+	}
+	sortBy(x.byDate, x.dates)
+	if references {
+		x.links = newLinks(x.n, said.ids)
+		err = x.links.follow(ctx, said, rows)
+	}
+	return x, true, err
+}
+
+// look finds the rows of messages; nil if one is missing.
+func (t *Table) look(messages []Message) (*threading, said, []int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := len(messages)
+	x := &threading{n: n, dates: make([]uint64, n), subject: make([]textID, n), replies: make([]bool, n), byDate: make([]int32, n), known: t.words.len()}
+	rows := make([]int, n)
+	for i := range messages {
+		var ok bool
+		if rows[i], ok = t.row(messages[i].Email); !ok {
+			return nil, said{}, nil
+		}
+		x.dates[i] = ordered(t.date(&messages[i], rows[i]))
+		x.subject[i] = t.texts[subjects][rows[i]]
+		x.replies[i] = t.flags[rows[i]]&replies != 0
+		x.byDate[i] = int32(i)
+	}
+	return x, said{t.own, t.refs, t.refEnd, len(t.ids)}, rows
+}
+
+// orderedSubject is the algorithm ORDEREDSUBJECT: of the messages of one subject the first is the parent of all others, and
+// threads are in the order of their first messages.
+func (x *threading) orderedSubject() *Forest {
+	f := newForest(x.n, 0)
+	parents := make([]int32, x.n)
+	heads := make([]int32, x.known) // plus one, by subject
+	for _, m := range x.byDate {
+		head := &heads[x.subject[m]]
+		parents[m] = *head - 1
+		if *head == 0 {
+			*head = m + 1
+		}
+	}
+	for _, m := range slices.Backward(x.byDate) {
+		f.prepend(parents[m], m)
+	}
+	return f
+}
+
+// references is the algorithm REFERENCES, from its step 2 on: what it does in step 1 is in links.go.
+func (x *threading) references() *Forest {
+	g := x.gather()
+	g.merge()
+	return g.forest()
+}
+
+// grove is the tree below the root as it is after step 3: a parent of each message, and the dummies at the top.
+type grove struct {
+	*threading
+	parents []int32 // of messages, and of what was a dummy; none: at the top
+	gone    []int32 // for dummies, by their place behind the messages: what has taken their children; none: they are there
+	counts  []int32 // children of each dummy
+}
+
+// gather is steps 2 and 3. What is not there goes, and its children are those of its parent; but at the top
+// it stays if it has more than one.
+func (x *threading) gather() *grove {
+	parents := x.links.parents
+	g := &grove{threading: x, parents: make([]int32, x.n)}
+	tops := make([]int32, len(parents)-x.n) // of each dummy: the message above it, or the dummy at the top; none: not known yet
+	for i := range tops {
+		tops[i] = none
+	}
+	var path []int32
+	top := func(dummy int32) int32 {
+		at := dummy
+		path = path[:0]
+		for int(at) >= x.n && tops[int(at)-x.n] == none && parents[at] != none {
+			path = append(path, at)
+			at = parents[at]
+		}
+		if int(at) >= x.n && tops[int(at)-x.n] != none {
+			at = tops[int(at)-x.n]
+		}
+		for _, d := range path {
+			tops[int(d)-x.n] = at
+		}
+		return at
+	}
+	g.counts, g.gone = make([]int32, len(tops)), make([]int32, len(tops))
+	for i := range g.gone {
+		g.gone[i] = none
+	}
+	for m := range x.n {
+		p := parents[m]
+		if int(p) >= x.n {
+			p = top(p)
+		}
+		if g.parents[m] = p; int(p) >= x.n {
+			g.counts[int(p)-x.n]++
+		}
+	}
+	for m, p := range g.parents {
+		if int(p) >= x.n && g.counts[int(p)-x.n] == 1 {
+			g.parents[m] = none
+		}
+	}
+	return g
+}
+
+// merge is steps 4 and 5: what is at the top and has the same subject becomes one thread.
+func (g *grove) merge() {
+	type head struct {
+		node  int32
+		first int32 // the message that its date and subject are of
+	}
+	var heads []head // in the order of step 4
+	seen := make([]bool, len(g.counts))
+	for _, m := range g.byDate {
+		switch p := g.parents[m]; {
+		case p == none:
+			heads = append(heads, head{m, m})
+		case int(p) >= g.n && !seen[int(p)-g.n]: // its first child by date is first met
+			seen[int(p)-g.n] = true
+			heads = append(heads, head{p, m})
+		}
+	}
+	table := make([]int32, g.known) // by subject, plus one; none of it is of the empty one
+	for _, h := range heads {
+		at := &table[g.subject[h.first]]
+		switch known := *at - 1; {
+		case *at == 0:
+			*at = h.node + 1
+		case g.dummy(known):
+		case g.dummy(h.node), g.replies[known] && !g.replies[h.node]:
+			*at = h.node + 1
+		}
+	}
+	for _, h := range heads {
+		subject := g.subject[h.first]
+		known := table[subject] - 1
+		if subject == 0 || known == h.node || !g.dummy(h.node) && g.parents[h.node] != none {
+			continue // the last of them: it has been merged already
+		}
+		switch {
+		case g.dummy(h.node): // and so is the other
+			g.gone[int(h.node)-g.n] = known
+		case g.dummy(known), g.replies[h.node] && !g.replies[known]:
+			g.parents[h.node] = known
+		default:
+			both := int32(g.n + len(g.gone))
+			g.gone, g.counts = append(g.gone, none), append(g.counts, 0)
+			g.parents[h.node], g.parents[known] = both, both
+			table[subject] = both + 1
+		}
+	}
+}
+
+func (g *grove) dummy(node int32) bool { return int(node) >= g.n }
+
+// forest is step 6: all siblings by date. Going backwards, each message comes before those that are listed already, and what
+// stands for a dummy at the top with its first child.
+func (g *grove) forest() *Forest {
+	for i, p := range g.parents {
+		if g.dummy(p) && g.gone[int(p)-g.n] != none {
+			g.parents[i] = g.gone[int(p)-g.n]
+		}
+	}
+	left := make([]int32, len(g.gone))
+	for _, p := range g.parents {
+		if g.dummy(p) {
+			left[int(p)-g.n]++
+		}
+	}
+	f := newForest(g.n, len(g.gone))
+	for _, m := range slices.Backward(g.byDate) {
+		p := g.parents[m]
+		f.prepend(p, m)
+		if !g.dummy(p) {
+			continue
+		}
+		if left[int(p)-g.n]--; left[int(p)-g.n] == 0 {
+			f.prepend(none, p)
+		}
+	}
+	return f
+}
