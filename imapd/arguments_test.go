@@ -78,6 +78,14 @@ var arguments = map[string][]place{
 	"UID EXPUNGE": {{"UID EXPUNGE %s", "1", bare}},
 	"SEARCH":      slices.Concat(searchPlaces("SEARCH"), []place{{"SEARCH %s", "1", bare}}),
 	"UID SEARCH":  searchPlaces("UID SEARCH"),
+	"SORT":        sortPlaces("SORT"),
+	"UID SORT":    sortPlaces("UID SORT"),
+	"THREAD":      {{"THREAD %s UTF-8 ALL", "REFERENCES", bare}, {"THREAD REFERENCES %s ALL", "UTF-8", astring}, {"THREAD REFERENCES UTF-8 %s", "ALL", bare}, {"THREAD REFERENCES UTF-8 SUBJECT %s", "x", astring}},
+	"UID THREAD":  {{"UID THREAD %s UTF-8 ALL", "REFERENCES", bare}, {"UID THREAD ORDEREDSUBJECT %s ALL", "UTF-8", astring}, {"UID THREAD ORDEREDSUBJECT UTF-8 TEXT %s", "x", astring}},
+	"ESEARCH": {{"ESEARCH %s", "ALL", bare}, {"ESEARCH IN (%s) ALL", "PERSONAL", bare}, {"ESEARCH IN (MAILBOXES %s) ALL", "INBOX", astring}, {"ESEARCH IN (SUBTREE (INBOX %s)) ALL", "nowhere", astring},
+		{"ESEARCH IN (SUBTREE-ONE %s SUBSCRIBED) ALL", "nowhere", astring}, {"ESEARCH %s (PERSONAL) ALL", "IN", bare}, {"ESEARCH RETURN (%s) ALL", "COUNT", bare}, {"ESEARCH CHARSET %s ALL", "UTF-8", astring}, {"ESEARCH SUBJECT %s", "x", astring}},
+	"CANCELUPDATE": {{"CANCELUPDATE %s", "x", stringForms}, {`CANCELUPDATE "x" %s`, "x", stringForms}},
+	"COMPARATOR":   {{"COMPARATOR %s", "default", astring}, {"COMPARATOR i;unicode-casemap %s", "i;octet", astring}},
 	"GETMETADATA": {{"GETMETADATA %s /private/a", "INBOX", astring}, {"GETMETADATA INBOX %s", "/private/a", astring}, {"GETMETADATA INBOX (/private/b %s)", "/private/a", astring},
 		{"GETMETADATA (MAXSIZE %s) INBOX /private/a", "1", bare}, {"GETMETADATA (%s 1) INBOX /private/a", "DEPTH", bare}},
 	"GETQUOTA":     {{"GETQUOTA %s", "tenant:x", astring}},
@@ -98,13 +106,25 @@ func searchPlaces(name string) []place {
 		{"RETURN (%s) ALL", "COUNT", bare}, {"RETURN (PARTIAL %s) ALL", "1:1", bare}, {"CHARSET %s ALL", "UTF-8", astring}, {"%s", "ALL", bare}, {"NOT %s", "ALL", bare}, {"(ALL %s)", "ALL", bare},
 		{"HEADER %s x", "Subject", astring}, {"HEADER Subject %s", "x", astring}, {"OR SUBJECT %s ALL", "x", astring},
 		{"KEYWORD %s", "k", bare}, {"UNKEYWORD %s", "k", bare}, {"UID %s", "1", bare}, {"LARGER %s", "1", bare}, {"SMALLER %s", "1", bare}, {"OLDER %s", "1", bare}, {"YOUNGER %s", "1", bare},
-		{"MODSEQ %s", "1", bare}, {"MODSEQ %s all 1", `/flags/x`, quoted}, {`MODSEQ "/flags/x" %s 1`, "all", bare}, {"EMAILID %s", "M1", bare}, {"THREADID %s", "T1", bare},
+		{"MODSEQ %s", "1", bare}, {"MODSEQ %s all 1", `/flags/x`, quoted}, {`MODSEQ "/flags/x" %s 1`, "all", bare}, {"FILTER %s", "nothing", bare}, {"EMAILID %s", "M1", bare}, {"THREADID %s", "T1", bare},
 	}
 	for key := range textKeys {
 		places = append(places, place{key + " %s", "x", astring})
 	}
 	for key := range dateKeys {
 		places = append(places, place{key + " %s", "1-Jan-2026", bare + quoted})
+	}
+	for i := range places {
+		places[i].command = name + " " + places[i].command
+	}
+	return places
+}
+
+// sortPlaces are those of both forms of SORT.
+func sortPlaces(name string) []place {
+	places := []place{
+		{"(%s) UTF-8 ALL", "DATE", bare}, {"(REVERSE %s) UTF-8 ALL", "SUBJECT", bare}, {"(%s DATE) UTF-8 ALL", "REVERSE", bare}, {"(DATE) %s ALL", "UTF-8", astring},
+		{"RETURN (%s) (DATE) UTF-8 ALL", "COUNT", bare}, {"%s (COUNT) (DATE) UTF-8 ALL", "RETURN", bare}, {"(DATE) UTF-8 %s", "ALL", bare}, {"(DATE) UTF-8 SUBJECT %s", "x", astring},
 	}
 	for i := range places {
 		places[i].command = name + " " + places[i].command

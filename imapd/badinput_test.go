@@ -61,6 +61,8 @@ var rightArguments = map[string]string{
 	"SELECT": " INBOX", "EXAMINE": " INBOX", "CLOSE": "", "UNSELECT": "", "IDLE": "",
 	"APPEND": " INBOX {1+}\r\nx", "REPLACE": " 1 INBOX {1+}\r\nx", "UID REPLACE": " 1 INBOX {1+}\r\nx",
 	"FETCH": " 1 BODY[]", "UID FETCH": " 1 BODY[]", "PARTIAL": " 1 RFC822 1 1", "SEARCH": " ALL", "UID SEARCH": " ALL",
+	"SORT": " (DATE) UTF-8 ALL", "UID SORT": " (DATE) UTF-8 ALL", "THREAD": " REFERENCES UTF-8 ALL", "UID THREAD": " ORDEREDSUBJECT UTF-8 ALL",
+	"ESEARCH": " IN (PERSONAL) ALL", "CANCELUPDATE": ` "x"`, "COMPARATOR": "",
 	"STORE": " 1 +FLAGS (\\Deleted)", "UID STORE": " 1 +FLAGS (\\Deleted)", "EXPUNGE": "", "UID EXPUNGE": " 1",
 	"COPY": " 1 INBOX", "UID COPY": " 1 INBOX", "MOVE": " 1 INBOX", "UID MOVE": " 1 INBOX",
 	"GETMETADATA": " INBOX /private/comment", "SETMETADATA": " INBOX (/private/comment {1+}\r\nx)",

@@ -124,6 +124,21 @@ var commands = map[string]command{
 	"SEARCH":     {selectedState, keepsSeqs | byNumber | beside, readSearch},
 	"UID SEARCH": {selectedState, beside, readUIDSearch},
 
+	// sort.go, thread.go; likewise
+	"SORT":       {selectedState, keepsSeqs | byNumber | beside, readSort},
+	"UID SORT":   {selectedState, beside, readUIDSort},
+	"THREAD":     {selectedState, keepsSeqs | byNumber | beside, readThread},
+	"UID THREAD": {selectedState, beside, readUIDThread},
+
+	// esearch.go; likewise
+	"ESEARCH": {loggedIn, beside, readESearch},
+
+	// comparator.go
+	"COMPARATOR": {loggedIn, beside, readComparator},
+
+	// context.go
+	"CANCELUPDATE": {selectedState, 0, readCancelUpdate},
+
 	// metadata.go
 	"GETMETADATA": {loggedIn, beside, readGetMetadata},
 	"SETMETADATA": {loggedIn, goesOn, readSetMetadata},

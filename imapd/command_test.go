@@ -30,6 +30,12 @@ func TestCapabilities(t *testing.T) {
 		"MOVE":      {"MOVE", "UID MOVE"},
 		"CONDSTORE": {"ENABLE"},
 		"QRESYNC":   {"ENABLE"},
+		"SORT":      {"SORT", "UID SORT"},
+
+		"MULTISEARCH":       {"ESEARCH"},
+		"CONTEXT=SEARCH":    {"CANCELUPDATE"},
+		"I18NLEVEL=2":       {"COMPARATOR"},
+		"THREAD=REFERENCES": {"THREAD", "UID THREAD"},
 
 		"UNAUTHENTICATE":   {"UNAUTHENTICATE"},
 		"COMPRESS=DEFLATE": {"COMPRESS"},
@@ -72,7 +78,9 @@ func TestCapabilitiesAreUsed(t *testing.T) {
 		"IMAP4rev1": ` LSUB `, "LITERAL+": `\{[0-9]+\+\}$`, "SASL-IR": ` AUTHENTICATE PLAIN \w+`, "AUTH=PLAIN": ` AUTHENTICATE PLAIN `,
 		"ID": ` ID `, "ENABLE": ` ENABLE `, "IDLE": ` IDLE$`, "NAMESPACE": ` NAMESPACE$`, "CHILDREN": ` LIST "" `,
 		"SPECIAL-USE": ` LIST \(SPECIAL-USE\)`, "UIDPLUS": ` UID EXPUNGE `, "UNSELECT": ` UNSELECT$`, "MOVE": ` MOVE `,
-		"CONDSTORE": `\(UNCHANGEDSINCE `, "QRESYNC": `\(QRESYNC \(`, "ESEARCH": ` SEARCH RETURN \(`, "SEARCHRES": ` RETURN \(SAVE\)`,
+		"CONDSTORE": `\(UNCHANGEDSINCE `, "QRESYNC": `\(QRESYNC \(`, "ESEARCH": ` SEARCH RETURN \(`, "SORT": ` SORT \(`, "SORT=DISPLAY": ` SORT \(DISPLAYFROM`, "ESORT": ` SORT RETURN \(`,
+		"CONTEXT=SEARCH": ` SEARCH RETURN \(UPDATE`, "CONTEXT=SORT": ` SORT RETURN \(UPDATE`, "MULTISEARCH": ` ESEARCH IN \(`,
+		"FILTERS": ` FILTER `, "I18NLEVEL=2": ` COMPARATOR`, "THREAD=ORDEREDSUBJECT": ` THREAD ORDEREDSUBJECT`, "THREAD=REFERENCES": ` THREAD REFERENCES`, "SEARCHRES": ` RETURN \(SAVE\)`,
 		"LIST-EXTENDED": ` LIST \(SUBSCRIBED\)`, "LIST-STATUS": ` RETURN \(STATUS \(`, "STATUS=SIZE": ` STATUS \w+ \(SIZE`,
 		"MULTIAPPEND": `^C: five \{3\+\}$`, "OBJECTID": ` FETCH .*EMAILID`, "APPENDLIMIT=": ` STATUS \w+ \(APPENDLIMIT`,
 		"SAVEDATE": ` SAVEDATE`, "WITHIN": ` YOUNGER `, "CREATE-SPECIAL-USE": ` CREATE \w+ \(USE `, "PREVIEW": ` FETCH .*PREVIEW`,
@@ -110,7 +118,7 @@ func FuzzCommands(f *testing.F) {
 		" (DEPTH 1) INBOX (/private/a /shared/b)", ` "" (/private/a {1+}\r\nx /private/b NIL /private/c ~{1+}\r\n\x00)`, " 4 Drafts (\\Seen) {3+}\r\nabc", " RETURN (PARTIAL -1:-100 MIN) ALL", " 1:* FLAGS (PARTIAL 1:5 CHANGEDSINCE 3)",
 		" 1 (BINARY[1.2]<0.5> BINARY.SIZE[] BINARY.PEEK[3])", " INBOX ~{3+}\r\na\x00c {1+}\r\nx",
 		" 1 BODY.PEEK[1.0] 1 100", " ALL.MAILBOXES a?b*", " MAILBOX x", " INBOX -group:a +lrd", ` INBOX {1+}\r\nx`,
-		" INBOX () UTF8 (~{3+}\r\nabc)", ` "grün" "&-"`,
+		" (REVERSE DATE) UTF-8 ALL", " IN (SUBTREE (a b) SELECTED) RETURN (COUNT) FILTER x", ` "a" "b"`, ` "i;*" default`, " RETURN (MIN) (SUBJECT) UTF-8 1:*", " REFERENCES UTF-8 SUBJECT {1+}\r\nx", " INBOX () UTF8 (~{3+}\r\nabc)", ` "grün" "&-"`,
 	} {
 		for n := range names {
 			if (n+i)%3 == 0 {

@@ -39,6 +39,7 @@ var responses = []struct {
 	{is(store.ErrKeywords), "NO", "LIMIT", "Too many keywords in this mailbox"},
 	{is(store.ErrMailboxes), "NO", "LIMIT", "Too many mailboxes in this account"},
 	{is(store.ErrSubscriptions), "NO", "LIMIT", "Too many subscriptions of this account"},
+	{is(store.ErrOrder), "NO", "LIMIT", "Too much mail to be sorted or threaded at once"},
 	{is(store.ErrFull), "NO", "LIMIT", "The mailbox has no UID left: create another"},
 	{is(store.ErrExpunged), "NO", "EXPUNGEISSUED", "Some of the messages no longer exist"},
 	{is(store.ErrAuth), "NO", "AUTHENTICATIONFAILED", "Wrong login or password"},

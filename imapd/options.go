@@ -67,12 +67,14 @@ type Options struct {
 	MaxBeside        int           // commands of all connections that run beside another of their connection; 100 by default
 	LoginDelay       time.Duration // after a failed login; 1 second by default, negative for none
 
-	MaxLine    int   // octets of a command without its literals; 64 KiB by default
-	MaxLiteral int64 // octets of a literal that is not a message; 64 KiB by default
-	MaxNesting int   // parentheses, and keys of SEARCH within each other; 100 by default
-	MaxRanges  int   // numbers and ranges of a set in a command, and of one that a search saves; 20,000 by default
-	MaxLevels  int   // part numbers of a section; 100 by default
-	MaxAppend  int64 // octets in memory of the messages of one APPEND, when another is taken; 16 MiB by default
+	MaxLine     int   // octets of a command without its literals; 64 KiB by default
+	MaxLiteral  int64 // octets of a literal that is not a message; 64 KiB by default
+	MaxNesting  int   // parentheses, and keys of SEARCH within each other; 100 by default
+	MaxContexts int   // searches of a session whose results it is kept up to date of (RFC 5267); 10 by default
+
+	MaxRanges int   // numbers and ranges of a set in a command, and of one that a search saves; 20,000 by default
+	MaxLevels int   // part numbers of a section; 100 by default
+	MaxAppend int64 // octets in memory of the messages of one APPEND, when another is taken; 16 MiB by default
 
 	// MaxCommands is how much memory all commands together may take while they are read and run, beyond the 16 KiB that
 	// each may have anyway, in octets about; 256 MiB by default. One account has at most a quarter of it, and so have all
@@ -108,6 +110,7 @@ func (o Options) withDefaults() Options {
 	o.MaxLine = cmp.Or(o.MaxLine, 64<<10)
 	o.MaxLiteral = cmp.Or(o.MaxLiteral, 64<<10)
 	o.MaxNesting = cmp.Or(o.MaxNesting, 100)
+	o.MaxContexts = cmp.Or(o.MaxContexts, 10)
 	o.MaxRanges = cmp.Or(o.MaxRanges, 20_000)
 	o.MaxLevels = cmp.Or(o.MaxLevels, 100)
 	o.MaxCommands = cmp.Or(o.MaxCommands, 256<<20)

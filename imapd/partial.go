@@ -38,14 +38,19 @@ func (p *partial) String() string {
 
 // of returns the messages of all that are at the places.
 func (p *partial) of(all view.UIDSet) view.UIDSet {
-	n := all.Len()
-	first, last := int(min(p.first, p.last)), int(max(p.first, p.last))
+	first, last, ok := p.within(all.Len())
+	if !ok {
+		return view.UIDSet{}
+	}
+	return all.Intersect(view.UIDSetOf(view.Range{First: all.Select(first), Last: all.Select(last)}))
+}
+
+// within returns the first and the last of the places that there are among n, if there is one.
+func (p *partial) within(n int) (first, last int, ok bool) {
+	first, last = int(min(p.first, p.last)), int(max(p.first, p.last))
 	if p.fromEnd {
 		first, last = n+1-last, n+1-first
 	}
 	first, last = max(first, 1), min(last, n)
-	if first > last {
-		return view.UIDSet{}
-	}
-	return all.Intersect(view.UIDSetOf(view.Range{First: all.Select(first), Last: all.Select(last)}))
+	return first, last, first <= last
 }

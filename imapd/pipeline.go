@@ -51,8 +51,8 @@ type look struct {
 }
 
 var (
-	_ = []chooser{fetchCmd{}, (*searchCmd)(nil), listCmd{}, statusCmd{}}
-	_ = []looker{fetchCmd{}, (*searchCmd)(nil)}
+	_ = []chooser{fetchCmd{}, (*searchCmd)(nil), (*sortCmd)(nil), (*threadCmd)(nil), (*esearchCmd)(nil), listCmd{}, statusCmd{}}
+	_ = []looker{fetchCmd{}, (*searchCmd)(nil), (*sortCmd)(nil), (*threadCmd)(nil), (*esearchCmd)(nil)}
 )
 
 // maxRound bounds the commands of a round.
@@ -142,6 +142,12 @@ func (s *session) nextRound(ctx context.Context, all []request) (jobs []job, n i
 			fetched = fetched.Union(uids)
 		case *searchCmd:
 			if c.extended || s.rev2 { // ESEARCH names its command
+				kind = ""
+			}
+		case *esearchCmd:
+			kind = ""
+		case *sortCmd:
+			if c.extended {
 				kind = ""
 			}
 		}

@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// unknownTotal is that of a command of which it is not known how far it is.
+const unknownTotal = -1
+
 // progress tells of one command.
 type progress struct {
 	s     *session
@@ -26,10 +29,14 @@ func (s *session) startProgress(total int) *progress {
 // is done is always told to be less than all.
 func (p *progress) reached(done int) {
 	now := time.Now()
-	if now.Before(p.next) || done >= p.total {
+	if now.Before(p.next) || done >= p.total && p.total != unknownTotal {
 		return
 	}
 	p.next = now.Add(p.s.server.o.ProgressInterval)
+	if p.total == unknownTotal {
+		p.s.tellProgress("NIL NIL")
+		return
+	}
 	p.s.tellProgress(numeral(uint32(done)) + " " + numeral(uint32(p.total)))
 }
 

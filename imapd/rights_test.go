@@ -291,6 +291,8 @@ func (c *client) outcome(tag, told, name string) (cell string, lines []string) {
 		cell = "OK"
 	case "there":
 		cell = yesOrNo(strings.Contains(all, " FETCH (UID "))
+	case "searched":
+		cell = yesOrNo(strings.Contains(all, ` MAILBOX "`+name+`" `))
 	case "status":
 		cell = yesOrNo(strings.Contains(all, `* STATUS "`+name+`" (`))
 	case "listed":

@@ -10,6 +10,7 @@ package imapd
 import (
 	"cmp"
 	"context"
+	"iter"
 	"strings"
 
 	"mailstead.dev/imapd/wire"
@@ -38,6 +39,10 @@ type searchCmd struct {
 	returns    returnOptions
 	partial    *partial // of returnPartial
 
+	filters  []*searchKey // whose keys are not there yet
+	keyCount int
+	of       *store.Mailbox // that an ESEARCH response names; nil: it is the selected one
+
 	// Of the search under way:
 	answers  *answers // of the index; nil: none
 	progress *progress
@@ -54,9 +59,14 @@ const (
 	returnCount
 	returnSave
 	returnPartial
+	returnUpdate  // the client is kept up to date (context.go)
+	returnContext // it will ask again (RFC 5267 section 4.2): what that is answered from is kept in any case
+
+	returnData = returnMin | returnMax | returnAll | returnCount | returnPartial
 )
 
 var returnNames = map[string]returnOptions{
+	"UPDATE": returnUpdate, "CONTEXT": returnContext,
 	"MIN": returnMin, "MAX": returnMax, "ALL": returnAll, "COUNT": returnCount, "SAVE": returnSave, "PARTIAL": returnPartial,
 }
 
@@ -72,6 +82,7 @@ type searchKey struct {
 	number  int64     // of LARGER, SMALLER and MODSEQ, and the seconds of OLDER and YOUNGER
 	query   int       // of opText: index of queries
 	object  id.Object // of EMAILID and THREADID
+	filter  string    // of FILTER, whose keys are the kids of opAnd
 
 	// Set by resolve, for one view:
 	uids view.UIDSet
@@ -170,37 +181,62 @@ type searchReader struct {
 // search = "SEARCH" [SP search-return-opts] [SP "CHARSET" SP astring] 1*(SP search-key)
 func readSearchCmd(d *wire.Decoder, uid bool) *searchCmd {
 	c := &searchCmd{uid: uid, key: &searchKey{op: opAnd}}
-	r := searchReader{d: d, cmd: c, charset: defaultCharset}
 	d.SP()
-	var first string
-	if isKeyName(d.Peek()) {
-		if first = d.Keyword(); first == "RETURN" {
-			first = ""
-			d.SP()
-			c.readReturns(d)
-			d.SP()
-			if isKeyName(d.Peek()) {
-				first = d.Keyword()
-			}
-		}
-		if first == "CHARSET" {
-			d.SP()
-			c.charset, r.charset = true, findCharset(d.AString())
-			c.badCharset = r.charset == nil && d.Err() == nil
-			d.SP()
-			first = ""
-		}
+	c.readProgram(d, readKeyName(d))
+	return c
+}
+
+// readProgram reads what is searched, behind a name that has been read.
+func (c *searchCmd) readProgram(d *wire.Decoder, first string) {
+	r := searchReader{d: d, cmd: c, charset: defaultCharset}
+	if first == "RETURN" {
+		d.SP()
+		c.readReturns(d)
+		d.SP()
+		first = readKeyName(d)
 	}
-	for {
-		if first != "" {
-			c.key.kids = append(c.key.kids, r.named(first))
-			first = ""
-		} else {
-			c.key.kids = append(c.key.kids, r.key())
-		}
-		if !d.TrySP() {
-			return c
-		}
+	if first == "CHARSET" {
+		d.SP()
+		r.readCharset()
+		first = ""
+	}
+	r.keysInto(c.key, first)
+	c.keyCount = r.keys
+}
+
+// readKeyName reads the name that a search, or what stands before it, begins with; "" if it has none.
+func readKeyName(d *wire.Decoder) string {
+	if !isKeyName(d.Peek()) {
+		return ""
+	}
+	return d.Keyword()
+}
+
+// search-criteria = charset 1*(SP search-key)
+//
+// RFC 5256 section 5: as SORT and THREAD have them.
+func (c *searchCmd) readCriteria(d *wire.Decoder) {
+	r := searchReader{d: d, cmd: c}
+	r.readCharset()
+	r.keysInto(c.key, "")
+	c.keyCount = r.keys
+}
+
+func (r *searchReader) readCharset() {
+	r.cmd.charset, r.charset = true, findCharset(r.d.AString())
+	r.cmd.badCharset = r.charset == nil && r.d.Err() == nil
+	r.d.SP()
+}
+
+// keysInto reads all keys; the name of the first may have been read.
+func (r *searchReader) keysInto(root *searchKey, first string) {
+	if first != "" {
+		root.kids = append(root.kids, r.named(first))
+	} else {
+		root.kids = append(root.kids, r.key())
+	}
+	for r.d.TrySP() {
+		root.kids = append(root.kids, r.key())
 	}
 }
 
@@ -228,8 +264,8 @@ func (c *searchCmd) readReturns(d *wire.Decoder) {
 	if c.returns&returnAll != 0 && c.partial != nil { // RFC 9394 section 3.1
 		d.Fail("ALL and PARTIAL exclude each other")
 	}
-	if c.returns == 0 {
-		c.returns = returnAll
+	if c.returns&^returnContext == 0 {
+		c.returns |= returnAll
 	}
 }
 
@@ -289,6 +325,9 @@ func (r *searchReader) named(name string) *searchKey {
 	switch name {
 	case "ALL", "SAVEDATESUPPORTED": // which it is of all
 		k.op = opAll
+	case "FILTER":
+		d.SP()
+		return r.filter(k)
 	case "OLDER", "YOUNGER":
 		d.SP()
 		k.op, k.number = opOlder, int64(d.NZNumber())
@@ -387,7 +426,7 @@ func (r *searchReader) text(k *searchKey, q index.Query) *searchKey {
 
 // mayRunBeside implements chooser.
 func (c *searchCmd) mayRunBeside(s *session) bool {
-	return c.returns&returnSave == 0 && (s.condstore || !c.modSeq)
+	return c.returns&(returnSave|returnUpdate) == 0 && (s.condstore || !c.modSeq && len(c.filters) == 0)
 }
 
 // looks implements looker. An EXPUNGE would make other messages of the numbers that a UID SEARCH has (RFC 7162 section 3.2.10.2).
@@ -396,25 +435,63 @@ func (c *searchCmd) looks(*session) look { return look{expunges: c.uid && !c.num
 // run searches, and saves what is to be saved: nothing where the search fails, so
 // that no later command takes an older result for this one's (RFC 5182 section 2.1).
 func (c *searchCmd) run(ctx context.Context, s *session) error {
+	if c.charset && s.utf8 {
+		return errCharsetOfUTF8
+	}
+	return c.saving(s, func() error { return c.find(ctx, s, c.tellFound) })
+}
+
+// RFC 6855 section 3.
+var errCharsetOfUTF8 = bad("With UTF8=ACCEPT enabled no charset can be named: all is in UTF-8")
+
+// saving runs a search that may have something to save.
+func (c *searchCmd) saving(s *session, answer func() error) error {
 	switch { // of what is BAD there is no result, and no older one lost
 	case c.numbers && s.uidOnly:
 		return errUIDRequired
-	case c.charset && s.utf8: // RFC 6855 section 3
-		return bad("With UTF8=ACCEPT enabled no charset can be named: all is in UTF-8")
+	case c.returns&returnUpdate != 0 && s.selected.context(s.tag) >= 0: // RFC 5267 section 4.3
+		return bad("The tag is that of a search that is kept up to date")
 	}
-	err := c.answer(ctx, s)
+	err := answer()
 	if err != nil && c.returns&returnSave != 0 && s.selected != nil {
 		s.selected.saved = view.UIDSet{}
 	}
 	return err
 }
 
-func (c *searchCmd) answer(ctx context.Context, s *session) error {
+// finding is what a search has found.
+type finding struct {
+	view *view.View
+	uids view.UIDSet
+}
+
+// find searches, and calls tell, which the time of the search is for as well.
+func (c *searchCmd) find(ctx context.Context, s *session, tell func(context.Context, *session, finding) error) error {
 	if err := s.tellBefore(ctx, c.looks(s)); err != nil {
 		return err
 	}
+	return c.within(ctx, s, func(ctx context.Context) error {
+		v, err := s.view(ctx)
+		if err != nil {
+			return err
+		}
+		c.progress = s.startProgress(s.selected.told.UIDs.Len())
+		c.key.bind(s, c.returns&returnUpdate != 0)
+		found := finding{view: v}
+		if found.uids, err = c.search(ctx, s, v, s.selected.told.UIDs); err == nil {
+			err = tell(ctx, s, found)
+		}
+		return err
+	})
+}
+
+// within calls search once it is its turn, with the time that it has.
+func (c *searchCmd) within(ctx context.Context, s *session, search func(context.Context) error) error {
 	if c.badCharset {
 		return no("BADCHARSET ("+charsetNames()+")", "Charset not supported")
+	}
+	if err := c.expand(ctx, s); err != nil {
+		return err
 	}
 	if c.modSeq {
 		s.enableCondstore()
@@ -424,51 +501,59 @@ func (c *searchCmd) answer(ctx context.Context, s *session) error {
 		return err
 	}
 	defer done()
-	v, err := s.view(ctx)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, s.server.o.SearchTimeout)
 	defer cancel()
-	c.progress = s.startProgress(s.selected.told.UIDs.Len())
 	s.store.CountSearch(s.user)
-	found, err := c.search(ctx, s, v)
-	if err != nil {
+	if err := search(ctx); err != nil {
 		return cmp.Or(ctx.Err(), err) // whatever the end of its time has made to fail
 	}
+	return nil
+}
+
+func (c *searchCmd) tellFound(_ context.Context, s *session, f finding) error {
+	all := results{set: f.uids}
 	switch {
 	case c.extended:
-		return c.tellExtended(s, v, found)
+		if err := c.tellExtended(s, f, all); err != nil || c.returns&returnUpdate == 0 {
+			return err
+		}
+		s.keepUpdated(&searchContext{tag: s.tag, search: c, at: f.view, found: all})
+		return nil
 	case s.rev2: // as with an empty list of options (RFC 9051 section 6.4.4)
 		c.returns = returnAll
-		return c.tellExtended(s, v, found)
+		return c.tellExtended(s, f, all)
 	}
-	c.tell(s, v, found)
+	c.tell(s, "SEARCH", f, f.uids.All())
 	return nil
 }
 
 // mailbox-data =/ "SEARCH" [1*(SP nz-number) SP search-sort-mod-seq]
-func (c *searchCmd) tell(s *session, v *view.View, found view.UIDSet) {
-	b := append(s.scratch[:0], "* SEARCH"...)
-	for uid := range found.All() {
-		n := uint32(uid)
-		if !c.uid {
-			n = s.number(uid)
-		}
-		b = appendNumber(append(b, ' '), n)
+// sort-data    =/ "SORT" [1*(SP nz-number) SP search-sort-mod-seq]
+func (c *searchCmd) tell(s *session, name string, f finding, uids iter.Seq[id.UID]) {
+	b := append(append(s.scratch[:0], "* "...), name...)
+	for uid := range uids {
+		b = appendNumber(append(b, ' '), c.numberOf(s, uid))
 		if len(b) >= flushAt {
 			s.enc.Bytes(b)
 			b = b[:0]
 		}
 	}
-	if c.modSeq && !found.Empty() {
+	if c.modSeq && !f.uids.Empty() {
 		b = append(b, " (MODSEQ "...)
-		b = appendNumber(b, s.reportHighest(v, found))
+		b = appendNumber(b, s.reportHighest(f.view, f.uids))
 		b = append(b, ')')
 	}
 	b = append(b, "\r\n"...)
 	s.enc.Bytes(b)
 	s.scratch = b[:0]
+}
+
+// numberOf returns what the command calls a message: its UID or its number.
+func (c *searchCmd) numberOf(s *session, uid id.UID) uint32 {
+	if c.uid {
+		return uint32(uid)
+	}
+	return s.number(uid)
 }
 
 // reportHighest returns the highest MODSEQ of some messages, and notes that the client has seen it.
@@ -487,20 +572,20 @@ func (s *session) reportHighest(v *view.View, uids view.UIDSet) id.ModSeq {
 // too much to be kept is not saved, and nothing is told (RFC 5182 section 2.5).
 //
 // esearch-response = "ESEARCH" SP "(TAG" SP tag-string ")" [SP "UID"] *(SP search-return-data)
-func (c *searchCmd) tellExtended(s *session, v *view.View, found view.UIDSet) error {
-	returned, part := found, view.UIDSet{}
+func (c *searchCmd) tellExtended(s *session, f finding, all results) error {
+	returned, part := f.uids, results{}
 	if c.partial != nil {
-		part = c.partial.of(found)
+		part = all.part(c.partial)
 	}
-	if c.returns&(returnMin|returnMax|returnPartial) != 0 && c.returns&(returnAll|returnCount) == 0 && !found.Empty() {
+	if c.returns&(returnMin|returnMax|returnPartial) != 0 && c.returns&(returnAll|returnCount) == 0 && !all.set.Empty() {
 		var ends []id.UID
 		if c.returns&returnMin != 0 {
-			ends = append(ends, found.Min())
+			ends = append(ends, all.first())
 		}
 		if c.returns&returnMax != 0 {
-			ends = append(ends, found.Max())
+			ends = append(ends, all.last())
 		}
-		returned = view.NewUIDSet(ends...).Union(part)
+		returned = view.NewUIDSet(ends...).Union(part.set)
 	}
 	if c.returns&returnSave != 0 {
 		if len(returned.Ranges()) > s.server.o.MaxRanges {
@@ -508,44 +593,45 @@ func (c *searchCmd) tellExtended(s *session, v *view.View, found view.UIDSet) er
 		}
 		s.selected.saved = returned
 	}
-	if c.returns == returnSave {
+	if c.returns&returnData == 0 {
 		return nil // nothing is asked for (RFC 5182 section 2.2)
 	}
-	s.enc.Raw("* ESEARCH (TAG ").String(s.tag).Raw(")")
-	number := s.number
-	if c.uid {
-		s.enc.Raw(" UID")
-		number = func(uid id.UID) uint32 { return uint32(uid) }
+	s.enc.Raw("* ESEARCH (TAG ").String(s.tag)
+	if c.of != nil { // RFC 7377 section 2.1
+		s.enc.Raw(" MAILBOX ").Mailbox(c.of.Name).Raw(" UIDVALIDITY ").Number(uint64(c.of.UIDValidity))
 	}
-	if c.returns&returnMin != 0 && !found.Empty() {
-		s.enc.Raw(" MIN ").Number(uint64(number(found.Min())))
-	}
-	if c.returns&returnMax != 0 && !found.Empty() {
-		s.enc.Raw(" MAX ").Number(uint64(number(found.Max())))
-	}
-	set := func(uids view.UIDSet) string {
-		if !c.uid {
-			uids = s.numbersOf(uids)
-		}
-		return uids.String()
-	}
-	if c.returns&returnAll != 0 && !found.Empty() {
-		s.enc.Raw(" ALL ").Raw(set(found))
-	}
-	if c.partial != nil {
-		s.enc.Raw(" PARTIAL (").Raw(c.partial.String()).SP()
-		if part.Empty() {
-			s.enc.Raw("NIL)")
-		} else {
-			s.enc.Raw(set(part)).Raw(")")
-		}
-	}
-	if c.returns&returnCount != 0 {
-		s.enc.Raw(" COUNT ").Number(uint64(found.Len()))
-	}
+	s.enc.Raw(")")
+	c.tellReturned(s, all, part)
 	if c.modSeq && !returned.Empty() {
-		s.enc.Raw(" MODSEQ ").Number(uint64(s.reportHighest(v, returned)))
+		s.enc.Raw(" MODSEQ ").Number(uint64(s.reportHighest(f.view, returned)))
 	}
 	s.enc.CRLF()
 	return nil
+}
+
+// tellReturned writes what is returned of the results.
+func (c *searchCmd) tellReturned(s *session, all, part results) {
+	if c.uid {
+		s.enc.Raw(" UID")
+	}
+	if c.returns&returnMin != 0 && !all.set.Empty() {
+		s.enc.Raw(" MIN ").Number(uint64(c.numberOf(s, all.first())))
+	}
+	if c.returns&returnMax != 0 && !all.set.Empty() {
+		s.enc.Raw(" MAX ").Number(uint64(c.numberOf(s, all.last())))
+	}
+	if c.returns&returnAll != 0 && !all.set.Empty() {
+		s.enc.Raw(" ALL ").Raw(c.sequence(s, all))
+	}
+	if c.partial != nil {
+		s.enc.Raw(" PARTIAL (").Raw(c.partial.String()).SP()
+		if part.set.Empty() {
+			s.enc.Raw("NIL)")
+		} else {
+			s.enc.Raw(c.sequence(s, part)).Raw(")")
+		}
+	}
+	if c.returns&returnCount != 0 {
+		s.enc.Raw(" COUNT ").Number(uint64(all.set.Len()))
+	}
 }

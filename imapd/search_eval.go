@@ -3,6 +3,7 @@ package imapd
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,15 +50,15 @@ type evidence struct {
 // checkEvery is after how many messages it is looked whether anybody still waits.
 const checkEvery = 1024
 
-// search returns the UIDs of the messages that match.
-func (c *searchCmd) search(ctx context.Context, s *session, v *view.View) (view.UIDSet, error) {
-	c.key.resolve(s, v)
+// search returns the UIDs of those of some messages that match.
+func (c *searchCmd) search(ctx context.Context, s *session, v *view.View, among view.UIDSet) (view.UIDSet, error) {
+	c.key.resolve(v)
 	c.key.order()
-	all := s.selected.told.UIDs
-	found, open := view.UIDSet{}, all
+	c.answers = nil // of the mailbox before, which may be another account's
+	found, open := view.UIDSet{}, among
 	if c.key.kids[0].cost() < textCost { // else the view cannot settle anything
 		var err error
-		if found, open, err = c.searchView(ctx, s, v, all); err != nil {
+		if found, open, err = c.searchView(ctx, s, v, among); err != nil {
 			return found, err
 		}
 	}
@@ -68,7 +69,7 @@ func (c *searchCmd) search(ctx context.Context, s *session, v *view.View) (view.
 		}
 		found, open = found.Union(more), rest
 	}
-	c.done = all.Len() - open.Len()
+	c.done = among.Len() - open.Len()
 	if open.Empty() {
 		return found, nil
 	}
@@ -166,25 +167,50 @@ func (c *searchCmd) searchBatch(ctx context.Context, sel *selected, matcher *ind
 	return matches, err
 }
 
-// resolve looks up in a view what keys name: messages, keywords.
-func (k *searchKey) resolve(s *session, v *view.View) {
-	switch k.op {
-	case opSet:
+// bind looks up which messages keys name, as the client knows them; of UIDs also those that are to come, where they will be looked for.
+func (k *searchKey) bind(s *session, later bool) {
+	if k.op == opSet {
 		switch {
 		case k.set.saved:
 			k.uids = s.saved()
+		case k.set.uid && later:
+			k.uids = laterUIDs(k.set.uids, s.selected.told.UIDs.Max())
 		case k.set.uid:
 			k.uids = s.uids(k.set.uids)
 		default:
 			k.uids = s.lenientNumbers(k.set.seqs)
 		}
+	}
+	for _, kid := range k.kids {
+		kid.bind(s, later)
+	}
+}
+
+// laterUIDs returns all UIDs that a set names; in the place of "*" stands top, the last message, and all that come behind it.
+func laterUIDs(set imap.UIDSet, top id.UID) view.UIDSet {
+	uids := everyUID(set, top)
+	for _, r := range set {
+		first := id.UID(max(r.Start, r.Stop)) // the one that is no "*"
+		if r.Start == 0 || r.Stop == 0 {
+			if first == 0 || first > top {
+				first = top
+			}
+			uids = uids.Union(view.UIDSetOf(view.Range{First: max(first, 1), Last: math.MaxUint32}))
+		}
+	}
+	return uids
+}
+
+// resolve looks up in a view what else keys name: keywords, and what the time is.
+func (k *searchKey) resolve(v *view.View) {
+	switch k.op {
 	case opOlder, opYounger:
 		k.then = time.Now().Unix() - k.number
 	case opKeyword:
 		k.bit = slices.IndexFunc(v.Keywords(), func(name string) bool { return strings.EqualFold(name, k.keyword) })
 	}
 	for _, kid := range k.kids {
-		kid.resolve(s, v)
+		kid.resolve(v)
 	}
 }
 

@@ -228,7 +228,8 @@ func TestSearchEval(t *testing.T) {
 		if err := d.End(); err != nil {
 			t.Fatalf("SEARCH%s: %v", test.line, err)
 		}
-		c.key.resolve(s, v)
+		c.key.bind(s, false)
+		c.key.resolve(v)
 		c.key.order()
 		first := c.key.eval(&m, s.selected.recent, nil)
 		matcher := index.NewMatcher(c.queries)
@@ -253,7 +254,7 @@ func TestSearchWithin(t *testing.T) {
 		if err := d.End(); err != nil {
 			t.Fatal(err)
 		}
-		c.key.resolve(&session{}, view.New(1, 1, nil))
+		c.key.resolve(view.New(1, 1, nil))
 		if got := c.key.eval(&m, view.UIDSet{}, nil); got != truthOf(want) {
 			t.Errorf("SEARCH%s = %d, want %t", line, got, want)
 		}
@@ -298,7 +299,8 @@ func FuzzReadSearch(f *testing.F) {
 		if d.End() != nil {
 			return
 		}
-		c.key.resolve(&session{selected: &selected{}}, v)
+		c.key.bind(&session{selected: &selected{}}, len(line)%2 == 0)
+		c.key.resolve(v)
 		c.key.order()
 		m := view.Message{UID: 1}
 		found := make([]bool, len(c.queries))

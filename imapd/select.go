@@ -153,13 +153,13 @@ func (c selectCmd) run(ctx context.Context, s *session) error {
 	s.writeOverQuota(m.Quota)
 	if s.rev2 {
 		if err := s.listSelected(ctx, c.as); err != nil {
-			s.selected, s.state = nil, authenticated
+			s.unselect()
 			return err
 		}
 	}
 	if c.resync != nil && c.resync.uidValidity == m.UIDValidity {
 		if err := s.resynchronize(ctx, v, c.resync); err != nil {
-			s.selected, s.state = nil, authenticated
+			s.unselect()
 			return err
 		}
 	}
@@ -171,12 +171,23 @@ func (c selectCmd) run(ctx context.Context, s *session) error {
 	return nil
 }
 
+// unselect leaves the selected mailbox, if there is one, with what is kept of it for the client.
+func (s *session) unselect() {
+	if s.selected == nil {
+		return
+	}
+	for _, c := range s.selected.contexts {
+		s.server.budget.give(c.holder, c.octets)
+	}
+	s.selected, s.state = nil, authenticated
+}
+
 // deselect leaves the selected mailbox, if there is one, for another (RFC 7162 section 3.2.11).
 func (s *session) deselect() {
 	if s.selected == nil {
 		return
 	}
-	s.selected, s.state = nil, authenticated
+	s.unselect()
 	s.enc.Raw("* OK [CLOSED] Previous mailbox is closed").CRLF()
 }
 
@@ -262,7 +273,7 @@ func readClose(d *wire.Decoder) (run, error) {
 				return err // and the mailbox stays selected
 			}
 		}
-		s.selected, s.state = nil, authenticated
+		s.unselect()
 		return nil
 	}), d.End()
 }
@@ -270,7 +281,7 @@ func readClose(d *wire.Decoder) (run, error) {
 // unselect = "UNSELECT"
 func readUnselect(d *wire.Decoder) (run, error) {
 	return do(func(_ context.Context, s *session) error {
-		s.selected, s.state = nil, authenticated
+		s.unselect()
 		return nil
 	}), d.End()
 }

@@ -364,7 +364,7 @@ func (s *session) ok(code, text string) { s.reply = reply{code, text} }
 
 // logout takes leave of what the session holds.
 func (s *session) logout() {
-	s.selected = nil
+	s.unselect()
 	if s.state != notAuthenticated {
 		s.server.dismiss(s.conn, s.user)
 	}

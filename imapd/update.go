@@ -24,6 +24,7 @@ type selected struct {
 	writable       bool       // and what writes was then
 	told           view.Told
 	recent         view.UIDSet // \Recent in this session
+	contexts       []*searchContext
 	saved          view.UIDSet // by the last search that was to; some may be gone (RFC 5182)
 
 	// view is the newest that the command that runs has seen, nil if it has
@@ -88,6 +89,7 @@ func (s *session) tellBefore(ctx context.Context, l look) error {
 func (s *session) tell(ctx context.Context, v *view.View, expunges bool) {
 	s.tellRights(v)
 	updates, told := view.Diff(s.selected.told, v, expunges)
+	s.tellRemoved(ctx, v)
 	s.selected.told = told
 	for _, u := range updates {
 		switch u := u.(type) {
@@ -101,6 +103,7 @@ func (s *session) tell(ctx context.Context, v *view.View, expunges bool) {
 			s.writeChanged(u.Number, u.Message, v.Keywords())
 		}
 	}
+	s.tellAdded(ctx, v)
 }
 
 // tellStored tells what others did before a change of flags by this client, and
@@ -108,12 +111,14 @@ func (s *session) tell(ctx context.Context, v *view.View, expunges bool) {
 func (s *session) tellStored(ctx context.Context, r store.FlagResult, expunges bool) {
 	s.tell(ctx, r.Before, expunges)
 	updates, told := view.Diff(s.selected.told, r.View, expunges)
+	s.tellRemoved(ctx, r.View)
 	s.selected.told = told
 	for _, u := range updates {
 		if u, ok := u.(view.FlagsDefined); ok {
 			s.writeFlagsDefined(u.Keywords)
 		}
 	}
+	s.tellAdded(ctx, r.View)
 	s.see(r.View)
 }
 

@@ -96,6 +96,8 @@ type Options struct {
 
 	// ViewCacheBytes bounds the views kept in memory; default 256 MiB.
 	ViewCacheBytes int64
+	// OrderCacheBytes bounds what is kept in memory to sort and thread mail, of one account and of all; default 256 MiB.
+	OrderCacheBytes int64
 	// BlobCacheBytes bounds the content kept in memory; default 64 MiB.
 	BlobCacheBytes int64
 	// TransitBytes bounds the memory of content on its way in and out, of all sessions together; default 512 MiB.
@@ -151,6 +153,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.FoldMin, 64<<10)
 	setDefault(&o.FoldRatio, 0.25)
 	setDefault(&o.ViewCacheBytes, 256<<20)
+	setDefault(&o.OrderCacheBytes, 256<<20)
 	setDefault(&o.BlobCacheBytes, 64<<20)
 	setDefault(&o.BlobCacheDirBytes, 1<<30)
 	setDefault(&o.TransitBytes, 512<<20)
@@ -182,6 +185,7 @@ type Store struct {
 	pool    *pgxpool.Pool
 
 	views     *viewCache
+	orders    *orderCache
 	changers  *turns // those who change a mailbox from its view
 	appenders *turns
 	transit   *transit
@@ -217,6 +221,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{
 		options: o, log: o.Logger, pool: pool,
 		views:     newViewCache(o.ViewCacheBytes),
+		orders:    newOrderCache(o.OrderCacheBytes),
 		changers:  newTurns(1),
 		appenders: newTurns(maxAppenders),
 		transit:   newTransit(o.TransitBytes, o.TransitWait),

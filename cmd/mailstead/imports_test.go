@@ -21,7 +21,7 @@ const module = "mailstead.dev/"
 // may use testing packages besides; see inTests.
 var layers = map[string][]string{
 	"cmd/...":             {"..."},
-	"imapd":               {"imapd/wire", "imapd/inflate", "imapd/imapurl", "store", "store/view", "store/message", "store/id", "index", "auth", "acl", "quota"},
+	"imapd":               {"imapd/wire", "imapd/inflate", "imapd/imapurl", "store", "store/view", "store/order", "store/message", "store/id", "index", "auth", "acl", "quota"},
 	"imapd/wire":          {},
 	"imapd/inflate":       {},
 	"imapd/imapurl":       {},
@@ -33,9 +33,10 @@ var layers = map[string][]string{
 	"index/node":          {"index", "store", "store/id", "store/message", "store/blob"},
 	"index/remote":        {"index", "index/remote/wire", "store", "store/id"},
 	"index/remote/wire":   {},
-	"store":               {"acl", "quota", "store/id", "store/view", "store/message", "store/blob"},
+	"store":               {"acl", "quota", "store/id", "store/view", "store/order", "store/message", "store/blob"},
 	"store/id":            {},
 	"store/view":          {"store/id"},
+	"store/order":         {"store/id", "store/message"},
 	"store/message":       {"store/id"},
 	"store/blob":          {"store/id"},
 	"store/blob/blobtest": {"store/blob"},

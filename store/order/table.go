@@ -2,8 +2,10 @@ package order
 
 import (
 	"hash/maphash"
+	"iter"
 	"math"
 	"sync"
+	"unicode/utf8"
 
 	"mailstead.dev/store/id"
 	"mailstead.dev/store/message"
@@ -130,9 +132,18 @@ func newRow(m *message.Meta) row {
 		subjects: m.BaseSubject, froms: mailbox(e.From), tos: mailbox(e.To), ccs: mailbox(e.Cc),
 		displayFroms: display(e.From), displayTos: display(e.To),
 	} {
-		r.texts[c] = []byte(message.Normalize(text))
+		r.texts[c] = collated(text)
 	}
 	return r
+}
+
+// collated returns octets that are in the order of i;unicode-casemap (RFC 5051), and behind them
+// what is no UTF-8, by its octets (RFC 5255 section 4.6).
+func collated(text string) []byte {
+	if !utf8.ValidString(text) {
+		return append([]byte{0xff}, text...)
+	}
+	return []byte(message.Normalize(text))
 }
 
 // mailbox returns the addr-mailbox of the first address (RFC 5256 section 3).
@@ -198,13 +209,12 @@ func (c *columns) place(email id.Email, row int) {
 	c.pages[n][email%pageSize] = uint32(row + 1)
 }
 
-// Missing returns those emails of messages that are not in the table, each once.
-func (t *Table) Missing(messages []Message) (missing []id.Email) {
+// Missing returns those emails that are not in the table, each once.
+func (t *Table) Missing(emails iter.Seq[id.Email]) (missing []id.Email) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	asked := make(map[id.Email]struct{})
-	for i := range messages {
-		email := messages[i].Email
+	for email := range emails {
 		if at, ok := t.row(email); ok {
 			t.used[at] = t.age
 			continue

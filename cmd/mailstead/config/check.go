@@ -110,6 +110,7 @@ func (l *loader) check(c *Config) {
 		{"imap.progress_time", c.IMAP.ProgressTime > 0, "a time such as 10s"},
 		{"imap.max_inflation", c.IMAP.MaxInflation > 0, "at least 1"},
 		{"imap.max_nesting", c.IMAP.MaxNesting > 0, "at least 1"},
+		{"imap.max_contexts", c.IMAP.MaxContexts > 0, "at least 1"},
 		{"imap.max_set_ranges", c.IMAP.MaxSetRanges > 0, "at least 1"},
 		{"imap.max_section_depth", c.IMAP.MaxSectionDepth > 0, "at least 1"},
 		{"imap.max_wrong_commands", c.IMAP.MaxWrongCommands > 0, "at least 1"},
@@ -157,6 +158,7 @@ func (l *loader) check(c *Config) {
 		{"store.fold_min", c.Store.FoldMin, 1},
 		{"search.memory", c.Search.Memory, 1 << 20},
 		{"store.view_cache", c.Store.ViewCache, 1},
+		{"store.order_cache", c.Store.OrderCache, 1},
 		{"store.blob_cache", c.Store.BlobCache, 1},
 		{"store.blob_cache_dir_size", c.Store.BlobCacheDirSize, 1},
 		{"store.transit", c.Store.Transit, 16 << 20},
@@ -186,6 +188,7 @@ func (l *loader) check(c *Config) {
 		{"imap.max_line", int64(c.IMAP.MaxLine), 16 << 20},
 		{"imap.max_literal", int64(c.IMAP.MaxLiteral), 16 << 20},
 		{"imap.max_nesting", int64(c.IMAP.MaxNesting), 1000},
+		{"imap.max_contexts", int64(c.IMAP.MaxContexts), 1000},
 		{"imap.max_section_depth", int64(c.IMAP.MaxSectionDepth), 1000},
 	} {
 		if most.value > most.most {

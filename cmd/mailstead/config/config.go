@@ -126,6 +126,9 @@ type Store struct {
 	FoldRatio float64 `yaml:"fold_ratio"`
 	// Bytes of memory for views of mailboxes, shared by all sessions.
 	ViewCache Size `yaml:"view_cache"`
+	// Bytes of memory for what mail is sorted and threaded by, of some 200 bytes a message, shared by all sessions. An account of
+	// which that would be more cannot have all its mail sorted or threaded at once.
+	OrderCache Size `yaml:"order_cache"`
 	// Bytes of memory for content that was read from the bucket.
 	BlobCache Size `yaml:"blob_cache"`
 	// Bytes of memory for messages on their way into the store and out of it, of all sessions together; of the half that is not
@@ -261,6 +264,8 @@ type IMAP struct {
 	MaxLiteral Size `yaml:"max_literal"`
 	// How deep parentheses and SEARCH keys can be nested.
 	MaxNesting int `yaml:"max_nesting"`
+	// How many searches of one session are kept up to date at a time (CONTEXT=SEARCH, CONTEXT=SORT).
+	MaxContexts int `yaml:"max_contexts"`
 	// How many numbers and ranges a set of messages can have in a command, and one that a search saves (SEARCHRES).
 	MaxSetRanges int `yaml:"max_set_ranges"`
 	// How deep a section can be that FETCH names, such as BODY[1.2.3].
@@ -351,7 +356,7 @@ func Default() *Config {
 			MaxMessage: 64 << 20, Staging: true, StagingBound: 1 << 30, StagedMax: 128 << 10,
 			PackSize: 4 << 20, PackAge: 6 * time.Hour, Retention: 14 * 24 * time.Hour, ExpungeHorizon: 90 * 24 * time.Hour, UsageRetention: 400 * 24 * time.Hour,
 			SweepEvery: 6 * time.Hour, TidyEvery: 10 * time.Minute, ObjectGrace: 24 * time.Hour, StoredRatio: 1.15,
-			FoldMin: 64 << 10, FoldRatio: 0.25, ViewCache: 256 << 20, BlobCache: 128 << 20, BlobCacheDirSize: 4 << 30, Transit: 512 << 20, TransitWait: 30 * time.Second,
+			FoldMin: 64 << 10, FoldRatio: 0.25, ViewCache: 256 << 20, OrderCache: 256 << 20, BlobCache: 128 << 20, BlobCacheDirSize: 4 << 30, Transit: 512 << 20, TransitWait: 30 * time.Second,
 			MaxMetadataSize: 16 << 10, MaxMetadata: 100, MaxAccountMetadata: 1 << 20,
 			MaxMailboxes: 10_000, MaxNameLength: 1000, MaxNameDepth: 64, MaxKeywords: 128, MaxMIMEDepth: 100, MaxMIMEParts: 10_000, MaxHeader: 1 << 20,
 		},
@@ -360,7 +365,7 @@ func Default() *Config {
 		IMAP: IMAP{
 			Listen: ":143", ListenTLS: ":993", MaxConnections: 20000, MaxConnectionsPerAddress: 2000, MaxConnectionsPerAccount: 1000, MaxSearchesPerAccount: 16,
 			LoginTime: time.Minute, IdleTime: 30 * time.Minute, ReadTime: 2 * time.Minute, WriteTime: 2 * time.Minute, SearchTime: 5 * time.Minute, ProgressTime: 10 * time.Second,
-			MaxLine: 64 << 10, MaxLiteral: 64 << 10, MaxNesting: 100, MaxSetRanges: 20_000, MaxSectionDepth: 100, MaxCommandMemory: 256 << 20, MaxAppendMemory: 16 << 20, Compress: true, MaxInflation: 100, MaxWrongCommands: 50, MaxLoginFailures: 5,
+			MaxLine: 64 << 10, MaxLiteral: 64 << 10, MaxNesting: 100, MaxContexts: 10, MaxSetRanges: 20_000, MaxSectionDepth: 100, MaxCommandMemory: 256 << 20, MaxAppendMemory: 16 << 20, Compress: true, MaxInflation: 100, MaxWrongCommands: 50, MaxLoginFailures: 5,
 			MaxCommandsAtOnce: 4, MaxCommandsBeside: 100,
 		},
 		LMTP:     LMTP{Listen: ":24", Allow: loopback(), SocketMode: 0o660, MaxConnections: 500, MaxRecipients: 1000},

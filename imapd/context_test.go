@@ -1,0 +1,169 @@
+package imapd
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"mailstead.dev/store/storetest"
+)
+
+// resultList is what a client makes of a search that it is kept up to date of.
+type resultList []int
+
+var (
+	updateLine = regexp.MustCompile(`^\* ESEARCH \(TAG "([a-z]+)"\) UID (.*)$`)
+	updateItem = regexp.MustCompile(`(ADDTO|REMOVEFROM) \(([^)]*)\)`)
+)
+
+// numbersIn returns what a set stands for, in its order.
+func numbersIn(t *testing.T, set string) (all []int) {
+	t.Helper()
+	for part := range strings.SplitSeq(set, ",") {
+		first, last, isRange := strings.Cut(part, ":")
+		if !isRange {
+			last = first
+		}
+		from, err1 := strconv.Atoi(first)
+		to, err2 := strconv.Atoi(last)
+		if err1 != nil || err2 != nil || from > to {
+			t.Fatalf("%q is no set", set)
+		}
+		for n := from; n <= to; n++ {
+			all = append(all, n)
+		}
+	}
+	return all
+}
+
+// update applies a response (RFC 5267 sections 4.3.3 and 4.3.4).
+func (l *resultList) update(t *testing.T, data string) {
+	t.Helper()
+	for _, item := range updateItem.FindAllStringSubmatch(data, -1) {
+		fields := strings.Fields(item[2])
+		for i := 0; i+1 < len(fields); i += 2 {
+			at, err := strconv.Atoi(fields[i])
+			if err != nil {
+				t.Fatal(data)
+			}
+			uids := numbersIn(t, fields[i+1])
+			switch {
+			case item[1] == "ADDTO" && at == 0:
+				*l = append(*l, uids...)
+				slices.Sort(*l)
+			case item[1] == "ADDTO":
+				*l = slices.Insert(*l, at-1, uids...)
+			case at == 0:
+				*l = slices.DeleteFunc(*l, func(uid int) bool { return slices.Contains(uids, uid) })
+			default:
+				if at-1+len(uids) > len(*l) || !slices.Equal((*l)[at-1:at-1+len(uids)], uids) {
+					t.Fatalf("%v: %s is not there", *l, item[0])
+				}
+				*l = slices.Delete(*l, at-1, at-1+len(uids))
+			}
+		}
+	}
+}
+
+// Whatever is changed by way of another front end, a client that knows nothing but the updates has the result of a new search.
+func TestContexts(t *testing.T) {
+	const login = "a@context.test"
+	cluster := storetest.Config(t)
+	s := storetest.Open(t, cluster)
+	storetest.Account(t, s, login)
+	watcher, changer := serveStore(t, s, nil)(t), serveStore(t, storetest.Open(t, cluster), nil)(t)
+	enter(watcher, login)
+	enter(changer, login)
+	r := rand.New(rand.NewPCG(52, 67))
+	add := func() {
+		changer.want(appendText("INBOX", fmt.Sprintf("Subject: %c\r\nDate: %d Jan 2026 12:00:00 +0000\r\n\r\nbody %d\r\n", 'a'+r.IntN(6), 1+r.IntN(28), r.IntN(3))), "OK ")
+	}
+	for range 20 {
+		add()
+	}
+	watcher.want("SELECT INBOX", "OK ")
+	changer.want("SELECT INBOX", "OK ")
+	searches := map[string]string{
+		"flags":   "UID SEARCH RETURN (%s) FLAGGED UNSEEN",
+		"texts":   "UID SEARCH RETURN (%s) OR BODY {6+}\r\nbody 1 NOT SUBJECT b",
+		"sort":    "UID SORT RETURN (%s) (SUBJECT REVERSE DATE) UTF-8 UNDELETED",
+		"reverse": "UID SORT RETURN (%s) (REVERSE ARRIVAL DISPLAYFROM) UTF-8 OR FLAGGED KEYWORD key",
+	}
+	results := make(map[string]*resultList)
+	found := func(c *client, tag, command string) (l resultList) {
+		c.send(tag + " " + command)
+		lines, last := c.upTo(tag)
+		if !strings.HasPrefix(last, tag+" OK ") {
+			t.Fatal(command, last)
+		}
+		for _, line := range lines {
+			if _, set, ok := strings.Cut(line, " UID ALL "); ok {
+				l = numbersIn(t, set)
+			}
+		}
+		return l
+	}
+	for tag, command := range searches {
+		l := found(watcher, tag, fmt.Sprintf(command, "UPDATE ALL"))
+		results[tag] = &l
+	}
+	for step := range 60 {
+		set := fmt.Sprintf("%d:%d", 1+r.IntN(30), 1+r.IntN(30))
+		switch r.IntN(6) {
+		case 0:
+			add()
+		case 1:
+			changer.want("UID STORE "+set+` +FLAGS (\Deleted)`, "OK ")
+		case 2:
+			changer.want("UID EXPUNGE "+set, "OK ")
+		default:
+			changer.want("UID STORE "+set+" "+[]string{"+", "-"}[r.IntN(2)]+"FLAGS ("+[]string{`\Flagged`, `\Seen`, "key", `\Deleted`}[r.IntN(4)]+")", "OK ")
+		}
+		if step%3 > 0 {
+			continue // so that there are several changes at a time
+		}
+		for _, line := range watcher.want("NOOP", "OK ") {
+			if m := updateLine.FindStringSubmatch(line); m != nil {
+				results[m[1]].update(t, m[2])
+			}
+		}
+		for tag, command := range searches {
+			if want := found(changer, "x", fmt.Sprintf(command, "ALL")); !slices.Equal(*results[tag], want) {
+				t.Fatalf("step %d, %s: the client has %v, a search finds %v", step, tag, *results[tag], want)
+			}
+		}
+	}
+}
+
+// There are so many at a time, whose memory is given back.
+func TestContextsAreBounded(t *testing.T) {
+	s := storetest.New(t)
+	storetest.Account(t, s, "a@context.test")
+	connect := serveStore(t, s, func(options *Options) { options.MaxContexts = 2 })
+	c := connect(t)
+	enter(c, "a@context.test")
+	c.want("SELECT INBOX", "OK ")
+	for i, told := range []string{"* ESEARCH", "* ESEARCH", `* NO [NOUPDATE "t2"] Too many searches are kept up to date`} {
+		c.send(fmt.Sprintf("t%d UID SEARCH RETURN (UPDATE COUNT) ALL", i))
+		lines, last := c.upTo(fmt.Sprintf("t%d", i))
+		if !strings.HasPrefix(last, fmt.Sprintf("t%d OK ", i)) || !strings.HasPrefix(lines[len(lines)-1], told) {
+			t.Errorf("%q, %s", lines, last)
+		}
+	}
+	c.want(`CANCELUPDATE "t0"`, "OK ")
+	c.send("t3 UID SEARCH RETURN (UPDATE COUNT) ALL")
+	if lines, _ := c.upTo("t3"); len(lines) != 1 {
+		t.Errorf("%q", lines)
+	}
+	// Where there is no memory for it.
+	tight := serveStore(t, s, func(options *Options) { options.MaxCommands = 4000 })(t)
+	enter(tight, "a@context.test")
+	tight.want("SELECT INBOX", "OK ")
+	if got := tight.want("UID SEARCH RETURN (UPDATE COUNT) ALL", "OK "); got[1] != `* NO [NOUPDATE "do.it"] The result is too large to be kept up to date` {
+		t.Errorf("%q", got)
+	}
+}

@@ -1,0 +1,102 @@
+package imapd
+
+// FILTERS: searches that have a name.
+//
+// RFC 5466. A filter is an annotation of the server, and set as such (metadata.go). It stands for its keys as if they
+// were in parentheses: else NOT FILTER would be of its first key alone.
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"strings"
+
+	"mailstead.dev/imapd/wire"
+	"mailstead.dev/store"
+)
+
+const (
+	filterValues = "/filters/values/"
+	// maxFilterDepth bounds filters in filters, and ends those that name themselves. Three is the least (section 3.1).
+	maxFilterDepth = 5
+	// maxFilterOctets is up to what size the value of a filter is read.
+	maxFilterOctets = 64 << 10
+)
+
+// filter reads what follows FILTER. All of a search with one is in UTF-8.
+//
+// filter-name = 1*<any ATOM-CHAR except "/">
+func (r *searchReader) filter(k *searchKey) *searchKey {
+	k.op, k.filter = opAnd, r.d.Atom()
+	if strings.Contains(k.filter, "/") {
+		r.d.Fail("%.40q is no name of a filter", k.filter)
+	}
+	r.cmd.filters = append(r.cmd.filters, k)
+	if r.charset != nil && r.charset.encoding != nil {
+		r.d.Refuse(&refusal{"BAD", "BADCHARSET (US-ASCII UTF-8)", "A filter is in UTF-8, and so is a search with one"})
+	}
+	return k
+}
+
+// expand puts the keys of filters in their places.
+func (c *searchCmd) expand(ctx context.Context, s *session) error {
+	for depth := 0; len(c.filters) > 0; depth++ {
+		some := c.filters
+		c.filters = nil
+		values, err := s.filterValues(ctx, some)
+		if err != nil {
+			return err
+		}
+		for _, k := range some {
+			value, ok := values[strings.ToLower(k.filter)]
+			if !ok || depth == maxFilterDepth {
+				return no("UNDEFINED-FILTER "+k.filter, "No such filter")
+			}
+			limits := s.server.o.limits()
+			limits.UTF8 = true
+			if err := c.readFilter(k, value, limits); err != nil {
+				return no("UNDEFINED-FILTER "+k.filter, fmt.Sprintf("The filter is no search: %.100s", err))
+			}
+		}
+	}
+	if c.numbers && s.uidOnly {
+		return errUIDRequired
+	}
+	return nil
+}
+
+// filterValues returns the values of filters by their names, those of the user before those of all.
+func (s *session) filterValues(ctx context.Context, of []*searchKey) (map[string]string, error) {
+	q := store.MetadataQuery{MaxSize: maxFilterOctets}
+	for _, k := range of {
+		for _, of := range []string{"/private", "/shared"} {
+			entry, err := store.MetadataEntry(of + filterValues + k.filter)
+			if err != nil {
+				return nil, no("UNDEFINED-FILTER "+k.filter, "No such filter")
+			}
+			q.Entries = append(q.Entries, entry)
+		}
+	}
+	found, err := s.store.Metadata(ctx, s.user, "", q)
+	if err != nil {
+		return nil, err
+	}
+	values := make(map[string]string)
+	for _, a := range found { // the private ones come first
+		_, name, _ := strings.Cut(a.Entry, filterValues)
+		name = strings.ToLower(name)
+		if _, ok := values[name]; !ok && a.Value != nil {
+			values[name] = string(a.Value)
+		}
+	}
+	return values, nil
+}
+
+// readFilter reads the value of a filter: search-criteria = search-key *(SP search-key).
+func (c *searchCmd) readFilter(k *searchKey, value string, limits wire.DecoderOptions) error {
+	d := wire.NewDecoder(bufio.NewReader(strings.NewReader(value+"\r\n")), limits)
+	r := searchReader{d: d, cmd: c, charset: defaultCharset, keys: c.keyCount}
+	r.keysInto(k, readKeyName(d))
+	c.keyCount = r.keys
+	return d.End()
+}
