@@ -17,8 +17,10 @@ import (
 )
 
 // What Add takes in at a time, whatever it is given; it bounds what it holds.
+// Bleve packs words only when it merges, so that more at a time would take more
+// space in an account that is indexed in one go.
 const (
-	batchEmails = 1 << 10
+	batchEmails = 1 << 9
 	batchBytes  = 8 << 20
 )
 
