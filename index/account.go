@@ -205,7 +205,7 @@ func (a *Account) openWords() (err error) {
 			"MaxSegmentSize":       maxSegment,
 			"TierGrowth":           10.0,
 			"SegmentsPerMergeTask": 10,
-			"FloorSegmentSize":     1000,
+			"FloorSegmentSize":     300, // with more, each email that comes alone has hundreds merged
 			"ReclaimDeletesWeight": 2.0,
 		},
 	}, analysis())
