@@ -201,7 +201,7 @@ func (a *Account) openWords() (err error) {
 		"bolt_timeout":           "1ms",
 		"asyncErrorCallbackName": asyncErrors,
 		"scorchMergePlanOptions": map[string]any{
-			"MaxSegmentsPerTier":   10,
+			"MaxSegmentsPerTier":   3,
 			"MaxSegmentSize":       maxSegment,
 			"TierGrowth":           10.0,
 			"SegmentsPerMergeTask": 10,
