@@ -15,7 +15,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/blevesearch/bleve/v2/index/scorch"
 	bleve "github.com/blevesearch/bleve_index_api"
-	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sync/singleflight"
 
 	"mailstead.dev/index/frames"
@@ -230,7 +230,7 @@ func (a *Account) openWords() (err error) {
 func openError(err error) error {
 	var errno syscall.Errno
 	switch {
-	case errors.Is(err, bbolt.ErrTimeout):
+	case errors.Is(err, bolterrors.ErrTimeout):
 		return ErrInUse
 	case errors.As(err, &errno) && errno != syscall.ENOENT:
 		return err
