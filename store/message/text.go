@@ -24,7 +24,7 @@ type Text struct {
 }
 
 // TextVersion changes whenever Texts or Normalize would give another result.
-const TextVersion = 2
+const TextVersion = 3
 
 // What is read and held at a time.
 const (
@@ -45,7 +45,7 @@ func (m *Meta) Texts(ctx context.Context, r Reader, yield func(Text) bool) error
 
 // HeaderTexts yields those texts of the message's own header that are kept in m, as
 // Texts does, of the fields whose name, as spelled, is wanted; nil wants all. The file
-// name of a message that is nothing but a file is among those of Content-Disposition.
+// name of a message that is nothing but a file is among them.
 func (m *Meta) HeaderTexts(want func(name string) bool, yield func(Text) bool) {
 	for _, f := range m.Fields {
 		if want != nil && !want(f.Name) {
@@ -55,9 +55,8 @@ func (m *Meta) HeaderTexts(want func(name string) bool, yield func(Text) bool) {
 			return
 		}
 	}
-	const named = "content-disposition"
-	if name := m.Root.FileName(); name != "" && (want == nil || want(named)) {
-		yield(Text{Header: named, Value: name})
+	if name, field := m.Root.fileName(); name != "" && (want == nil || want(field)) {
+		yield(Text{Header: field, Value: name})
 	}
 }
 
@@ -207,8 +206,8 @@ func (x *extractor) header(r io.Reader, t task) error {
 			return nil
 		}
 	}
-	if name := t.part.FileName(); name != "" {
-		t.text.Header, t.text.Value = "content-disposition", name
+	if name, field := t.part.fileName(); name != "" {
+		t.text.Header, t.text.Value = field, name
 		if !x.emit(t.text) {
 			return nil
 		}

@@ -41,6 +41,10 @@ func TestHeaderTexts(t *testing.T) {
 	if want := (Text{Header: "content-disposition", Value: "été.pdf"}); !slices.Contains(file, want) {
 		t.Errorf("%+v, want %+v among them", file, want)
 	}
+	file = check([]byte("Content-Type: application/pdf; name*=utf-8''%C3%A9t%C3%A9.pdf\r\n\r\nx\r\n"))
+	if want := (Text{Header: "content-type", Value: "été.pdf"}); !slices.Contains(file, want) {
+		t.Errorf("%+v, want %+v among them", file, want)
+	}
 	for seed := range uint64(300) {
 		check(newGenerator(seed).message())
 	}

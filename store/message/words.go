@@ -113,14 +113,15 @@ func unhex(c byte) int {
 	return -1
 }
 
-// FileName returns the decoded file name of a part, by its disposition or its
-// content type, "" where there is none. Continuations and charsets of RFC 2231
-// are understood, and encoded words, which do not belong there but are common.
-func (p *Part) FileName() string {
+// fileName returns the decoded file name of a part, by its disposition or its content
+// type, and the field that it stands in, in lower case; "" where there is none.
+// Continuations and charsets of RFC 2231 are understood, and encoded words, which do
+// not belong there but are common.
+func (p *Part) fileName() (name, field string) {
 	if name := decodeParam(p.DispositionParams, "filename"); name != "" {
-		return name
+		return name, "content-disposition"
 	}
-	return decodeParam(p.Params, "name")
+	return decodeParam(p.Params, "name"), "content-type"
 }
 
 // decodeParam decodes a parameter (RFC 2231 sections 3 and 4).
