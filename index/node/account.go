@@ -38,6 +38,7 @@ type opened struct {
 	users  int
 	last   time.Time // when it was used
 	doomed bool      // closed, and removed, when nobody uses it any more
+	lost   bool      // removed by somebody else
 }
 
 // use opens the index of an account; one that is not there it makes, or says index.ErrNone and wants it. unuse must follow.
@@ -50,6 +51,10 @@ func (n *Node) use(k key, create bool) (*opened, error) {
 	a.opening.Lock()
 	defer a.opening.Unlock()
 	x := n.taken(a)
+	if x != nil && create && x.folderGone() {
+		n.lose(x)
+		x = nil
+	}
 	if x == nil {
 		if x, err = n.openCurrent(a, create); err != nil {
 			if errors.Is(err, index.ErrNone) {
@@ -64,6 +69,20 @@ func (n *Node) use(k key, create bool) (*opened, error) {
 		n.trim()
 	}
 	return x, nil
+}
+
+// folderGone tells whether somebody has removed the folder of an index: what is open of it may still answer, and nothing can be added.
+func (x *opened) folderGone() bool {
+	_, err := os.Stat(x.dir)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// lose gives back an index whose folder is gone, and takes it out of use. Another may soon be where it was.
+func (n *Node) lose(x *opened) {
+	n.mu.Lock()
+	x.lost = true
+	n.mu.Unlock()
+	n.unuse(x, true)
 }
 
 // hold returns the account of the node's map.
@@ -128,7 +147,11 @@ func (n *Node) doom(x *opened) {
 
 // discard removes an index that nobody uses any more.
 func (n *Node) discard(x *opened) {
-	if err := errors.Join(x.index.Close(), os.RemoveAll(x.dir)); err != nil {
+	err := x.index.Close()
+	if !x.lost {
+		err = errors.Join(err, os.RemoveAll(x.dir))
+	}
+	if err != nil {
 		n.log.Error("a search index was not removed", "folder", x.dir, "error", err)
 	}
 }

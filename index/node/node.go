@@ -158,6 +158,9 @@ func (n *Node) with(k key, f func(*index.Account) error) error {
 		return err
 	}
 	err = f(x.index)
+	if err != nil && x.folderGone() {
+		n.want(k)
+	}
 	n.unuse(x, errors.Is(err, index.ErrDamaged))
 	return err
 }

@@ -228,6 +228,14 @@ func TestDamaged(t *testing.T) {
 	r.start()
 	r.await("it is missed", func() bool { _, err := r.find(r.node, "message7"); return errors.Is(err, index.ErrNone) || err == nil })
 	r.await("the index is there again", func() bool { found, err := r.find(r.node, "message7"); return err == nil && found.Contains(7) })
+	r.whole(10)
+
+	if err := os.RemoveAll(filepath.Join(r.dir, fmt.Sprint(r.user.Tenant))); err != nil { // while it runs
+		t.Fatal(err)
+	}
+	r.deliver(1)
+	r.whole(11)
+	r.finds(r.node, "message11", 11)
 }
 
 func TestAsked(t *testing.T) {
