@@ -340,12 +340,15 @@ func (n *Node) addAside(ctx context.Context, x *opened) error {
 		if err != nil {
 			return err
 		}
-		docs, _, upTo, err := n.read(ctx, x.account.key, from)
+		docs, octets, upTo, err := n.read(ctx, x.account.key, from)
 		if err != nil || upTo <= from {
 			return err
 		}
 		if err := x.index.Add(ctx, docs, upTo); err != nil {
 			return err
+		}
+		if len(docs) < batchEmails && octets < batchOctets {
+			return nil // what has come meanwhile is added as ever: it need not end
 		}
 	}
 }
