@@ -178,7 +178,7 @@ func (n *Node) follow(ctx context.Context, k key) error {
 	return err
 }
 
-// add adds batch after batch until nothing is new, and tells the database how far it has come. The account's
+// add adds batch after batch until all is added that was there, and tells the database how far it has come. The account's
 // working is held.
 func (n *Node) add(ctx context.Context, x *opened) error {
 	k := x.account.key
@@ -201,8 +201,9 @@ func (n *Node) add(ctx context.Context, x *opened) error {
 			n.counted.emails.Add(int64(len(docs)))
 			n.counted.octets.Add(int64(octets))
 		}
-		if mine, err := n.tell(ctx, x); err != nil || !mine || upTo <= from {
-			return err
+		mine, err := n.tell(ctx, x)
+		if err != nil || !mine || upTo <= from || len(docs) < batchEmails && octets < batchOctets {
+			return err // what has come meanwhile is for the next round: others wait for this one
 		}
 	}
 }
