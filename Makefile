@@ -11,7 +11,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 # Where `mailstead dev` and the tests find the S3 server, wherever their own binary lies.
 LIBRARY := $(if $(filter 0,$(shell id -u)),/usr/local/lib/mailstead,$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mailstead)
 
-.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz fuzz-corpus long rights property day quota billing tenants crash index-bench index-long e2e e2e-serve e2e-clients e2e-backup bench bench-search memory clean
+.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz fuzz-corpus long rights property search day quota billing tenants crash index-bench index-long e2e e2e-serve e2e-clients e2e-backup bench bench-search memory clean
 
 run: dev-deps build
 	bin/mailstead dev --data $(DATA) --port-base $(PORT)
@@ -113,6 +113,10 @@ day: test-deps
 billing: test-deps
 	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 60m -run '^TestBilling$$' ./store -args -billing.operations=5000 $(if $(SEED),-billing.seed=$(SEED))
 
+# SEARCH against what the writers of 20,000 messages in many languages and encodings find in them, whatever happens meanwhile.
+search: test-deps
+	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 180m -run '^TestSearchEquivalence$$' ./cmd/mailstead -args -search.messages=20000 -search.queries=5000 $(if $(SEED),-search.seed=$(SEED))
+
 # A tenant of 10,000 accounts and some of one: listed, charged, and erased without touching the others.
 tenants: test-deps
 	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 60m -run '^TestTenantsLargeAndSmall$$' ./store -args -tenants.accounts=10000
@@ -123,7 +127,7 @@ crash: dev-deps
 	$(GO) test -v -count 1 -timeout 60m -tags crash -run '^TestCrash' ./cmd/mailstead/crash -args $(if $(SEED),-crash.seed=$(SEED))
 
 # All that takes longer than make test, but for the benchmark.
-long: property day quota billing tenants crash index-long e2e e2e-serve e2e-clients e2e-backup memory containers
+long: property search day quota billing tenants crash index-long e2e e2e-serve e2e-clients e2e-backup memory containers
 	$(MAKE) fuzz FUZZTIME=10m
 
 bench: build dev-deps
