@@ -109,12 +109,23 @@ func (a *Account) change(f func() error) error {
 // commit makes a batch durable. It is waited for here, for bleve does not notice
 // where the goroutine that it waits for itself has died.
 func (a *Account) commit(b *bleve.Batch) error {
-	committed := make(chan error, 1)
-	go func() { committed <- a.words.Batch(b) }()
+	words, committed := a.words, make(chan error, 1)
 	var err error
 	select {
-	case err = <-committed:
-	case err = <-a.async:
+	case err = <-a.async: // of a merge, since the last change
+	default:
+		go func() {
+			defer func() {
+				if r := recover(); r != nil { // the index was closed under it, because bleve has failed elsewhere
+					committed <- fmt.Errorf("commit: %v", r)
+				}
+			}()
+			committed <- words.Batch(b)
+		}()
+		select {
+		case err = <-committed:
+		case err = <-a.async:
+		}
 	}
 	a.failed = err != nil
 	return err

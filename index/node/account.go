@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -147,9 +148,13 @@ func (n *Node) doom(x *opened) {
 
 // discard removes an index that nobody uses any more.
 func (n *Node) discard(x *opened) {
-	err := x.index.Close()
-	if !x.lost {
-		err = errors.Join(err, os.RemoveAll(x.dir))
+	var err error
+	if x.lost {
+		err = x.index.Close()
+	} else {
+		// First out of the way, so that nobody opens it again between its end and its removal.
+		gone := x.dir + "." + rand.Text()
+		err = errors.Join(os.Rename(x.dir, gone), x.index.Close(), os.RemoveAll(gone))
 	}
 	if err != nil {
 		n.log.Error("a search index was not removed", "folder", x.dir, "error", err)
@@ -233,6 +238,13 @@ func (n *Node) openCurrent(a *account, create bool) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err := os.Stat(n.folder(a.key, number)); number > 0 && errors.Is(err, fs.ErrNotExist) {
+		// It was damaged, and is gone: there is none until one is begun.
+		if err := os.Remove(filepath.Join(n.path(a.key), currentFile)); err != nil {
+			return nil, err
+		}
+		number = 0
+	}
 	if number > 0 {
 		x, err := n.open(a, number)
 		if !errors.Is(err, index.ErrDamaged) && !errors.Is(err, index.ErrVersion) {
@@ -247,15 +259,31 @@ func (n *Node) openCurrent(a *account, create bool) (*opened, error) {
 	if !create {
 		return nil, index.ErrNone
 	}
-	x, err := n.open(a, number+1)
+	return n.begin(a, number+1)
+}
+
+// begin makes an empty index the one that counts. What is there under its number was interrupted.
+func (n *Node) begin(a *account, number int) (*opened, error) {
+	if err := os.RemoveAll(n.folder(a.key, number)); err != nil {
+		return nil, err
+	}
+	x, err := n.open(a, number)
 	if err != nil {
 		return nil, err
 	}
-	return x, n.setCurrent(a.key, number+1)
+	if err := n.setCurrent(a.key, number); err != nil {
+		return nil, errors.Join(err, x.index.Close(), os.RemoveAll(x.dir))
+	}
+	return x, nil
+}
+
+// folder is that of an index of an account.
+func (n *Node) folder(k key, number int) string {
+	return filepath.Join(n.path(k), strconv.Itoa(number))
 }
 
 func (n *Node) open(a *account, number int) (*opened, error) {
-	dir := filepath.Join(n.path(a.key), strconv.Itoa(number))
+	dir := n.folder(a.key, number)
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return nil, err
 	}
@@ -286,7 +314,12 @@ func (n *Node) currentNumber(k key) (int, error) {
 func (n *Node) setCurrent(k key, number int) error {
 	dir := n.path(k)
 	next := filepath.Join(dir, currentFile+".next")
-	if err := os.WriteFile(next, []byte(strconv.Itoa(number)+"\n"), 0o600); err != nil {
+	f, err := os.Create(next)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(f, number)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(next, filepath.Join(dir, currentFile))

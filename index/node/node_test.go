@@ -238,6 +238,29 @@ func TestDamaged(t *testing.T) {
 	r.finds(r.node, "message11", 11)
 }
 
+// What turns out to be damaged while it is used is made anew as well, and so is what was interrupted at its beginning.
+func TestDamagedInUse(t *testing.T) {
+	r := run(t)
+	r.deliver(10)
+	r.whole(10)
+	k := key{r.user.Tenant, r.user.Account}
+	x, err := r.node.use(k, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.node.unuse(x, true)
+	r.await("the index is there again", func() bool { found, err := r.find(r.node, "message7"); return err == nil && found.Contains(7) })
+	r.stop()
+	if err := os.RemoveAll(r.node.path(k)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(r.node.path(k), "1", "store"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	r.await("the index is there again", func() bool { found, err := r.find(r.node, "message7"); return err == nil && found.Contains(7) })
+}
+
 func TestAsked(t *testing.T) {
 	r := run(t)
 	if err := r.store.AskIndex(t.Context(), r.user.Tenant, r.user.Account, store.AskVerify); !errors.Is(err, store.ErrNotExist) {

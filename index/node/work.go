@@ -303,7 +303,7 @@ func (n *Node) rebuild(ctx context.Context, k key) (string, error) {
 		return "", err
 	}
 	number++
-	if err := os.RemoveAll(filepath.Join(n.path(k), fmt.Sprint(number))); err != nil { // one that was interrupted
+	if err := os.RemoveAll(n.folder(k, number)); err != nil { // one that was interrupted
 		return "", err
 	}
 	x, err := n.open(a, number)

@@ -80,7 +80,11 @@ type service struct {
 }
 
 func (s *service) Search(ctx context.Context, q *wire.SearchRequest) (*wire.SearchReply, error) {
-	r, err := s.of.Search(ctx, id.Tenant(q.GetTenant()), id.Account(q.GetAccount()), decodeQueries(q.GetQueries()))
+	queries, err := decodeQueries(q.GetQueries())
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.of.Search(ctx, id.Tenant(q.GetTenant()), id.Account(q.GetAccount()), queries)
 	if err != nil {
 		return nil, statusOf(err)
 	}
@@ -101,7 +105,10 @@ func (s *service) Verify(q *wire.VerifyRequest, stream wire.Index_VerifyServer) 
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	queries := decodeQueries(q.GetQueries())
+	queries, err := decodeQueries(q.GetQueries())
+	if err != nil {
+		return err
+	}
 	t := newTold(len(queries))
 	var sending error
 	err = s.of.Verify(stream.Context(), id.Tenant(q.GetTenant()), id.Account(q.GetAccount()), queries, emails, func(email id.Email, found, settled []bool) bool {

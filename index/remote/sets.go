@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/RoaringBitmap/roaring/v2"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"mailstead.dev/index"
 	"mailstead.dev/index/remote/wire"
@@ -52,14 +54,18 @@ func encodeQueries(queries []index.Query) []*wire.Query {
 	return all
 }
 
-func decodeQueries(queries []*wire.Query) []index.Query {
+func decodeQueries(queries []*wire.Query) ([]index.Query, error) {
 	all := make([]index.Query, len(queries))
 	for i, q := range queries {
+		known := false
 		for scope, sent := range scopes {
 			if sent == q.GetScope() {
-				all[i] = index.Query{In: scope, Field: q.GetField(), Text: string(q.GetText())}
+				all[i], known = index.Query{In: scope, Field: q.GetField(), Text: string(q.GetText())}, true
 			}
 		}
+		if !known { // of a front end of a later version, which reads the mail then
+			return nil, status.Errorf(codes.InvalidArgument, "unknown scope %d", q.GetScope())
+		}
 	}
-	return all
+	return all, nil
 }
