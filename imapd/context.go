@@ -30,9 +30,7 @@ type searchContext struct {
 	holder holder // who has octets of the budget for it
 	octets int64
 
-	// Between tellRemoved and tellAdded:
-	matches view.UIDSet // of what has changed
-	failed  bool        // it could not be found out, and is looked for the next time
+	matches view.UIDSet // between tellRemoved and tellAdded: of what has changed
 }
 
 // context returns the place of a search that is kept up to date, -1 if there is none.
@@ -52,10 +50,28 @@ func (s *session) keepUpdated(c *searchContext) {
 		refused = "The result is too large to be kept up to date"
 	}
 	if refused != "" {
-		s.enc.Raw("* NO [NOUPDATE ").String(c.tag).Raw("] ").Raw(refused).CRLF()
+		s.tellNoUpdate(c, refused)
 		return
 	}
 	s.selected.contexts = append(s.selected.contexts, c)
+}
+
+// tellNoUpdate says that a search is not kept up to date, or not any more.
+func (s *session) tellNoUpdate(c *searchContext, why string) {
+	s.enc.Raw("* NO [NOUPDATE ").String(c.tag).Raw("] ").Raw(why).CRLF()
+}
+
+// drop ends a context.
+func (s *session) drop(c *searchContext) {
+	s.server.budget.give(c.holder, c.octets)
+	s.selected.contexts = slices.DeleteFunc(s.selected.contexts, func(other *searchContext) bool { return other == c })
+}
+
+// fail ends a context whose result cannot be told any more: its client is told so, and asks again.
+func (s *session) fail(ctx context.Context, c *searchContext, err error) {
+	s.log.WarnContext(ctx, "keeping a search up to date failed", "err", err)
+	s.tellNoUpdate(c, "The result could not be kept up to date")
+	s.drop(c)
 }
 
 // weight returns how much memory the context takes when it begins, in octets about.
@@ -78,9 +94,7 @@ func readCancelUpdate(d *wire.Decoder) (run, error) {
 	return do(func(_ context.Context, s *session) error {
 		for _, tag := range tags {
 			if i := s.selected.context(tag); i >= 0 {
-				c := s.selected.contexts[i]
-				s.server.budget.give(c.holder, c.octets)
-				s.selected.contexts = slices.Delete(s.selected.contexts, i, i+1)
+				s.drop(s.selected.contexts[i])
 			}
 		}
 		return nil
@@ -89,23 +103,24 @@ func readCancelUpdate(d *wire.Decoder) (run, error) {
 
 // tellRemoved tells of all contexts what has left their results up to v, before the changes themselves are told.
 func (s *session) tellRemoved(ctx context.Context, v *view.View) {
-	for _, c := range s.selected.contexts {
+	ctx, cancel := context.WithTimeout(ctx, s.server.o.SearchTimeout) // for all of them
+	defer cancel()
+	for _, c := range slices.Clone(s.selected.contexts) {
 		if v.ModSeq() <= c.modSeq {
 			continue
 		}
 		gone := c.known.Minus(v.UIDs())
 		var changed []id.UID
-		for m := range v.ChangedSince(c.modSeq) {
-			if c.known.Contains(m.UID) {
-				changed = append(changed, m.UID)
+		if c.search.key.changes() {
+			for m := range v.ChangedSince(c.modSeq) {
+				if c.known.Contains(m.UID) {
+					changed = append(changed, m.UID)
+				}
 			}
 		}
 		var err error
-		c.matches, err = c.evaluate(ctx, s, v, view.NewUIDSet(changed...))
-		if c.failed = err != nil; c.failed {
-			// What is gone cannot wait: its numbers will mean others.
-			s.log.WarnContext(ctx, "keeping a search up to date failed", "err", err)
-			c.remove(s, gone)
+		if c.matches, err = c.evaluate(ctx, s, v, view.NewUIDSet(changed...)); err != nil {
+			s.fail(ctx, c, err)
 			continue
 		}
 		c.remove(s, gone.Union(view.NewUIDSet(changed...).Minus(c.matches)))
@@ -114,8 +129,10 @@ func (s *session) tellRemoved(ctx context.Context, v *view.View) {
 
 // tellAdded tells what has joined the results, behind the changes.
 func (s *session) tellAdded(ctx context.Context, v *view.View) {
-	for _, c := range s.selected.contexts {
-		if v.ModSeq() <= c.modSeq || c.failed {
+	ctx, cancel := context.WithTimeout(ctx, s.server.o.SearchTimeout)
+	defer cancel()
+	for _, c := range slices.Clone(s.selected.contexts) {
+		if v.ModSeq() <= c.modSeq {
 			continue
 		}
 		arrived, err := c.evaluate(ctx, s, v, v.UIDs().Minus(c.known))
@@ -123,11 +140,20 @@ func (s *session) tellAdded(ctx context.Context, v *view.View) {
 			err = c.add(ctx, s, v, arrived.Union(c.matches).Minus(c.found.set))
 		}
 		if err != nil {
-			s.log.WarnContext(ctx, "keeping a search up to date failed", "err", err) // the next time
+			s.fail(ctx, c, err)
 			continue
 		}
 		c.known, c.modSeq, c.matches = v.UIDs(), v.ModSeq(), view.UIDSet{}
 	}
+}
+
+// changes tells whether a message that is there may begin or cease to match, by its flags or its MODSEQ.
+func (k *searchKey) changes() bool {
+	switch k.op {
+	case opFlags, opUnflags, opKeyword, opRecent, opModSeq:
+		return true
+	}
+	return slices.ContainsFunc(k.kids, (*searchKey).changes)
 }
 
 // evaluate returns those of some messages that match.
@@ -135,8 +161,6 @@ func (c *searchContext) evaluate(ctx context.Context, s *session, v *view.View, 
 	if uids.Empty() {
 		return uids, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.server.o.SearchTimeout)
-	defer cancel()
 	c.search.progress, c.search.done = s.startProgress(uids.Len()), 0
 	defer func() { c.search.answers = nil }()
 	return c.search.search(ctx, s, v, uids)
@@ -144,7 +168,7 @@ func (c *searchContext) evaluate(ctx context.Context, s *session, v *view.View, 
 
 // esearch begins a response.
 func (c *searchContext) esearch(s *session, item string) {
-	s.enc.Raw("* ESEARCH (TAG ").String(c.tag).Raw(")")
+	c.search.beginExtended(s, c.tag)
 	if c.search.uid {
 		s.enc.Raw(" UID")
 	}

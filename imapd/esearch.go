@@ -123,17 +123,18 @@ func (c *esearchCmd) run(ctx context.Context, s *session) error {
 // tellSelected tells of the selected mailbox.
 func (c *esearchCmd) tellSelected(_ context.Context, s *session, f finding) error {
 	all := results{set: f.uids}
-	if c.returns&returnUpdate != 0 {
-		s.keepUpdated(&searchContext{tag: s.tag, search: &c.searchCmd, at: f.view, found: all})
-	}
 	c.of = s.selected.Mailbox
-	if f.uids.Empty() {
+	if f.uids.Empty() { // of a mailbox without any nothing is told (section 2.1)
 		if c.returns&returnSave != 0 {
 			s.selected.saved = f.uids
 		}
-		return nil // of a mailbox without any nothing is told (section 2.1)
+	} else if err := c.tellExtended(s, f, all); err != nil {
+		return err
 	}
-	return c.tellExtended(s, f, all)
+	if c.returns&returnUpdate != 0 {
+		s.keepUpdated(&searchContext{tag: s.tag, search: &c.searchCmd, at: f.view, found: all})
+	}
+	return nil
 }
 
 // names returns those of the mailboxes to be searched, without the selected one.

@@ -8,6 +8,7 @@ package imapd
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -32,7 +33,7 @@ func (r *searchReader) filter(k *searchKey) *searchKey {
 		r.d.Fail("%.40q is no name of a filter", k.filter)
 	}
 	r.cmd.filters = append(r.cmd.filters, k)
-	if r.charset != nil && r.charset.encoding != nil {
+	if r.charset == nil || r.charset.encoding != nil {
 		r.d.Refuse(&refusal{"BAD", "BADCHARSET (US-ASCII UTF-8)", "A filter is in UTF-8, and so is a search with one"})
 	}
 	return k
@@ -94,9 +95,16 @@ func (s *session) filterValues(ctx context.Context, of []*searchKey) (map[string
 
 // readFilter reads the value of a filter: search-criteria = search-key *(SP search-key).
 func (c *searchCmd) readFilter(k *searchKey, value string, limits wire.DecoderOptions) error {
-	d := wire.NewDecoder(bufio.NewReader(strings.NewReader(value+"\r\n")), limits)
+	in := bufio.NewReader(strings.NewReader(value + "\r\n"))
+	d := wire.NewDecoder(in, limits)
 	r := searchReader{d: d, cmd: c, charset: defaultCharset, keys: c.keyCount}
 	r.keysInto(k, readKeyName(d))
 	c.keyCount = r.keys
-	return d.End()
+	if err := d.End(); err != nil {
+		return err
+	}
+	if _, err := in.Peek(1); err == nil {
+		return errors.New("it goes on behind a line end")
+	}
+	return nil
 }

@@ -596,17 +596,22 @@ func (c *searchCmd) tellExtended(s *session, f finding, all results) error {
 	if c.returns&returnData == 0 {
 		return nil // nothing is asked for (RFC 5182 section 2.2)
 	}
-	s.enc.Raw("* ESEARCH (TAG ").String(s.tag)
-	if c.of != nil { // RFC 7377 section 2.1
-		s.enc.Raw(" MAILBOX ").Mailbox(c.of.Name).Raw(" UIDVALIDITY ").Number(uint64(c.of.UIDValidity))
-	}
-	s.enc.Raw(")")
+	c.beginExtended(s, s.tag)
 	c.tellReturned(s, all, part)
 	if c.modSeq && !returned.Empty() {
 		s.enc.Raw(" MODSEQ ").Number(uint64(s.reportHighest(f.view, returned)))
 	}
 	s.enc.CRLF()
 	return nil
+}
+
+// beginExtended writes what a response is about.
+func (c *searchCmd) beginExtended(s *session, tag string) {
+	s.enc.Raw("* ESEARCH (TAG ").String(tag)
+	if c.of != nil { // RFC 7377 section 2.1
+		s.enc.Raw(" MAILBOX ").Mailbox(c.of.Name).Raw(" UIDVALIDITY ").Number(uint64(c.of.UIDValidity))
+	}
+	s.enc.Raw(")")
 }
 
 // tellReturned writes what is returned of the results.

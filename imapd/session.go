@@ -509,7 +509,7 @@ func readEnable(d *wire.Decoder) (run, error) {
 			case name == "QRESYNC" && !qresync:
 				qresync = true
 			case name == "UIDONLY" && !s.uidOnly:
-				s.uidOnly = true
+				s.enableUIDOnly()
 			case name == "UTF8=ACCEPT" && !s.utf8:
 				s.enableUTF8()
 			case name == "IMAP4REV2" && !s.rev2:

@@ -27,3 +27,13 @@ func (s *session) beginFetch(b []byte, number uint32, uid id.UID) []byte {
 	b = strconv.AppendUint(b, uint64(number), 10)
 	return append(b, " FETCH ("...)
 }
+
+// enableUIDOnly begins to speak of messages by their UIDs alone, also in what is kept up to date.
+func (s *session) enableUIDOnly() {
+	s.uidOnly = true
+	if s.selected != nil {
+		for _, c := range s.selected.contexts {
+			c.search.uid = true
+		}
+	}
+}
