@@ -1,28 +1,35 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 
+	"mailstead.dev/cmd/mailstead/config"
 	"mailstead.dev/index/node"
 	"mailstead.dev/index/remote"
 )
 
 // openIndex opens the search indexes of this process, and what front ends of others reach them by.
 func (p *process) openIndex() error {
-	c := p.config.Search
-	listeners, err := p.listeners("index", "search.listen", c.Listen)
+	c := p.config
+	listeners, err := p.listeners("index", "search.listen", c.Search.Listen)
 	if err != nil {
 		return err
 	}
-	safety, err := c.TLS()
+	safety, err := searchTLS(c)
 	if err != nil {
 		return err
+	}
+	address := ""
+	if c.Search.Listen != "" {
+		address = cmp.Or(c.Search.Address, string(c.Search.Listen))
 	}
 	p.index, err = node.New(node.Options{
-		Source: p.store, Dir: c.Folder, Address: c.Reach(), Logger: p.log,
-		Messages: c.MinMessages, OpenMemory: int64(c.Memory), MaxOpen: c.MaxOpen, Every: c.Every, Workers: c.Workers,
+		Source: p.store, Dir: c.Search.Folder, Address: address, Logger: p.log,
+		Messages: c.Search.MinMessages, OpenMemory: int64(c.Search.Memory), MaxOpen: c.Search.MaxOpen, Every: c.Search.Every, Workers: c.Search.Workers,
 	})
 	if err != nil {
 		return fmt.Errorf("search.folder: %w", err)
@@ -51,7 +58,7 @@ func (p *process) openIndex() error {
 
 // searcher returns what finds the index of an account, here or at another process.
 func (p *process) searcher() (*remote.Client, error) {
-	safety, err := p.config.Search.TLS()
+	safety, err := searchTLS(p.config)
 	if err != nil {
 		return nil, err
 	}
@@ -65,4 +72,9 @@ func (p *process) searcher() (*remote.Client, error) {
 	}
 	p.clients = append(p.clients, client)
 	return client, nil
+}
+
+// searchTLS is how front ends and index nodes know each other.
+func searchTLS(c *config.Config) (*tls.Config, error) {
+	return config.MutualTLS(c.Search.CertFile, c.Search.KeyFile, c.Search.CAFile)
 }

@@ -21,7 +21,7 @@ func (l *loader) checkSearch(s Search, at func(string) string) {
 	}
 	switch {
 	case files == 3:
-		if _, err := s.TLS(); err != nil {
+		if _, err := MutualTLS(s.CertFile, s.KeyFile, s.CAFile); err != nil {
 			l.problem(at("search.cert_file"), "%v", err)
 		}
 	case files > 0:
@@ -51,30 +51,23 @@ func isLoopback(address string) bool {
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
-// Reach returns where others reach the indexes of this process; "": they do not.
-func (s Search) Reach() string {
-	if s.Address != "" && s.Listen != "" {
-		return s.Address
-	}
-	return string(s.Listen)
-}
-
-// TLS returns the settings of both ends of connections to index nodes; nil: there is no TLS.
-func (s Search) TLS() (*tls.Config, error) {
-	if s.CertFile == "" {
+// MutualTLS returns the settings of both ends of connections between processes that know each other by certificates: of
+// PEM files with the own one, its key, and the authorities of all. Nil without files: there is no TLS.
+func MutualTLS(certFile, keyFile, caFile string) (*tls.Config, error) {
+	if certFile == "" {
 		return nil, nil
 	}
-	pair, err := tls.LoadX509KeyPair(s.CertFile, s.KeyFile)
+	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
 		return nil, err
 	}
-	text, err := os.ReadFile(s.CAFile)
+	text, err := os.ReadFile(caFile)
 	if err != nil {
 		return nil, err
 	}
 	authorities := x509.NewCertPool()
 	if !authorities.AppendCertsFromPEM(text) {
-		return nil, &os.PathError{Op: "read", Path: s.CAFile, Err: errNoCertificate}
+		return nil, &os.PathError{Op: "read", Path: caFile, Err: errNoCertificate}
 	}
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair},
