@@ -56,7 +56,7 @@ func appendText(mailbox, text string) string {
 }
 
 // withoutDatabase are the commands of who has logged in that need no database.
-var withoutDatabase = []string{"CAPABILITY", "ID", "ENABLE", "NAMESPACE", "COMPRESS", "UNSELECT", "IDLE", "UNAUTHENTICATE", "LOGOUT"}
+var withoutDatabase = []string{"CAPABILITY", "ID", "ENABLE", "NAMESPACE", "COMPRESS", "UNSELECT", "IDLE", "UNAUTHENTICATE", "LOGOUT", "COMPARATOR", "CANCELUPDATE"}
 
 // While the database is away every command that needs it says so, and the
 // connection stays: once it is back all goes on, and nothing was half done.

@@ -111,6 +111,14 @@ func (r *running) whole(emails int) {
 	})
 }
 
+// loseFolder takes away all that the node has of the tenant, at once: it may be writing there.
+func (r *running) loseFolder() {
+	r.Helper()
+	if err := os.Rename(filepath.Join(r.dir, fmt.Sprint(r.user.Tenant)), filepath.Join(r.TempDir(), "lost")); err != nil {
+		r.Fatal(err)
+	}
+}
+
 type searcher interface {
 	Search(ctx context.Context, t id.Tenant, account id.Account, queries []index.Query) (index.Result, error)
 	Verify(ctx context.Context, t id.Tenant, account id.Account, queries []index.Query, emails *roaring.Bitmap, yield func(email id.Email, found, settled []bool) bool) error
@@ -221,18 +229,14 @@ func TestDamaged(t *testing.T) {
 	r.await("the index is there again", func() bool { found, err := r.find(r.node, "message7"); return err == nil && found.Contains(7) })
 	r.whole(10)
 
-	if err := os.RemoveAll(filepath.Join(r.dir, fmt.Sprint(r.user.Tenant))); err != nil {
-		t.Fatal(err)
-	}
+	r.loseFolder()
 	r.stop()
 	r.start()
 	r.await("it is missed", func() bool { _, err := r.find(r.node, "message7"); return errors.Is(err, index.ErrNone) || err == nil })
 	r.await("the index is there again", func() bool { found, err := r.find(r.node, "message7"); return err == nil && found.Contains(7) })
 	r.whole(10)
 
-	if err := os.RemoveAll(filepath.Join(r.dir, fmt.Sprint(r.user.Tenant))); err != nil { // while it runs
-		t.Fatal(err)
-	}
+	r.loseFolder() // while it runs
 	r.deliver(1)
 	r.whole(11)
 	r.finds(r.node, "message11", 11)
