@@ -121,7 +121,7 @@ func TestPackIsNotReadAhead(t *testing.T) {
 	}{
 		"mostly others'":   {among, func(*store.Options) {}},
 		"a small cache":    {repeated(me, 10), func(o *store.Options) { o.BlobCacheBytes = 60_000 }},
-		"a few messages":   {repeated(me, 5), func(*store.Options) {}},
+		"a few messages":   {repeated(me, 4), func(*store.Options) {}},
 		"no memory at all": {repeated(me, 10), func(o *store.Options) { o.BlobCacheBytes = 1 }},
 	} {
 		t.Run(name, func(t *testing.T) {
