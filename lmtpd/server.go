@@ -90,13 +90,11 @@ type Server struct {
 	ctx  context.Context // of all deliveries; ends when a shutdown has lost patience
 	stop context.CancelFunc
 
-	accepting context.Context // ends when a shutdown begins
-	refuse    context.CancelFunc
-
-	mu       sync.Mutex // guards what follows
-	conns    map[*conn]struct{}
-	draining bool
-	changing // those of o are of the start
+	mu        sync.Mutex // guards what follows
+	conns     map[*conn]struct{}
+	listeners []net.Listener
+	draining  bool
+	changing  // those of o are of the start
 }
 
 // changing are the settings that Change may change.
@@ -118,7 +116,6 @@ func New(s *store.Store, o Options) *Server {
 		server.tracer = o.TracerProvider.Tracer("mailstead.dev/lmtpd")
 	}
 	server.ctx, server.stop = context.WithCancel(context.Background()) // outlives every caller: Shutdown ends it
-	server.accepting, server.refuse = context.WithCancel(server.ctx)
 	protocol := smtp.NewServer(smtp.BackendFunc(server.newSession))
 	protocol.LMTP = true
 	protocol.Domain = server.o.Hostname
@@ -152,17 +149,24 @@ func (l errorLog) Println(v ...any) {
 
 // Serve takes connections until Shutdown, or until the listener fails.
 func (s *Server) Serve(l net.Listener) error {
-	// Also where Shutdown was first: go-smtp does not know of l yet then, and would never close it.
-	defer context.AfterFunc(s.accepting, func() {
-		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			s.o.Logger.Warn("lmtp: a listener was not closed", "error", err)
-		}
-	})()
+	if !s.listens(l) { // go-smtp would not know of it when it shuts down, and never close it
+		return l.Close()
+	}
 	err := s.smtp.Serve(listener{l, s})
 	if s.isDraining() && errors.Is(err, net.ErrClosed) {
 		return nil
 	}
 	return err
+}
+
+// listens notes a listener, unless the server is shutting down.
+func (s *Server) listens(l net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.draining {
+		s.listeners = append(s.listeners, l)
+	}
+	return !s.draining
 }
 
 // Shutdown takes no more connections and no more commands, waits for messages
@@ -171,11 +175,15 @@ func (s *Server) Serve(l net.Listener) error {
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.draining = true
+	for _, l := range s.listeners { // before anybody is told
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			s.o.Logger.Warn("lmtp: a listener was not closed", "error", err)
+		}
+	}
 	for c := range s.conns {
 		go c.drain() // not under mu, which a conn takes when it closes; it ends with the connection
 	}
 	s.mu.Unlock()
-	s.refuse()
 	defer s.stop()
 	err := s.smtp.Shutdown(ctx)
 	if ctx.Err() == nil {
