@@ -44,7 +44,9 @@ func (s *session) keepUpdated(c *searchContext) {
 	c.search.answers = nil
 	c.holder, c.octets = s.holder, c.weight()
 	refused := ""
-	if len(s.selected.contexts) >= s.server.o.MaxContexts {
+	if c.search.key.ages() {
+		refused = "What is older or younger than a time changes by itself, and is not kept up to date"
+	} else if len(s.selected.contexts) >= s.server.o.MaxContexts {
 		refused = "Too many searches are kept up to date"
 	} else if err := s.server.budget.take(c.holder, c.octets); err != nil {
 		refused = "The result is too large to be kept up to date"
@@ -164,6 +166,11 @@ func (c *searchContext) evaluate(ctx context.Context, s *session, v *view.View, 
 	c.search.progress, c.search.done = s.startProgress(uids.Len()), 0
 	defer func() { c.search.answers = nil }()
 	return c.search.search(ctx, s, v, uids)
+}
+
+// ages tells whether a message may begin or cease to match by time alone.
+func (k *searchKey) ages() bool {
+	return k.op == opOlder || k.op == opYounger || slices.ContainsFunc(k.kids, (*searchKey).ages)
 }
 
 // esearch begins a response.
