@@ -49,7 +49,7 @@ func (c *threadCmd) tellThreads(ctx context.Context, s *session, f finding) erro
 	uids, messages := f.ordered()
 	var threads *order.Forest
 	err := c.inOrder(ctx, s, messages, func(t *order.Table) (ok bool, err error) {
-		if err := s.hold(t.ThreadWeight(len(messages))); err != nil {
+		if err := s.hold(t.ThreadWeight(messages)); err != nil {
 			return false, err
 		}
 		threads, ok, err = t.Thread(ctx, messages, c.by)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"sync"
 
@@ -23,52 +24,81 @@ const orderBatch = 1024
 
 // Order returns a table in which the emails of all these messages are. Those that were sorted or threaded before are there already,
 // and nothing is read. reached is told now and then how many are there.
+//
+// Where what is known of the account becomes too much, it is forgotten but for these; ErrOrder if it is these that are too much.
 func (m *Mailbox) Order(ctx context.Context, messages []order.Message, reached func(done int)) (*order.Table, error) {
-	key := orderKey{m.Tenant, m.Owner}
-	o := m.store.orders.get(key)
-	missing := o.table.Missing(func(yield func(id.Email) bool) {
+	orders := m.store.orders
+	o := orders.get(orderKey{m.Tenant, m.Owner})
+	fits, err := m.fillOrder(o, messages, reached, func(some []id.Email) error {
+		if err := o.take(ctx); err != nil {
+			return err
+		}
+		defer o.leave()
+		return m.addToOrder(ctx, o.table, some)
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case fits:
+		return o.table, nil
+	}
+	if alone := o.table.Only(emailsOf(messages)); alone.Len() < o.table.Len() && alone.Weight() <= orders.bound {
+		// Who uses the old table goes on with it. Nobody else adds to the new one before all of these are there.
+		o = orders.renew(o.key, alone)
+		defer o.leave()
+		fits, err = m.fillOrder(o, messages, reached, func(some []id.Email) error { return m.addToOrder(ctx, alone, some) })
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case !fits:
+		orders.drop(o)
+		return nil, ErrOrder
+	}
+	return o.table, nil
+}
+
+func emailsOf(messages []order.Message) iter.Seq[id.Email] {
+	return func(yield func(id.Email) bool) {
 		for i := range messages {
 			if !yield(messages[i].Email) {
 				return
 			}
 		}
-	})
-	if len(missing) == 0 {
-		return o.table, nil
 	}
-	o.table.Prune()
+}
+
+// fillOrder adds to a table what it lacks of messages; it reports false where that is too much.
+func (m *Mailbox) fillOrder(o *accountOrder, messages []order.Message, reached func(done int), add func([]id.Email) error) (fits bool, err error) {
+	orders := m.store.orders
+	missing := o.table.Missing(emailsOf(messages))
+	if len(missing) > 0 {
+		o.table.Prune()
+	}
 	done := len(messages) - len(missing)
 	for some := range slices.Chunk(missing, orderBatch) {
-		if err := m.addToOrder(ctx, o, some); err != nil {
-			return nil, err
+		if err := add(some); err != nil {
+			return false, err
 		}
-		if o.table.Weight() > m.store.orders.bound {
-			m.store.orders.drop(key)
-			return nil, ErrOrder
+		if o.table.Weight() > orders.bound {
+			return false, nil
 		}
-		m.store.orders.weigh(key, o)
+		orders.weigh(o)
 		done += len(some)
 		reached(done)
 	}
-	return o.table, nil
+	return true, nil
 }
 
 // addToOrder adds emails; of those that are gone meanwhile, that nothing is known of them.
-func (m *Mailbox) addToOrder(ctx context.Context, o *accountOrder, ids []id.Email) error {
+func (m *Mailbox) addToOrder(ctx context.Context, t *order.Table, ids []id.Email) error {
 	const query = `
 		SELECT email_id, meta
 		FROM email
 		WHERE tenant_id = $1 AND account_id = $2 AND email_id = ANY ($3)`
 
-	select {
-	case o.loading <- struct{}{}: // what another session adds now it need not read once more
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() { <-o.loading }()
-	t := o.table
 	if ids = t.Missing(slices.Values(ids)); len(ids) == 0 {
-		return nil
+		return nil // another session has added them meanwhile
 	}
 	err := m.store.read(ctx, m.Tenant, func(b *pgx.Batch) {
 		b.Queue(query, m.Tenant, m.Owner, ids).Query(func(rows pgx.Rows) error {
@@ -114,9 +144,21 @@ type orderCache struct {
 type accountOrder struct {
 	key     orderKey
 	table   *order.Table
-	loading chan struct{} // has one while a session adds what it misses
+	loading chan struct{} // has one while a session adds what it misses, so that no other reads that once more
 	weight  int64         // as it was counted last; guarded by the cache
 }
+
+// take waits until no other session adds to the table.
+func (o *accountOrder) take(ctx context.Context) error {
+	select {
+	case o.loading <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (o *accountOrder) leave() { <-o.loading }
 
 func newOrderCache(bound int64) *orderCache {
 	return &orderCache{bound: bound, entries: make(map[orderKey]*list.Element)}
@@ -128,34 +170,37 @@ func (c *orderCache) get(key orderKey) *accountOrder {
 	defer c.mu.Unlock()
 	e := c.entries[key]
 	if e == nil {
-		e = c.recent.PushFront(&accountOrder{key: key, table: order.NewTable(), loading: make(chan struct{}, 1)})
-		c.entries[key] = e
+		return c.insert(key, order.NewTable())
 	}
 	c.recent.MoveToFront(e)
 	return e.Value.(*accountOrder)
 }
 
-// weigh counts anew what a table takes, and keeps the cache within its bound.
-func (c *orderCache) weigh(key orderKey, o *accountOrder) {
-	weight := o.table.Weight()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if e := c.entries[key]; e == nil || e.Value.(*accountOrder) != o {
-		return // it has been dropped meanwhile
-	}
-	c.weight += weight - o.weight
-	o.weight = weight
-	for c.weight > c.bound {
-		c.remove(c.recent.Back())
-	}
-}
-
-// drop forgets the table of an account.
-func (c *orderCache) drop(key orderKey) {
+// renew puts another table in the place of an account's. It is taken.
+func (c *orderCache) renew(key orderKey, t *order.Table) *accountOrder {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e := c.entries[key]; e != nil {
 		c.remove(e)
+	}
+	o := c.insert(key, t)
+	o.loading <- struct{}{}
+	return o
+}
+
+// insert counts also a table that is empty: there may be many of them. The cache is locked, as for what follows.
+func (c *orderCache) insert(key orderKey, t *order.Table) *accountOrder {
+	o := &accountOrder{key: key, table: t, loading: make(chan struct{}, 1), weight: t.Weight()}
+	c.entries[key] = c.recent.PushFront(o)
+	c.weight += o.weight
+	c.evict()
+	return o
+}
+
+// evict keeps the cache within its bound, but for the table that was used last.
+func (c *orderCache) evict() {
+	for c.weight > c.bound && c.recent.Len() > 1 {
+		c.remove(c.recent.Back())
 	}
 }
 
@@ -163,4 +208,31 @@ func (c *orderCache) remove(e *list.Element) {
 	o := c.recent.Remove(e).(*accountOrder)
 	c.weight -= o.weight
 	delete(c.entries, o.key)
+}
+
+// weigh counts anew what a table takes, unless it has been dropped meanwhile.
+func (c *orderCache) weigh(o *accountOrder) {
+	weight := o.table.Weight()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.has(o) {
+		c.weight += weight - o.weight
+		o.weight = weight
+		c.evict()
+	}
+}
+
+// drop forgets a table.
+func (c *orderCache) drop(o *accountOrder) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.has(o) {
+		c.remove(c.entries[o.key])
+	}
+}
+
+// has tells whether a table is the one of its account still. The cache is locked.
+func (c *orderCache) has(o *accountOrder) bool {
+	e := c.entries[o.key]
+	return e != nil && e.Value.(*accountOrder) == o
 }

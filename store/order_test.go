@@ -2,8 +2,11 @@ package store_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
+
+	"golang.org/x/sync/errgroup"
 
 	"mailstead.dev/store"
 	"mailstead.dev/store/id"
@@ -11,13 +14,18 @@ import (
 	"mailstead.dev/store/storetest"
 )
 
-// ordered sorts all of a mailbox, and returns how many emails had to be read for it.
-func ordered(t *testing.T, m *store.Mailbox) (read int, err error) {
+func messagesOf(t *testing.T, m *store.Mailbox) (messages []order.Message) {
 	t.Helper()
-	var messages []order.Message
 	for msg := range viewOf(t, m).All() {
 		messages = append(messages, order.Message{Email: msg.Email})
 	}
+	return messages
+}
+
+// ordered sorts all of a mailbox, and returns how many emails had to be read for it.
+func ordered(t *testing.T, m *store.Mailbox) (read int, err error) {
+	t.Helper()
+	messages := messagesOf(t, m)
 	before := -1
 	table, err := m.Order(t.Context(), messages, func(done int) {
 		if before < 0 {
@@ -89,5 +97,55 @@ func TestOrderMemory(t *testing.T) {
 	}
 	if read, err := ordered(t, boxes[0]); read != 0 || err != nil {
 		t.Errorf("it cost another account its place: %d, %v", read, err)
+	}
+}
+
+// Of mailboxes of an account that are too much together each is sorted, also by many at once.
+func TestOrderOfOneAtATime(t *testing.T) {
+	c := storetest.Config(t)
+	roomy := storetest.Open(t, c)
+	user := storetest.Account(t, roomy, "a@one.test")
+	if _, err := roomy.Create(t.Context(), user, "Other", nil); err != nil {
+		t.Fatal(err)
+	}
+	names := []string{"INBOX", "Other"}
+	var weights []int64 // of one mailbox, and of both
+	for _, name := range names {
+		m := open(t, roomy, user, name)
+		fill(t, m, 200)
+		table, err := m.Order(t.Context(), messagesOf(t, m), func(int) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		weights = append(weights, table.Weight())
+	}
+	tight := storetest.Open(t, c, func(o *store.Options) { o.OrderCacheBytes = (weights[0] + weights[1]) / 2 })
+	for _, i := range []int{0, 1, 1, 0} {
+		if _, err := ordered(t, open(t, tight, user, names[i])); err != nil {
+			t.Errorf("%s: %v", names[i], err)
+		}
+	}
+	if read, err := ordered(t, open(t, tight, user, names[0])); read != 0 || err != nil {
+		t.Errorf("of what was sorted last %d emails are read: %v", read, err)
+	}
+	var sorting errgroup.Group
+	for i := range 4 {
+		m := open(t, tight, user, names[i%2])
+		messages := messagesOf(t, m)
+		sorting.Go(func() error {
+			for range 10 {
+				table, err := m.Order(t.Context(), messages, func(int) {})
+				if err != nil {
+					return err
+				}
+				if _, ok := table.Sort(messages, []order.Key{{By: order.Subject}}); !ok {
+					return fmt.Errorf("some emails of %s are missing", m.Name)
+				}
+			}
+			return nil
+		})
+	}
+	if err := sorting.Wait(); err != nil {
+		t.Error(err)
 	}
 }

@@ -6,7 +6,7 @@ import "context"
 // are named and not there.
 type links struct {
 	parents []int32
-	nodes   []int32 // by messageID: plus one, 0 where there is none yet
+	nodes   register[messageID]
 	deep    *cutTree
 	steps   int // how far up a look for a loop goes by itself
 }
@@ -16,8 +16,9 @@ type links struct {
 // deeper it is.
 const walkSteps = 256
 
-func newLinks(messages, ids int) links {
-	l := links{parents: make([]int32, messages), nodes: make([]int32, ids+1), steps: walkSteps}
+// newLinks returns the links of so many messages, which name so many of all ids at most.
+func newLinks(messages, ids, named int) links {
+	l := links{parents: make([]int32, messages), nodes: newRegister[messageID](ids+1, named), steps: walkSteps}
 	for i := range l.parents {
 		l.parents[i] = none
 	}
@@ -31,6 +32,11 @@ type said struct {
 	refEnd []uint32
 	ids    int // how many there are
 }
+
+func (c *columns) said() said { return said{c.own, c.refs, c.refEnd, len(c.ids)} }
+
+// names returns how many IDs a row names at most.
+func (c said) names(row int) int { return 1 + len(c.refsOf(row)) }
 
 func (c said) refsOf(row int) []messageID {
 	from := uint32(0)
@@ -46,8 +52,8 @@ const checkEvery = 1024
 // follow links the messages of rows by their references.
 func (l *links) follow(ctx context.Context, c said, rows []int) error {
 	for i, row := range rows {
-		if own := c.own[row]; own > 0 && l.nodes[own] == 0 { // of several with one ID the first has it
-			l.nodes[own] = int32(i) + 1
+		if own := c.own[row]; own > 0 && l.nodes.of(own) == none { // of several with one ID the first has it
+			l.nodes.set(own, int32(i))
 		}
 	}
 	for i, row := range rows {
@@ -75,14 +81,16 @@ func (l *links) follow(ctx context.Context, c said, rows []int) error {
 
 // node returns the message with an ID, or what stands for it.
 func (l *links) node(ref messageID) int32 {
-	if l.nodes[ref] == 0 {
+	node := l.nodes.of(ref)
+	if node == none {
+		node = int32(len(l.parents))
 		l.parents = append(l.parents, none)
-		l.nodes[ref] = int32(len(l.parents))
+		l.nodes.set(ref, node)
 		if l.deep != nil {
 			l.deep.add()
 		}
 	}
-	return l.nodes[ref] - 1
+	return node
 }
 
 // link makes a parent of a node that has none, unless it is a descendant of it.

@@ -13,7 +13,7 @@ import (
 	"mailstead.dev/store/message"
 )
 
-// The way that is taken where threads are deep leads to the same links.
+// The ways that are taken where threads are deep, and where few of many IDs are named, lead to the same links.
 func TestDeepLinks(t *testing.T) {
 	for seed := range uint64(500) {
 		r := rand.New(rand.NewPCG(seed, 1))
@@ -28,7 +28,7 @@ func TestDeepLinks(t *testing.T) {
 			}
 			c.refEnd = append(c.refEnd, uint32(len(c.refs)))
 		}
-		slow, deep := newLinks(n, ids), newLinks(n, ids)
+		slow, deep := newLinks(n, ids, ids), newLinks(n, 100*ids, ids)
 		deep.steps = r.IntN(3)
 		for _, l := range []*links{&slow, &deep} {
 			if err := l.follow(context.Background(), c, rows); err != nil {
@@ -162,7 +162,7 @@ func FuzzThread(f *testing.F) {
 			x.byDate = append(x.byDate, int32(i))
 			x.subject[i], x.replies[i] = textID(c.own[i]%4), c.own[i]%3 == 0
 		}
-		x.links = newLinks(n, 255)
+		x.links = newLinks(n, 255, 255)
 		x.links.steps = 4
 		if err := x.links.follow(context.Background(), c, rows); err != nil {
 			t.Fatal(err)
@@ -217,6 +217,33 @@ func TestPrune(t *testing.T) {
 	}
 	if weight <= 0 {
 		t.Error("no weight")
+	}
+}
+
+// To thread few of many messages takes little memory, and leads to what a table of those alone leads to.
+func TestFewOfMany(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	all := randomLetters(r, 4000)
+	table, messages := tableOf(t, r, all)
+	for _, n := range []int{0, 1, 10, 300} {
+		some := messages[100 : 100+n]
+		alone := table.Only(emailsOf(some))
+		if alone.Len() != n || n > 0 && len(alone.Missing(emailsOf(some))) > 0 {
+			t.Fatalf("%d of %d emails are in a table of their own", alone.Len(), n)
+		}
+		for _, by := range []Algorithm{References, OrderedSubject} {
+			got, _, err := table.Thread(context.Background(), some, by)
+			want, _, err2 := alone.Thread(context.Background(), some, by)
+			if err != nil || err2 != nil || walked(got) != walked(want) {
+				t.Errorf("%d messages are threaded to %s, of a table of their own to %s: %v, %v", n, walked(got), walked(want), err, err2)
+			}
+		}
+		if weight := table.ThreadWeight(some); weight > int64(1000*(n+1)) {
+			t.Errorf("to thread %d of %d messages takes %d octets", n, len(messages), weight)
+		}
+	}
+	if few, most := table.ThreadWeight(messages[:10]), table.ThreadWeight(messages); most < 50*few {
+		t.Errorf("all %d messages take %d octets, ten of them %d", len(messages), most, few)
 	}
 }
 

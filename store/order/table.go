@@ -238,9 +238,29 @@ func (t *Table) Prune() {
 	if len(t.emails) < 2*max(t.pruned, fewRows) {
 		return
 	}
-	next := newColumns(t.seed)
-	hashes := make([]uint64, len(t.ids)+1)
-	for h, known := range t.ids {
+	t.columns = t.only(func(row int) bool { return t.used[row] == t.age })
+	t.pruned, t.age = len(t.emails), t.age+1
+}
+
+// Only returns a table with the rows of some emails alone, as far as they are there.
+func (t *Table) Only(emails iter.Seq[id.Email]) *Table {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	kept := make([]bool, len(t.emails))
+	for email := range emails {
+		if row, ok := t.row(email); ok {
+			kept[row] = true
+		}
+	}
+	next := t.only(func(row int) bool { return kept[row] })
+	return &Table{columns: next, age: t.age, pruned: len(next.emails)}
+}
+
+// only returns columns with some of the rows.
+func (c *columns) only(keep func(row int) bool) columns {
+	next := newColumns(c.seed)
+	hashes := make([]uint64, len(c.ids)+1)
+	for h, known := range c.ids {
 		hashes[known] = h
 	}
 	move := func(known messageID) messageID {
@@ -249,22 +269,22 @@ func (t *Table) Prune() {
 		}
 		return next.internHash(hashes[known])
 	}
-	refs := said{refs: t.refs, refEnd: t.refEnd}
-	for i, email := range t.emails {
-		if t.used[i] != t.age {
+	said := c.said()
+	for i, email := range c.emails {
+		if !keep(i) {
 			continue
 		}
-		next.add(email, t.sent[i], t.flags[i], t.age)
-		for c := range next.texts {
-			next.texts[c] = append(next.texts[c], next.words.add(t.words.text(t.texts[c][i])))
+		next.add(email, c.sent[i], c.flags[i], c.used[i])
+		for column := range next.texts {
+			next.texts[column] = append(next.texts[column], next.words.add(c.words.text(c.texts[column][i])))
 		}
-		next.own = append(next.own, move(t.own[i]))
-		for _, ref := range refs.refsOf(i) {
+		next.own = append(next.own, move(c.own[i]))
+		for _, ref := range said.refsOf(i) {
 			next.refs = append(next.refs, move(ref))
 		}
 		next.refEnd = append(next.refEnd, uint32(len(next.refs)))
 	}
-	t.columns, t.pruned, t.age = next, len(next.emails), t.age+1
+	return next
 }
 
 // Weight returns how many octets of memory the table takes, about.

@@ -26,11 +26,20 @@ func (t *Table) Thread(ctx context.Context, messages []Message, by Algorithm) (f
 	return x.references(), true, nil
 }
 
-// ThreadWeight returns how many octets of memory it takes to thread so many messages, about.
-func (t *Table) ThreadWeight(messages int) int64 {
+// ThreadWeight returns how many octets of memory it takes to thread messages, about.
+func (t *Table) ThreadWeight(messages []Message) int64 {
+	const perMessage, perID = 64, 40
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return 64*int64(messages) + 12*int64(len(t.ids)) + 4*int64(t.words.len())
+	named := 0
+	for i := range messages {
+		if row, ok := t.row(messages[i].Email); ok {
+			named += t.said().names(row)
+		}
+	}
+	named = min(named, len(t.ids))
+	return perMessage*int64(len(messages)) + perID*int64(named) +
+		registerWeight(len(t.ids)+1, named) + registerWeight(t.words.len(), len(messages))
 }
 
 // threading is one THREAD under way.
@@ -52,7 +61,11 @@ func (t *Table) prepare(ctx context.Context, messages []Message, references bool
 	}
 	sortBy(x.byDate, x.dates)
 	if references {
-		x.links = newLinks(x.n, said.ids)
+		named := 0
+		for _, row := range rows {
+			named += said.names(row)
+		}
+		x.links = newLinks(x.n, said.ids, named)
 		err = x.links.follow(ctx, said, rows)
 	}
 	return x, true, err
@@ -75,7 +88,7 @@ func (t *Table) look(messages []Message) (*threading, said, []int) {
 		x.replies[i] = t.flags[rows[i]]&replies != 0
 		x.byDate[i] = int32(i)
 	}
-	return x, said{t.own, t.refs, t.refEnd, len(t.ids)}, rows
+	return x, t.said(), rows
 }
 
 // orderedSubject is the algorithm ORDEREDSUBJECT: of the messages of one subject the first is the parent of all others, and
@@ -83,12 +96,11 @@ func (t *Table) look(messages []Message) (*threading, said, []int) {
 func (x *threading) orderedSubject() *Forest {
 	f := newForest(x.n, 0)
 	parents := make([]int32, x.n)
-	heads := make([]int32, x.known) // plus one, by subject
+	heads := newRegister[textID](x.known, x.n)
 	for _, m := range x.byDate {
-		head := &heads[x.subject[m]]
-		parents[m] = *head - 1
-		if *head == 0 {
-			*head = m + 1
+		subject := x.subject[m]
+		if parents[m] = heads.of(subject); parents[m] == none {
+			heads.set(subject, m)
 		}
 	}
 	for _, m := range slices.Backward(x.byDate) {
@@ -175,20 +187,18 @@ func (g *grove) merge() {
 			heads = append(heads, head{p, m})
 		}
 	}
-	table := make([]int32, g.known) // by subject, plus one; none of it is of the empty one
+	table := newRegister[textID](g.known, g.n) // what is there of the empty one is not used
 	for _, h := range heads {
-		at := &table[g.subject[h.first]]
-		switch known := *at - 1; {
-		case *at == 0:
-			*at = h.node + 1
+		subject := g.subject[h.first]
+		switch known := table.of(subject); {
 		case g.dummy(known):
-		case g.dummy(h.node), g.replies[known] && !g.replies[h.node]:
-			*at = h.node + 1
+		case known == none, g.dummy(h.node), g.replies[known] && !g.replies[h.node]:
+			table.set(subject, h.node)
 		}
 	}
 	for _, h := range heads {
 		subject := g.subject[h.first]
-		known := table[subject] - 1
+		known := table.of(subject)
 		if subject == 0 || known == h.node || !g.dummy(h.node) && g.parents[h.node] != none {
 			continue // the last of them: it has been merged already
 		}
@@ -201,7 +211,7 @@ func (g *grove) merge() {
 			both := int32(g.n + len(g.gone))
 			g.gone, g.counts = append(g.gone, none), append(g.counts, 0)
 			g.parents[h.node], g.parents[known] = both, both
-			table[subject] = both + 1
+			table.set(subject, both)
 		}
 	}
 }
