@@ -6,9 +6,9 @@ import (
 	"mailstead.dev/store/id"
 )
 
-// budget bounds the memory of all commands that are read and run at a time, beyond the little that each
-// may have anyway, and that of one account and of one tenant: three quarters of it, so that all accounts of a tenant together leave
-// something to others. Those who have not logged in are one account together.
+// budget bounds memory, and what of it one account may have, and one tenant: three quarters of it, so that all accounts of a tenant together
+// leave something to others. Those who have not logged in are one account together. There is one for all commands that are read and run at
+// a time, beyond the little that each may have anyway, and one for what sessions keep of searches (context.go).
 type budget struct {
 	all, each, tenant int64
 
@@ -101,9 +101,12 @@ func (c *conn) hold(octets int64) error {
 }
 
 // release gives back what the command has.
-func (c *conn) release() {
-	if c.reserved.octets > 0 {
-		c.server.budget.give(c.reserved.holder, c.reserved.octets)
-		c.reserved = reserved{}
+func (c *conn) release() { c.releaseTo(0) }
+
+// releaseTo gives back what the command has beyond so many octets.
+func (c *conn) releaseTo(octets int64) {
+	if more := c.reserved.octets - octets; more > 0 {
+		c.server.budget.give(c.reserved.holder, more)
+		c.reserved.octets = octets
 	}
 }

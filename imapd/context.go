@@ -2,10 +2,7 @@ package imapd
 
 // CONTEXT=SEARCH and CONTEXT=SORT: searches whose results the client is kept up to date of.
 //
-// RFC 5267 section 4.3. The client is told where it is told what happened in the mailbox, also in IDLE, whoever has changed it.
-// Of a message that has come, or of which something else has changed than its place, it is looked whether it matches now; all
-// others are as they were. What is gone is told before its EXPUNGE, and also where no EXPUNGE may be told
-// yet; what has come, behind its EXISTS.
+// RFC 5267 section 4.3. What is told of them is in context_updates.go.
 
 import (
 	"context"
@@ -27,10 +24,10 @@ type searchContext struct {
 	modSeq id.ModSeq
 	found  results
 
-	holder holder // who has octets of the budget for it
+	holder holder // who has octets for it, of what all of them may have
 	octets int64
 
-	matches view.UIDSet // between tellRemoved and tellAdded: of what has changed
+	matches view.UIDSet // between tellRemoved and tellAdded: of what may have changed
 }
 
 // context returns the place of a search that is kept up to date, -1 if there is none.
@@ -42,14 +39,14 @@ func (m *selected) context(tag string) int {
 func (s *session) keepUpdated(c *searchContext) {
 	c.known, c.modSeq, c.at = c.at.UIDs(), c.at.ModSeq(), nil
 	c.search.answers = nil
-	c.holder, c.octets = s.holder, c.weight()
-	refused := ""
-	if c.search.key.ages() {
-		refused = "What is older or younger than a time changes by itself, and is not kept up to date"
-	} else if len(s.selected.contexts) >= s.server.o.MaxContexts {
+	c.holder = s.holder
+	refused := c.search.key.unsteady()
+	switch {
+	case refused != "":
+	case len(s.selected.contexts) >= s.server.o.MaxContexts:
 		refused = "Too many searches are kept up to date"
-	} else if err := s.server.budget.take(c.holder, c.octets); err != nil {
-		refused = "The result is too large to be kept up to date"
+	case !s.weigh(c):
+		refused = tooLarge
 	}
 	if refused != "" {
 		s.tellNoUpdate(c, refused)
@@ -58,14 +55,45 @@ func (s *session) keepUpdated(c *searchContext) {
 	s.selected.contexts = append(s.selected.contexts, c)
 }
 
+// unsteady says why what a key finds is not kept up to date; "" where it is. Message numbers stand for
+// the messages that had them when the command came (RFC 5267 section 4.3).
+func (k *searchKey) unsteady() string {
+	switch {
+	case k.op == opOlder, k.op == opYounger:
+		return "What is older or younger than a time changes by itself, and is not kept up to date"
+	case k.op == opSet && k.set.saved:
+		return "What $ stands for changes with the next search that saves, and is not kept up to date"
+	}
+	for _, kid := range k.kids {
+		if why := kid.unsteady(); why != "" {
+			return why
+		}
+	}
+	return ""
+}
+
 // tellNoUpdate says that a search is not kept up to date, or not any more.
 func (s *session) tellNoUpdate(c *searchContext, why string) {
 	s.enc.Raw("* NO [NOUPDATE ").String(c.tag).Raw("] ").Raw(why).CRLF()
 }
 
+const tooLarge = "The result is too large to be kept up to date"
+
+// weigh counts how much memory a context takes; it reports false where there is not so much.
+func (s *session) weigh(c *searchContext) bool {
+	octets := c.weight()
+	if more := octets - c.octets; more <= 0 {
+		s.server.kept.give(c.holder, -more)
+	} else if s.server.kept.take(c.holder, more) != nil {
+		return false
+	}
+	c.octets = octets
+	return true
+}
+
 // drop ends a context.
 func (s *session) drop(c *searchContext) {
-	s.server.budget.give(c.holder, c.octets)
+	s.server.kept.give(c.holder, c.octets)
 	s.selected.contexts = slices.DeleteFunc(s.selected.contexts, func(other *searchContext) bool { return other == c })
 }
 
@@ -76,9 +104,26 @@ func (s *session) fail(ctx context.Context, c *searchContext, err error) {
 	s.drop(c)
 }
 
-// weight returns how much memory the context takes when it begins, in octets about.
+// weight returns how much memory the context takes, in octets about.
 func (c *searchContext) weight() int64 {
-	return 2000 + 12*int64(len(c.known.Ranges())+len(c.found.set.Ranges())) + 8*int64(len(c.found.sorted))
+	return 2000 + c.search.weight() + 12*int64(len(c.known.Ranges())+len(c.found.set.Ranges())) + 8*int64(len(c.found.sorted))
+}
+
+// weight returns how much memory the program of a search takes, in octets about.
+func (c *searchCmd) weight() int64 {
+	octets := c.key.weight()
+	for _, q := range c.queries {
+		octets += 100 + int64(len(q.Field)+len(q.Text))
+	}
+	return octets
+}
+
+func (k *searchKey) weight() int64 {
+	octets := 300 + int64(len(k.keyword)+len(k.filter)) + 8*int64(len(k.set.seqs)+len(k.set.uids)) + 12*int64(len(k.uids.Ranges()))
+	for _, kid := range k.kids {
+		octets += kid.weight()
+	}
+	return octets
 }
 
 // cancelupdate = "CANCELUPDATE" 1*(SP quoted)
@@ -101,190 +146,4 @@ func readCancelUpdate(d *wire.Decoder) (run, error) {
 		}
 		return nil
 	}), d.End()
-}
-
-// tellRemoved tells of all contexts what has left their results up to v, before the changes themselves are told.
-func (s *session) tellRemoved(ctx context.Context, v *view.View) {
-	ctx, cancel := context.WithTimeout(ctx, s.server.o.SearchTimeout) // for all of them
-	defer cancel()
-	for _, c := range slices.Clone(s.selected.contexts) {
-		if v.ModSeq() <= c.modSeq {
-			continue
-		}
-		gone := c.known.Minus(v.UIDs())
-		var changed []id.UID
-		if c.search.key.changes() {
-			for m := range v.ChangedSince(c.modSeq) {
-				if c.known.Contains(m.UID) {
-					changed = append(changed, m.UID)
-				}
-			}
-		}
-		var err error
-		if c.matches, err = c.evaluate(ctx, s, v, view.NewUIDSet(changed...)); err != nil {
-			s.fail(ctx, c, err)
-			continue
-		}
-		c.remove(s, gone.Union(view.NewUIDSet(changed...).Minus(c.matches)))
-	}
-}
-
-// tellAdded tells what has joined the results, behind the changes.
-func (s *session) tellAdded(ctx context.Context, v *view.View) {
-	ctx, cancel := context.WithTimeout(ctx, s.server.o.SearchTimeout)
-	defer cancel()
-	for _, c := range slices.Clone(s.selected.contexts) {
-		if v.ModSeq() <= c.modSeq {
-			continue
-		}
-		arrived, err := c.evaluate(ctx, s, v, v.UIDs().Minus(c.known))
-		if err == nil {
-			err = c.add(ctx, s, v, arrived.Union(c.matches).Minus(c.found.set))
-		}
-		if err != nil {
-			s.fail(ctx, c, err)
-			continue
-		}
-		c.known, c.modSeq, c.matches = v.UIDs(), v.ModSeq(), view.UIDSet{}
-	}
-}
-
-// changes tells whether a message that is there may begin or cease to match, by its flags or its MODSEQ.
-func (k *searchKey) changes() bool {
-	switch k.op {
-	case opFlags, opUnflags, opKeyword, opRecent, opModSeq:
-		return true
-	}
-	return slices.ContainsFunc(k.kids, (*searchKey).changes)
-}
-
-// evaluate returns those of some messages that match.
-func (c *searchContext) evaluate(ctx context.Context, s *session, v *view.View, uids view.UIDSet) (view.UIDSet, error) {
-	if uids.Empty() {
-		return uids, nil
-	}
-	c.search.progress, c.search.done = s.startProgress(uids.Len()), 0
-	defer func() { c.search.answers = nil }()
-	return c.search.search(ctx, s, v, uids)
-}
-
-// ages tells whether a message may begin or cease to match by time alone.
-func (k *searchKey) ages() bool {
-	return k.op == opOlder || k.op == opYounger || slices.ContainsFunc(k.kids, (*searchKey).ages)
-}
-
-// esearch begins a response.
-func (c *searchContext) esearch(s *session, item string) {
-	c.search.beginExtended(s, c.tag)
-	if c.search.uid {
-		s.enc.Raw(" UID")
-	}
-	s.enc.SP().Raw(item).Raw(" (")
-}
-
-// remove tells what has left the result. Of a result in the order of the mailbox the client finds it by itself; of
-// another it is told the places, from the end on, so that none is another's by then.
-//
-// ret-data-removefrom = "REMOVEFROM" SP "(" context-position SP sequence-set *(SP context-position SP sequence-set) ")"
-func (c *searchContext) remove(s *session, uids view.UIDSet) {
-	left := uids.Intersect(c.found.set)
-	if left.Empty() {
-		return
-	}
-	c.esearch(s, "REMOVEFROM")
-	c.found.set = c.found.set.Minus(left)
-	if c.keys == nil {
-		s.enc.Raw("0 ").Raw(c.search.sequence(s, results{set: left})).Raw(")").CRLF()
-		return
-	}
-	var runs []contextRun
-	kept := make([]id.UID, 0, len(c.found.sorted)-left.Len())
-	for i, uid := range c.found.sorted {
-		if !left.Contains(uid) {
-			kept = append(kept, uid)
-			continue
-		}
-		runs = addToRuns(runs, i+1, uid)
-	}
-	slices.Reverse(runs)
-	c.writeRuns(s, runs)
-	c.found.sorted = kept
-}
-
-// add tells what has joined the result.
-//
-// ret-data-addto = "ADDTO" SP "(" context-position SP sequence-set *(SP context-position SP sequence-set) ")"
-func (c *searchContext) add(ctx context.Context, s *session, v *view.View, uids view.UIDSet) error {
-	if uids.Empty() {
-		return nil
-	}
-	if c.keys == nil {
-		c.found.set = c.found.set.Union(uids)
-		c.esearch(s, "ADDTO")
-		s.enc.Raw("0 ").Raw(c.search.sequence(s, results{set: uids})).Raw(")").CRLF()
-		return nil
-	}
-	merged, runs, err := c.merge(ctx, s, v, uids)
-	if err != nil {
-		return err
-	}
-	c.found = results{c.found.set.Union(uids), merged}
-	c.esearch(s, "ADDTO")
-	c.writeRuns(s, runs)
-	return nil
-}
-
-// contextRun are messages that follow each other in a result, and the place of the first.
-type contextRun struct {
-	at   int
-	uids []id.UID
-}
-
-func addToRuns(runs []contextRun, at int, uid id.UID) []contextRun {
-	if n := len(runs); n > 0 && runs[n-1].at+len(runs[n-1].uids) == at {
-		runs[n-1].uids = append(runs[n-1].uids, uid)
-		return runs
-	}
-	return append(runs, contextRun{at, []id.UID{uid}})
-}
-
-func (c *searchContext) writeRuns(s *session, runs []contextRun) {
-	for i, r := range runs {
-		if i > 0 {
-			s.enc.SP()
-		}
-		s.enc.Number(uint64(r.at)).SP().Raw(c.search.sortedSequence(s, r.uids))
-	}
-	s.enc.Raw(")").CRLF()
-}
-
-// merge puts messages into a sorted result. It compares them with each other, and each with few of those that are there.
-func (c *searchContext) merge(ctx context.Context, s *session, v *view.View, uids view.UIDSet) (merged []id.UID, runs []contextRun, err error) {
-	by := sortCmd{searchCmd: *c.search, keys: c.keys}
-	added, err := by.sorted(ctx, s, finding{v, uids})
-	if err != nil {
-		return nil, nil, err
-	}
-	merged = make([]id.UID, 0, len(c.found.sorted)+len(added))
-	rest := c.found.sorted
-	for _, uid := range added {
-		n, _ := slices.BinarySearchFunc(rest, uid, func(there, uid id.UID) int {
-			first, failed := by.sorted(ctx, s, finding{v, view.NewUIDSet(there, uid)})
-			switch {
-			case failed != nil:
-				err = failed
-				return 0
-			case first[0] == there:
-				return -1
-			}
-			return 1
-		})
-		if err != nil {
-			return nil, nil, err
-		}
-		merged = append(append(merged, rest[:n]...), uid)
-		runs = addToRuns(runs, len(merged), uid)
-		rest = rest[n:]
-	}
-	return append(merged, rest...), runs, nil
 }

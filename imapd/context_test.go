@@ -8,7 +8,10 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"mailstead.dev/auth"
+	"mailstead.dev/store"
 	"mailstead.dev/store/storetest"
 )
 
@@ -91,6 +94,8 @@ func TestContexts(t *testing.T) {
 		"flags":   "UID SEARCH RETURN (%s) FLAGGED UNSEEN",
 		"texts":   "UID SEARCH RETURN (%s) OR BODY {6+}\r\nbody 1 NOT SUBJECT b",
 		"sort":    "UID SORT RETURN (%s) (SUBJECT REVERSE DATE) UTF-8 UNDELETED",
+		"last":    "UID SEARCH RETURN (%s) OR UID * UID 15:*",
+		"others":  "UID SEARCH RETURN (%s) NOT UID * UID 30:2 UNFLAGGED",
 		"reverse": "UID SORT RETURN (%s) (REVERSE ARRIVAL DISPLAYFROM) UTF-8 OR FLAGGED KEYWORD key",
 	}
 	results := make(map[string]*resultList)
@@ -115,7 +120,9 @@ func TestContexts(t *testing.T) {
 		set := fmt.Sprintf("%d:%d", 1+r.IntN(30), 1+r.IntN(30))
 		switch r.IntN(6) {
 		case 0:
-			add()
+			for range 1 + r.IntN(3) {
+				add()
+			}
 		case 1:
 			changer.want("UID STORE "+set+` +FLAGS (\Deleted)`, "OK ")
 		case 2:
@@ -160,10 +167,151 @@ func TestContextsAreBounded(t *testing.T) {
 		t.Errorf("%q", lines)
 	}
 	// Where there is no memory for it.
-	tight := serveStore(t, s, func(options *Options) { options.MaxCommands = 4000 })(t)
+	tight := serveStore(t, s, func(options *Options) { options.MaxContextMemory = 4000 })(t)
 	enter(tight, "a@context.test")
 	tight.want("SELECT INBOX", "OK ")
 	if got := tight.want("UID SEARCH RETURN (UPDATE COUNT) ALL", "OK "); got[1] != `* NO [NOUPDATE "do.it"] The result is too large to be kept up to date` {
 		t.Errorf("%q", got)
+	}
+}
+
+// contextServer serves a store, and returns the server as well.
+func contextServer(t *testing.T, s *store.Store, change func(*Options)) (*Server, func() *client) {
+	o := testOptions(t)
+	o.Store, o.Authenticator = s, auth.New(s, auth.Options{})
+	change(&o)
+	server := New(o)
+	addr := listen(t, server, server.Serve)
+	return server, func() *client {
+		c := dial(t, addr)
+		enter(c, "a@context.test")
+		c.want("SELECT INBOX", "OK ")
+		return c
+	}
+}
+
+// What contexts keep counts for a budget of their own, with what they ask, and as it grows.
+func TestContextMemory(t *testing.T) {
+	s := storetest.New(t)
+	storetest.Account(t, s, "a@context.test")
+	server, connect := contextServer(t, s, func(o *Options) { o.MaxContextMemory = accountShare * 5000 })
+	c, other := connect(), connect()
+	kept := func(command string) bool {
+		t.Helper()
+		lines := c.want(command, "OK ")
+		c.want(`CANCELUPDATE "do.it"`, "OK ")
+		if left := server.kept.taken(); left > 0 {
+			t.Errorf("%.50s: %d octets are left", command, left)
+		}
+		return !slices.Contains(lines, `* NO [NOUPDATE "do.it"] `+tooLarge)
+	}
+	if !kept("UID SEARCH RETURN (UPDATE COUNT) SUBJECT x") {
+		t.Error("a small search is not kept up to date")
+	}
+	if kept(fmt.Sprintf("UID SEARCH RETURN (UPDATE COUNT) SUBJECT {3000+}\r\n%03000d", 0)) {
+		t.Error("what a search asks counts for nothing")
+	}
+	if kept("UID SEARCH RETURN (UPDATE COUNT) OR 1:2 OR 1:2 OR 1:2 OR 1:2 OR 1:2 OR 1:2 OR 1:2 OR 1:2 1:2") {
+		t.Error("keys count for nothing")
+	}
+	c.want("UID SORT RETURN (UPDATE COUNT) (ARRIVAL) UTF-8 ALL", "OK ")
+	if took := server.kept.taken(); took == 0 || server.budget.taken() > 0 {
+		t.Errorf("a context takes %d octets, and %d of the memory for commands", took, server.budget.taken())
+	}
+	other.want("APPEND INBOX"+strings.Repeat(" {5+}\r\nhello", 400), "OK ")
+	lines := c.want("NOOP", "OK ")
+	if last := lines[len(lines)-1]; last != `* NO [NOUPDATE "do.it"] `+tooLarge || server.kept.taken() > 0 {
+		t.Errorf("it grows, and the client is told %.100q; it takes %d octets", last, server.kept.taken())
+	}
+	c.want("UID SEARCH RETURN (UPDATE COUNT) ALL", "OK ")
+	c.want("LOGOUT", "OK ")
+	await(t, func() bool { return server.kept.taken() == 0 })
+}
+
+// What keeping a sorted result up to date takes is given back at once, also while the client is in IDLE.
+func TestContextsGiveBack(t *testing.T) {
+	s := storetest.New(t)
+	storetest.Account(t, s, "a@context.test")
+	server, connect := contextServer(t, s, func(o *Options) {})
+	c, other := connect(), connect()
+	other.want("APPEND INBOX"+strings.Repeat(" {5+}\r\nhello", 400), "OK ")
+	c.want("UID SORT RETURN (UPDATE COUNT) (ARRIVAL) UTF-8 UNFLAGGED", "OK ")
+	c.send("i IDLE")
+	c.expect("+ ...")
+	for range 2 {
+		other.want(`UID STORE 1:10 +FLAGS.SILENT (\Flagged)`, "OK ")
+		c.expect(`* ESEARCH (TAG "do.it") UID REMOVEFROM (1 1:10)`)
+		other.want(`UID STORE 1:10 -FLAGS.SILENT (\Flagged)`, "OK ")
+		for c.line() != `* ESEARCH (TAG "do.it") UID ADDTO (1 1:10)` { // flags come before it
+		}
+		await(t, func() bool { return server.budget.taken() == 0 })
+	}
+	c.send("DONE")
+	c.expect("i OK ...")
+}
+
+// A context is evaluated when it is the turn of a search of its account; what is told without looking waits for none.
+func TestContextsTakeTurns(t *testing.T) {
+	s := storetest.New(t)
+	user := storetest.Account(t, s, "a@context.test")
+	server, connect := contextServer(t, s, func(o *Options) { o.Account.Searches, o.TurnTimeout = 1, 50*time.Millisecond })
+	c, other := connect(), connect()
+	other.want("APPEND INBOX"+strings.Repeat(" {5+}\r\nhello", 3), "OK ")
+	other.want(`STORE 1 +FLAGS (\Deleted)`, "OK ")
+	c.want("UID SEARCH RETURN (UPDATE COUNT) UNFLAGGED", "OK ")
+
+	server.shares.mu.Lock()
+	searches := server.shares.accounts[user.Account].searches
+	server.shares.mu.Unlock()
+	if !searches.TryAcquire(1) {
+		t.Fatal("a search that is over has its turn still")
+	}
+	other.want("EXPUNGE", "OK ")
+	if got := c.want("NOOP", "OK "); !slices.Equal(got, []string{`* ESEARCH (TAG "do.it") UID REMOVEFROM (0 1)`, "* 1 EXPUNGE"}) {
+		t.Errorf("without a turn it is told %q", got)
+	}
+	other.want(`STORE 1 +FLAGS (\Flagged)`, "OK ")
+	if got := c.want("NOOP", "OK "); got[0] != `* NO [NOUPDATE "do.it"] The result could not be kept up to date` {
+		t.Errorf("without a turn it is told %q", got)
+	}
+	searches.Release(1)
+	c.want("UID SEARCH RETURN (UPDATE COUNT) UNFLAGGED", "OK ")
+	other.want(`STORE 2 +FLAGS (\Flagged)`, "OK ")
+	if got := c.want("NOOP", "OK "); got[0] != `* ESEARCH (TAG "do.it") UID REMOVEFROM (0 3)` {
+		t.Errorf("it is told %q", got)
+	}
+}
+
+// Many messages that join a sorted result at once are sorted with it, which takes no longer than to sort it.
+func TestManyJoin(t *testing.T) {
+	const n = 3000
+	s := storetest.New(t)
+	storetest.Account(t, s, "a@context.test")
+	_, connect := contextServer(t, s, func(*Options) {})
+	c := connect()
+	for range n / 1000 {
+		c.want("APPEND INBOX"+strings.Repeat(" {5+}\r\nhello", 1000), "OK ")
+	}
+	c.want("UID SORT RETURN (UPDATE COUNT) (SUBJECT) UTF-8 UNFLAGGED", "OK ")
+	var odd []string
+	for uid := 1; uid < n; uid += 2 {
+		odd = append(odd, strconv.Itoa(uid))
+	}
+	set := strings.Join(odd, ",")
+	c.want("UID STORE "+set+` +FLAGS.SILENT (\Flagged)`, "OK ")
+	began := time.Now()
+	lines := c.want("UID STORE "+set+` -FLAGS.SILENT (\Flagged)`, "OK ")
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("%d messages join %d in %s", n/2, n/2, took)
+	}
+	var got, want resultList
+	for uid := 2; uid <= n; uid += 2 {
+		got = append(got, uid)
+	}
+	for uid := 1; uid <= n; uid++ {
+		want = append(want, uid)
+	}
+	if got.update(t, lines[0]); !slices.Equal(got, want) {
+		t.Errorf("the client has %d messages: %.200q", len(got), lines[0])
 	}
 }

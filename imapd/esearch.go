@@ -211,7 +211,7 @@ func (c *esearchCmd) searchAll(ctx context.Context, s *session, names []string) 
 
 // searchMailbox searches what the session has selected.
 func (c *esearchCmd) searchMailbox(ctx context.Context, s *session, v *view.View) error {
-	c.key.bind(s, false)
+	c.key.bind(s)
 	found, err := c.search(ctx, s, v, s.selected.told.UIDs)
 	if err != nil {
 		return err

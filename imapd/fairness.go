@@ -199,3 +199,16 @@ func (c *conn) searchTurn(ctx context.Context) (done func(), err error) {
 	}
 	return done, nil
 }
+
+// lateTurn is searchTurn for what may turn out to need none: only begin waits, when it is called first.
+func (c *conn) lateTurn(ctx context.Context) (begin func() error, end func()) {
+	done := func() {}
+	begin = sync.OnceValue(func() error {
+		over, err := c.searchTurn(ctx)
+		if err == nil {
+			done = over
+		}
+		return err
+	})
+	return begin, func() { done() }
+}

@@ -81,6 +81,10 @@ type Options struct {
 	// who have not logged in together; one tenant three quarters.
 	MaxCommands int64
 
+	// MaxContextMemory is how much memory all searches take together whose results clients are kept up to date of, in octets about; 64 MiB
+	// by default. One account has at most a quarter of it, one tenant three quarters.
+	MaxContextMemory int64
+
 	NoCompress bool // COMPRESS=DEFLATE (RFC 4978) is not offered
 	// MaxInflation is how many octets one may become that a client has compressed (RFC 4978), on the whole and
 	// beyond the size of one message; 100 by default. Mail becomes 2 to 10, DEFLATE could make it 1032.
@@ -114,6 +118,7 @@ func (o Options) withDefaults() Options {
 	o.MaxRanges = cmp.Or(o.MaxRanges, 20_000)
 	o.MaxLevels = cmp.Or(o.MaxLevels, 100)
 	o.MaxCommands = cmp.Or(o.MaxCommands, 256<<20)
+	o.MaxContextMemory = cmp.Or(o.MaxContextMemory, 64<<20)
 	o.MaxAppend = cmp.Or(o.MaxAppend, 16<<20)
 	o.MaxInflation = cmp.Or(o.MaxInflation, 100)
 	return o

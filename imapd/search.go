@@ -476,7 +476,7 @@ func (c *searchCmd) find(ctx context.Context, s *session, tell func(context.Cont
 			return err
 		}
 		c.progress = s.startProgress(s.selected.told.UIDs.Len())
-		c.key.bind(s, c.returns&returnUpdate != 0)
+		c.key.bind(s)
 		found := finding{view: v}
 		if found.uids, err = c.search(ctx, s, v, s.selected.told.UIDs); err == nil {
 			err = tell(ctx, s, found)

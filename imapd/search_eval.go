@@ -3,7 +3,6 @@ package imapd
 import (
 	"cmp"
 	"context"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -167,38 +166,21 @@ func (c *searchCmd) searchBatch(ctx context.Context, sel *selected, matcher *ind
 	return matches, err
 }
 
-// bind looks up which messages keys name, as the client knows them; of UIDs also those that are to come, where they will be looked for.
-func (k *searchKey) bind(s *session, later bool) {
+// bind looks up which messages keys name, as the client knows them; of UIDs also those of which there is no message yet.
+func (k *searchKey) bind(s *session) {
 	if k.op == opSet {
 		switch {
 		case k.set.saved:
 			k.uids = s.saved()
-		case k.set.uid && later:
-			k.uids = laterUIDs(k.set.uids, s.selected.told.UIDs.Max())
 		case k.set.uid:
-			k.uids = s.uids(k.set.uids)
+			k.uids = everyUID(k.set.uids, s.selected.told.UIDs.Max())
 		default:
 			k.uids = s.lenientNumbers(k.set.seqs)
 		}
 	}
 	for _, kid := range k.kids {
-		kid.bind(s, later)
+		kid.bind(s)
 	}
-}
-
-// laterUIDs returns all UIDs that a set names; in the place of "*" stands top, the last message, and all that come behind it.
-func laterUIDs(set imap.UIDSet, top id.UID) view.UIDSet {
-	uids := everyUID(set, top)
-	for _, r := range set {
-		first := id.UID(max(r.Start, r.Stop)) // the one that is no "*"
-		if r.Start == 0 || r.Stop == 0 {
-			if first == 0 || first > top {
-				first = top
-			}
-			uids = uids.Union(view.UIDSetOf(view.Range{First: max(first, 1), Last: math.MaxUint32}))
-		}
-	}
-	return uids
 }
 
 // resolve looks up in a view what else keys name: keywords, and what the time is.

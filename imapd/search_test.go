@@ -228,7 +228,7 @@ func TestSearchEval(t *testing.T) {
 		if err := d.End(); err != nil {
 			t.Fatalf("SEARCH%s: %v", test.line, err)
 		}
-		c.key.bind(s, false)
+		c.key.bind(s)
 		c.key.resolve(v)
 		c.key.order()
 		first := c.key.eval(&m, s.selected.recent, nil)
@@ -299,7 +299,8 @@ func FuzzReadSearch(f *testing.F) {
 		if d.End() != nil {
 			return
 		}
-		c.key.bind(&session{selected: &selected{}}, len(line)%2 == 0)
+		c.key.bind(&session{selected: &selected{}})
+		c.key.rebind(7)
 		c.key.resolve(v)
 		c.key.order()
 		m := view.Message{UID: 1}

@@ -177,7 +177,7 @@ func (s *session) unselect() {
 		return
 	}
 	for _, c := range s.selected.contexts {
-		s.server.budget.give(c.holder, c.octets)
+		s.server.kept.give(c.holder, c.octets)
 	}
 	s.selected, s.state = nil, authenticated
 }

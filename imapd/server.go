@@ -38,7 +38,8 @@ type Server struct {
 	strangers map[netip.Prefix]int // connections that have not logged in, by where they come from
 	changing                       // those of o are of the start
 
-	budget *budget
+	budget *budget // of commands
+	kept   *budget // of contexts
 	shares *shares
 }
 
@@ -69,6 +70,7 @@ func New(o Options) *Server {
 		strangers: make(map[netip.Prefix]int),
 		changing:  o.changing(),
 		budget:    newBudget(o.MaxCommands),
+		kept:      newBudget(o.MaxContextMemory),
 		shares:    newShares(),
 	}
 	if o.TracerProvider != nil {

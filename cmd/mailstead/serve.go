@@ -194,7 +194,7 @@ func (p *process) openIMAP() error {
 		MaxPerAddress: c.IMAP.MaxConnectionsPerAddress, Account: accountShare(c), Tenant: tenantShare(c),
 		LoginTimeout: c.IMAP.LoginTime, IdleTimeout: c.IMAP.IdleTime, ReadTimeout: c.IMAP.ReadTime, WriteTimeout: c.IMAP.WriteTime,
 		SearchTimeout: c.IMAP.SearchTime, MaxLine: int(c.IMAP.MaxLine), MaxLiteral: int64(c.IMAP.MaxLiteral), MaxNesting: c.IMAP.MaxNesting,
-		MaxRanges: c.IMAP.MaxSetRanges, MaxContexts: c.IMAP.MaxContexts, MaxLevels: c.IMAP.MaxSectionDepth, MaxCommands: int64(c.IMAP.MaxCommandMemory),
+		MaxRanges: c.IMAP.MaxSetRanges, MaxContexts: c.IMAP.MaxContexts, MaxContextMemory: int64(c.IMAP.MaxContextMemory), MaxLevels: c.IMAP.MaxSectionDepth, MaxCommands: int64(c.IMAP.MaxCommandMemory),
 		MaxAppend: int64(c.IMAP.MaxAppendMemory), MaxBad: c.IMAP.MaxWrongCommands, MaxLoginFailures: c.IMAP.MaxLoginFailures,
 		MaxAtOnce: c.IMAP.MaxCommandsAtOnce, MaxBeside: c.IMAP.MaxCommandsBeside,
 		ProgressInterval: c.IMAP.ProgressTime, NoCompress: !c.IMAP.Compress, MaxInflation: int64(c.IMAP.MaxInflation),

@@ -167,6 +167,7 @@ func (l *loader) check(c *Config) {
 		{"imap.max_literal", c.IMAP.MaxLiteral, 1 << 10},
 		{"imap.max_command_memory", c.IMAP.MaxCommandMemory, 16 << 20},
 		{"imap.max_append_memory", c.IMAP.MaxAppendMemory, 1 << 20},
+		{"imap.max_context_memory", c.IMAP.MaxContextMemory, 1 << 20},
 	} {
 		if bound.value < bound.least {
 			l.problem(at(bound.key), "%s is too little: want at least %s", bound.value, bound.least)

@@ -266,6 +266,9 @@ type IMAP struct {
 	MaxNesting int `yaml:"max_nesting"`
 	// How many searches of one session are kept up to date at a time (CONTEXT=SEARCH, CONTEXT=SORT).
 	MaxContexts int `yaml:"max_contexts"`
+	// Memory for all searches together that are kept up to date: what they ask and what they have found. One account has at most a
+	// quarter of it, one tenant three quarters. Where there is none left a client is told that its search is not kept up to date ([NOUPDATE]), and asks again.
+	MaxContextMemory Size `yaml:"max_context_memory"`
 	// How many numbers and ranges a set of messages can have in a command, and one that a search saves (SEARCHRES).
 	MaxSetRanges int `yaml:"max_set_ranges"`
 	// How deep a section can be that FETCH names, such as BODY[1.2.3].
@@ -365,7 +368,7 @@ func Default() *Config {
 		IMAP: IMAP{
 			Listen: ":143", ListenTLS: ":993", MaxConnections: 20000, MaxConnectionsPerAddress: 2000, MaxConnectionsPerAccount: 1000, MaxSearchesPerAccount: 16,
 			LoginTime: time.Minute, IdleTime: 30 * time.Minute, ReadTime: 2 * time.Minute, WriteTime: 2 * time.Minute, SearchTime: 5 * time.Minute, ProgressTime: 10 * time.Second,
-			MaxLine: 64 << 10, MaxLiteral: 64 << 10, MaxNesting: 100, MaxContexts: 10, MaxSetRanges: 20_000, MaxSectionDepth: 100, MaxCommandMemory: 256 << 20, MaxAppendMemory: 16 << 20, Compress: true, MaxInflation: 100, MaxWrongCommands: 50, MaxLoginFailures: 5,
+			MaxLine: 64 << 10, MaxLiteral: 64 << 10, MaxNesting: 100, MaxContexts: 10, MaxContextMemory: 64 << 20, MaxSetRanges: 20_000, MaxSectionDepth: 100, MaxCommandMemory: 256 << 20, MaxAppendMemory: 16 << 20, Compress: true, MaxInflation: 100, MaxWrongCommands: 50, MaxLoginFailures: 5,
 			MaxCommandsAtOnce: 4, MaxCommandsBeside: 100,
 		},
 		LMTP:     LMTP{Listen: ":24", Allow: loopback(), SocketMode: 0o660, MaxConnections: 500, MaxRecipients: 1000},
