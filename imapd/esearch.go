@@ -8,7 +8,6 @@ package imapd
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 
 	"mailstead.dev/acl"
@@ -28,14 +27,17 @@ var _ searchSource = (*store.Store)(nil)
 
 type esearchCmd struct {
 	searchCmd
-	selected bool          // the selected mailbox is among the sources
-	others   []mailboxesOf // that are
+	sources
 }
 
-// mailboxesOf are mailboxes of one kind.
-type mailboxesOf struct {
-	kind  string
-	names []string // of MAILBOXES, SUBTREE and SUBTREE-ONE
+// sources are the mailboxes that are searched.
+type sources struct {
+	selected bool // the one that is selected
+	others   bool // there are such:
+
+	inboxes, personal, subscribed bool
+
+	mailboxes, subtrees, families map[string]bool // by name: it alone, with all that is below it, with what is right below it
 }
 
 // esearch             = "ESEARCH" [SP esearch-source-opts] [SP search-return-opts] SP search-program
@@ -65,45 +67,57 @@ func readESearch(d *wire.Decoder) (run, error) {
 //
 // There is no scope-option yet.
 func (c *esearchCmd) readSources(d *wire.Decoder) {
+	c.mailboxes, c.subtrees, c.families = make(map[string]bool), make(map[string]bool), make(map[string]bool)
 	d.List(func() {
-		switch kind := d.Keyword(); kind {
+		kind := d.Keyword()
+		c.others = c.others || kind != "SELECTED"
+		switch kind {
 		case "SELECTED":
 			c.selected = true
-		case "INBOXES", "PERSONAL", "SUBSCRIBED":
-			c.others = append(c.others, mailboxesOf{kind: kind})
-		case "SUBTREE", "SUBTREE-ONE", "MAILBOXES":
-			d.SP()
-			c.others = append(c.others, mailboxesOf{kind, readMailboxes(d)})
+		case "INBOXES":
+			c.inboxes = true
+		case "PERSONAL":
+			c.personal = true
+		case "SUBSCRIBED":
+			c.subscribed = true
+		case "MAILBOXES":
+			readMailboxes(d, c.mailboxes)
+		case "SUBTREE":
+			readMailboxes(d, c.subtrees)
+		case "SUBTREE-ONE":
+			readMailboxes(d, c.families)
 		default:
 			d.Fail("%.40q names no mailboxes to be searched", kind)
 		}
 	})
-	if !c.selected && len(c.others) == 0 {
+	if !c.selected && !c.others {
 		d.Fail("No mailboxes are named to be searched")
 	}
 }
 
 // one-or-more-mailbox = mailbox / "(" mailbox *(SP mailbox) ")"
-func readMailboxes(d *wire.Decoder) (names []string) {
+func readMailboxes(d *wire.Decoder, names map[string]bool) {
+	d.SP()
 	if d.Peek() != '(' {
-		return []string{d.Mailbox()}
+		names[d.Mailbox()] = true
+		return
 	}
-	d.List(func() { names = append(names, d.Mailbox()) })
-	if len(names) == 0 {
+	none := true
+	d.List(func() { names[d.Mailbox()], none = true, false })
+	if none {
 		d.Fail("No mailboxes are named to be searched")
 	}
-	return names
 }
 
 func (c *esearchCmd) run(ctx context.Context, s *session) error {
 	switch { // RFC 7377 section 2.2. Also UPDATE is of the selected mailbox, and so, of the two readings, refused where others are searched.
 	case c.selected && s.selected == nil:
 		return bad("No mailbox is selected")
-	case len(c.others) > 0 && c.returns&(returnSave|returnUpdate) != 0:
+	case c.others && c.returns&(returnSave|returnUpdate) != 0:
 		return bad("SAVE and UPDATE are of the selected mailbox alone")
 	case c.charset && s.utf8: // RFC 6855 section 3
 		return errCharsetOfUTF8
-	case len(c.others) == 0:
+	case !c.others:
 		return c.saving(s, func() error { return c.find(ctx, s, c.tellSelected) })
 	case c.numbers && s.uidOnly:
 		return errUIDRequired
@@ -144,33 +158,31 @@ func (c *esearchCmd) names(ctx context.Context, s *session) (names []string, err
 		return nil, err
 	}
 	for _, e := range entries {
-		if e.Mailbox != 0 && e.Rights.Has(acl.Lookup|acl.Read) && slices.ContainsFunc(c.others, func(o mailboxesOf) bool { return o.has(e, s.user) }) {
+		if e.Mailbox != 0 && e.Rights.Has(acl.Lookup|acl.Read) && c.has(e, s.user) {
 			names = append(names, e.Name)
 		}
 	}
 	return names, nil
 }
 
-// has tells whether a mailbox is among those of the kind.
-func (o mailboxesOf) has(e store.Entry, u store.User) bool {
-	switch o.kind {
-	case "INBOXES": // where mail is delivered
-		return e.Owner == u.Account && e.Name == "INBOX"
-	case "PERSONAL":
-		return e.Owner == u.Account
-	case "SUBSCRIBED":
-		return e.Subscribed
+// has tells whether a mailbox is among the others. However many are named, it takes no longer than the levels of its name.
+func (o *sources) has(e store.Entry, u store.User) bool {
+	mine := e.Owner == u.Account
+	switch {
+	case mine && (o.personal || o.inboxes && e.Name == "INBOX"), // where mail is delivered
+		e.Subscribed && o.subscribed,
+		o.mailboxes[e.Name], o.subtrees[e.Name], o.families[e.Name]:
+		return true
 	}
-	return slices.ContainsFunc(o.names, func(name string) bool {
-		below, isBelow := strings.CutPrefix(e.Name, name+"/")
-		switch {
-		case e.Name == name:
+	parent := true
+	for at := strings.LastIndexByte(e.Name, '/'); at >= 0; at = strings.LastIndexByte(e.Name[:at], '/') {
+		above := e.Name[:at]
+		if o.subtrees[above] || parent && o.families[above] {
 			return true
-		case o.kind == "SUBTREE-ONE":
-			return isBelow && !strings.Contains(below, "/")
 		}
-		return o.kind == "SUBTREE" && isBelow
-	})
+		parent = false
+	}
+	return false
 }
 
 // searchAll searches mailboxes, each of which is told of once.
