@@ -2,8 +2,8 @@ package imapd
 
 // FILTERS: searches that have a name.
 //
-// RFC 5466. A filter is an annotation of the server, and set as such (metadata.go). It stands for its keys as if they
-// were in parentheses: else NOT FILTER would be of its first key alone.
+// RFC 5466. A filter is an annotation of the server, and set as such (metadata.go). It stands for its text, verbatim (section 3.1): a
+// NOT before it is of its first key alone, unless its keys are in parentheses.
 
 import (
 	"bufio"
@@ -41,6 +41,7 @@ func (r *searchReader) filter(k *searchKey) *searchKey {
 
 // expand puts the keys of filters in their places.
 func (c *searchCmd) expand(ctx context.Context, s *session) error {
+	named := len(c.filters) > 0
 	for depth := 0; len(c.filters) > 0; depth++ {
 		some := c.filters
 		c.filters = nil
@@ -60,10 +61,55 @@ func (c *searchCmd) expand(ctx context.Context, s *session) error {
 			}
 		}
 	}
+	if named {
+		c.key.inline()
+	}
 	if c.numbers && s.uidOnly {
 		return errUIDRequired
 	}
 	return nil
+}
+
+// inline puts the keys of filters into the lists that the filters are in, as if they had been written there.
+func (k *searchKey) inline() {
+	var words []*searchKey
+	for _, kid := range k.kids {
+		words = kid.appendWords(words)
+	}
+	for k.kids = nil; len(words) > 0; {
+		var kid *searchKey
+		kid, words = operands(words)
+		k.kids = append(k.kids, kid)
+	}
+}
+
+// appendWords appends a key as it is written: NOT and OR, then what they are of.
+func (k *searchKey) appendWords(words []*searchKey) []*searchKey {
+	switch {
+	case k.filter != "":
+	case k.op == opNot, k.op == opOr:
+		words = append(words, k)
+	default:
+		if k.op == opAnd {
+			k.inline()
+		}
+		return append(words, k)
+	}
+	for _, kid := range k.kids {
+		words = kid.appendWords(words)
+	}
+	return words
+}
+
+// operands gives the first of some words what it is of, and returns what is left.
+func operands(words []*searchKey) (k *searchKey, rest []*searchKey) {
+	k, rest = words[0], words[1:]
+	if k.op == opNot || k.op == opOr {
+		for i := range k.kids {
+			k.kids[i], rest = operands(rest)
+		}
+	}
+	return k, rest
 }
 
 // filterValues returns the values of filters by their names, those of the user before those of all.

@@ -82,7 +82,7 @@ type searchKey struct {
 	number  int64     // of LARGER, SMALLER and MODSEQ, and the seconds of OLDER and YOUNGER
 	query   int       // of opText: index of queries
 	object  id.Object // of EMAILID and THREADID
-	filter  string    // of FILTER, whose keys are the kids of opAnd
+	filter  string    // of FILTER, whose keys are the kids of opAnd until they are put in its place
 
 	// Set by resolve, for one view:
 	uids view.UIDSet
