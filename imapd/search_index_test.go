@@ -2,15 +2,20 @@ package imapd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	indexnode "mailstead.dev/index/node"
+	"mailstead.dev/store"
+	"mailstead.dev/store/id"
+	"mailstead.dev/store/message"
 	"mailstead.dev/store/storetest"
 )
 
@@ -18,7 +23,8 @@ import (
 func TestSearchWithIndex(t *testing.T) {
 	s := storetest.New(t)
 	user := storetest.Account(t, s, "ann@one.test")
-	n, err := indexnode.New(indexnode.Options{Source: s, Dir: t.TempDir(), Messages: 5, Every: 20 * time.Millisecond})
+	source := &pausedSource{Store: s}
+	n, err := indexnode.New(indexnode.Options{Source: source, Dir: t.TempDir(), Messages: 5, Every: 20 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,15 +104,40 @@ func TestSearchWithIndex(t *testing.T) {
 	}
 	with.want("SELECT INBOX", "OK ")
 	without.want("SELECT INBOX", "OK ")
-	compare("all is in the index")
-	if c := n.Counted(); int(c.Searches) < len(keys)/2 {
-		t.Errorf("the index was asked %d times", c.Searches)
+	asks := func(when string, most bool) {
+		t.Helper()
+		before := n.Counted().Searches
+		compare(when)
+		if asked := int(n.Counted().Searches - before); most && asked < len(keys)/2 || !most && asked > 0 {
+			t.Errorf("%s: the index was asked %d times for %d searches", when, asked, len(keys))
+		}
 	}
+	asks("all is in the index", true)
+	source.paused.Store(true)
 	deliver(40)
 	with.want("NOOP", "OK ")
-	compare("some is not")
+	asks("some is not", true)
+	if upTo := indexed(); upTo != 120 {
+		t.Errorf("up to %d of %d messages are in the index, want 120", upTo, messages)
+	}
 	end()
 	deliver(1)
 	with.want("NOOP", "OK ")
-	compare("the node is away")
+	asks("the node is away", false)
+	if _, err := n.Search(t.Context(), user.Tenant, user.Account, nil); !errors.Is(err, indexnode.ErrClosed) {
+		t.Errorf("the node is away, and answers %v", err)
+	}
+}
+
+// pausedSource is a store in which, while it is paused, an index node finds nothing new.
+type pausedSource struct {
+	*store.Store
+	paused atomic.Bool
+}
+
+func (p *pausedSource) EmailsAfter(ctx context.Context, t id.Tenant, account id.Account, after id.Email, most int, yield func(id.Email, *message.Meta, message.Reader) error) (id.Email, error) {
+	if p.paused.Load() {
+		return after, nil
+	}
+	return p.Store.EmailsAfter(ctx, t, account, after, most, yield)
 }

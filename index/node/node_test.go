@@ -111,6 +111,16 @@ func (r *running) whole(emails int) {
 	})
 }
 
+// madeAnew waits until searches have an index with so many emails, for which the node has indexed so many since it was started.
+func (r *running) madeAnew(emails, indexed int) {
+	r.Helper()
+	r.await("the index is made anew", func() bool {
+		found, err := r.find(r.node, "message7")
+		return err == nil && found.Contains(7) && r.node.Counted().Emails == int64(indexed)
+	})
+	r.whole(emails)
+}
+
 // loseFolder takes away all that the node has of the tenant, at once: it may be writing there.
 func (r *running) loseFolder() {
 	r.Helper()
@@ -225,20 +235,19 @@ func TestDamaged(t *testing.T) {
 		}
 	}
 	r.start()
-	r.await("the damage is noticed", func() bool { _, err := r.find(r.node, "message7"); return err != nil || r.node.Counted().Rebuilt > 0 })
-	r.await("the index is there again", func() bool { found, err := r.find(r.node, "message7"); return err == nil && found.Contains(7) })
-	r.whole(10)
+	r.madeAnew(10, 10)
+	if c := r.node.Counted(); c.Rebuilt != 1 {
+		t.Errorf("the damage is noticed %d times", c.Rebuilt)
+	}
 
 	r.loseFolder()
 	r.stop()
 	r.start()
-	r.await("it is missed", func() bool { _, err := r.find(r.node, "message7"); return errors.Is(err, index.ErrNone) || err == nil })
-	r.await("the index is there again", func() bool { found, err := r.find(r.node, "message7"); return err == nil && found.Contains(7) })
-	r.whole(10)
+	r.madeAnew(10, 10)
 
 	r.loseFolder() // while it runs
 	r.deliver(1)
-	r.whole(11)
+	r.madeAnew(11, 10+11)
 	r.finds(r.node, "message11", 11)
 }
 
@@ -253,7 +262,7 @@ func TestDamagedInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.node.unuse(x, true)
-	r.await("the index is there again", func() bool { found, err := r.find(r.node, "message7"); return err == nil && found.Contains(7) })
+	r.madeAnew(10, 10+10)
 	r.stop()
 	if err := os.RemoveAll(r.node.path(k)); err != nil {
 		t.Fatal(err)
@@ -262,7 +271,7 @@ func TestDamagedInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.start()
-	r.await("the index is there again", func() bool { found, err := r.find(r.node, "message7"); return err == nil && found.Contains(7) })
+	r.madeAnew(10, 10)
 }
 
 func TestAsked(t *testing.T) {
