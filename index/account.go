@@ -7,15 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"sync"
-	"syscall"
+	"time"
 	"unicode"
 
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/blevesearch/bleve/v2/index/scorch"
 	bleve "github.com/blevesearch/bleve_index_api"
-	bolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sync/singleflight"
 
 	"mailstead.dev/index/frames"
@@ -38,11 +36,14 @@ var (
 )
 
 // formatVersion changes whenever what Add writes for the same texts does.
-const formatVersion = 1
+const formatVersion = 2
 
 // version is what an index has to be made by. Which characters are letters is
 // part of it, for text and query must be cut alike.
 var version = fmt.Sprintf("mailstead index %d, texts %d, Unicode %s\n", formatVersion, message.TextVersion, unicode.Version)
+
+// versionFile has the version of an index; it is as old as that.
+const versionFile = "version"
 
 // Options say how an Account is opened. Zero fields mean the defaults.
 type Options struct {
@@ -62,13 +63,15 @@ type Account struct {
 	cache   *Cache
 	workers int
 
-	life   sync.RWMutex // held by whoever uses the Account; for itself, by who opens and closes it. It guards closed and words
+	life   sync.RWMutex // held by whoever uses the Account; for itself, by who opens and closes it. It guards what follows
 	closed bool
-	words  *scorch.Scorch // nil: to be opened again
+	broken error   // says that the index is damaged
+	words  *engine // nil: to be opened again
 
-	writing sync.Mutex // held for a change; guards failed and next
+	writing sync.Mutex // held for a change; guards failed, next and stamp
 	failed  bool       // a change: what is in memory may be ahead of the disk
 	next    uint64     // number of the next file of texts
+	stamp   uint64     // that changes are made with
 
 	reading sync.RWMutex // guards files, and that none of them is removed
 	files   []*textFile
@@ -77,8 +80,6 @@ type Account struct {
 
 	trust   sync.Mutex      // guards trusted
 	trusted map[uint64]bool // of the segments that were read, whether the checksum was right
-
-	async chan error // what bleve's goroutines fail with
 }
 
 // Open opens the index in a folder, or makes an empty one where there is none.
@@ -90,15 +91,17 @@ func Open(dir string, o Options) (*Account, error) {
 	if a.workers == 0 {
 		a.workers = runtime.GOMAXPROCS(0)
 	}
+	a.life.Lock() // bleve may fail at once
+	defer a.life.Unlock()
 	if err := a.open(); err != nil {
 		return nil, err
 	}
 	return a, nil
 }
 
-// open opens what is in the folder, or makes it.
+// open opens what is in the folder, or makes it. a.life is held.
 func (a *Account) open() (err error) {
-	a.failed, a.files, a.trusted, a.async = false, nil, make(map[uint64]bool), make(chan error, 1)
+	a.failed, a.files, a.trusted = false, nil, make(map[uint64]bool)
 	made, err := a.prepare()
 	if err != nil {
 		return err
@@ -122,7 +125,7 @@ func (a *Account) textDir() string  { return filepath.Join(a.dir, "texts") }
 
 // prepare makes the folders, and tells whether there is an index in them.
 func (a *Account) prepare() (made bool, err error) {
-	v, err := os.ReadFile(filepath.Join(a.dir, "version"))
+	v, err := os.ReadFile(filepath.Join(a.dir, versionFile))
 	switch {
 	case err == nil && string(v) == version:
 		if _, err := os.Stat(filepath.Join(a.storeDir(), "root.bolt")); err != nil {
@@ -154,7 +157,7 @@ func (a *Account) make() error {
 
 // writeVersion says durably that a folder is an index of ours.
 func writeVersion(dir string) (err error) {
-	path := filepath.Join(dir, "version")
+	path := filepath.Join(dir, versionFile)
 	f, err := os.Create(path + ".new")
 	if err != nil {
 		return err
@@ -167,82 +170,6 @@ func writeVersion(dir string) (err error) {
 		return err
 	}
 	return frames.SyncFolder(dir)
-}
-
-// analysis is bleve's queue, of which we have no use: words are cut before. One serves all accounts.
-var analysis = sync.OnceValue(func() *bleve.AnalysisQueue { return bleve.NewAnalysisQueue(1) })
-
-// openAccounts finds the Account that a failure of bleve's goroutines concerns, by its store's folder.
-var openAccounts sync.Map
-
-const asyncErrors = "mailstead"
-
-func init() {
-	scorch.RegistryAsyncErrorCallbacks[asyncErrors] = func(err error, path string) {
-		if a, ok := openAccounts.Load(path); ok {
-			select {
-			case a.(*Account).async <- err:
-			default: // one is enough
-			}
-		}
-	}
-}
-
-// Merges stop at this many emails a segment, for what one takes in memory grows with it.
-const maxSegment = 60_000
-
-// openWords opens bleve's index. What is broken beyond recognition makes bleve
-// panic, and reading what a file no longer has is a fault of the address.
-func (a *Account) openWords() (err error) {
-	defer damage(&err)
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	opened, err := scorch.NewScorch(scorch.Name, map[string]any{
-		"path":                   a.storeDir(),
-		"bolt_timeout":           "1ms",
-		"asyncErrorCallbackName": asyncErrors,
-		"scorchMergePlanOptions": map[string]any{
-			"MaxSegmentsPerTier":   3,
-			"MaxSegmentSize":       maxSegment,
-			"TierGrowth":           10.0,
-			"SegmentsPerMergeTask": 10,
-			"FloorSegmentSize":     300, // with more, each email that comes alone has hundreds merged
-			"ReclaimDeletesWeight": 2.0,
-		},
-	}, analysis())
-	if err != nil {
-		return err
-	}
-	words := opened.(*scorch.Scorch)
-	defer func() {
-		if a.words == nil {
-			err = errors.Join(err, words.Close())
-		}
-	}()
-	if err := words.Open(); err != nil {
-		return openError(err)
-	}
-	a.words = words
-	openAccounts.Store(a.storeDir(), a)
-	return nil
-}
-
-// openError tells what of an error says that the index is broken, and what that it could not be read.
-func openError(err error) error {
-	var errno syscall.Errno
-	switch {
-	case errors.Is(err, bolterrors.ErrTimeout):
-		return ErrInUse
-	case errors.As(err, &errno) && errno != syscall.ENOENT:
-		return err
-	}
-	return fmt.Errorf("%w: %w", ErrDamaged, err)
-}
-
-// damage makes an error of a panic of bleve about broken files.
-func damage(err *error) {
-	if r := recover(); r != nil {
-		*err = fmt.Errorf("%w: %v\n%s", ErrDamaged, r, debug.Stack())
-	}
 }
 
 // load reads what the index says of itself, and removes what does not count.
@@ -324,6 +251,10 @@ func (a *Account) use() (done func(), err error) {
 		case a.closed:
 			a.life.RUnlock()
 			return nil, ErrClosed
+		case a.broken != nil:
+			err := a.broken
+			a.life.RUnlock()
+			return nil, err
 		case a.words != nil:
 			return a.life.RUnlock, nil
 		}
@@ -337,15 +268,14 @@ func (a *Account) use() (done func(), err error) {
 func (a *Account) openAgain() error {
 	a.life.Lock()
 	defer a.life.Unlock()
-	if a.closed || a.words != nil {
+	if a.closed || a.broken != nil || a.words != nil {
 		return nil
 	}
 	return a.open()
 }
 
 // rollBack lets go of what is in memory after a change that failed, so that the
-// Account is as the disk has it when it is used next. It also stops bleve, which
-// would try for ever.
+// Account is as the disk has it when it is used next.
 func (a *Account) rollBack() error {
 	a.life.Lock()
 	defer a.life.Unlock()
@@ -369,10 +299,10 @@ func (a *Account) Close() error {
 	return a.shut()
 }
 
+// shut closes bleve's index. a.life is held.
 func (a *Account) shut() error {
-	openAccounts.Delete(a.storeDir())
 	a.cache.keep(a, nil)
-	err := a.words.Close()
+	err := a.words.close()
 	a.words = nil
 	return err
 }
@@ -393,6 +323,30 @@ func (a *Account) UpTo() (id.Email, error) {
 	return id.Email(st.upTo), err
 }
 
+// Stamp returns the number that the last change was made with; 0: none was.
+func (a *Account) Stamp() (uint64, error) {
+	done, err := a.use()
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	s, err := a.snapshot()
+	if err != nil {
+		return 0, err
+	}
+	defer s.Close()
+	st, err := stateOf(s)
+	return st.stamp, err
+}
+
+// SetStamp gives a number that the changes that follow are made with. Whoever finds it in the index knows by it of what
+// time the index is.
+func (a *Account) SetStamp(n uint64) {
+	a.writing.Lock()
+	defer a.writing.Unlock()
+	a.stamp = n
+}
+
 // Emails tells which emails are there.
 func (a *Account) Emails() (*roaring.Bitmap, error) {
 	done, err := a.use()
@@ -408,23 +362,27 @@ func (a *Account) Emails() (*roaring.Bitmap, error) {
 	return a.emails(s)
 }
 
-func (a *Account) emails(s *scorch.IndexSnapshot) (_ *roaring.Bitmap, err error) {
-	defer damage(&err)
+func (a *Account) emails(s *scorch.IndexSnapshot) (*roaring.Bitmap, error) {
 	all := roaring.New()
-	for _, seg := range s.Segments() {
-		g, err := a.openSegment(seg)
-		if err != nil {
-			return nil, err
+	err := guard(func() error {
+		for _, seg := range s.Segments() {
+			g, err := a.openSegment(seg)
+			if err != nil {
+				return err
+			}
+			all.Or(g.emails(g.live()))
 		}
-		all.Or(g.emails(g.live()))
-	}
-	return all, nil
+		return nil
+	})
+	return all, err
 }
 
 // Stats is what an index takes.
 type Stats struct {
 	UpTo      id.Email
 	Emails    uint64
+	Removed   uint64 // emails of which words are still there
+	Made      time.Time
 	WordBytes int64 // on disk
 	TextBytes int64 // on disk
 	Files     int
@@ -447,7 +405,16 @@ func (a *Account) Stats() (Stats, error) {
 	if err != nil {
 		return Stats{}, err
 	}
-	r := Stats{UpTo: id.Email(st.upTo), Emails: st.emails, Memory: a.cache.of(a)}
+	made, err := os.Stat(filepath.Join(a.dir, versionFile))
+	if err != nil {
+		return Stats{}, err
+	}
+	r := Stats{UpTo: id.Email(st.upTo), Emails: st.emails, Made: made.ModTime(), Memory: a.cache.of(a)}
+	for _, seg := range s.Segments() {
+		if gone := seg.Deleted(); gone != nil {
+			r.Removed += gone.GetCardinality()
+		}
+	}
 	a.reading.RLock()
 	for _, f := range a.files {
 		r.TextBytes += f.Size

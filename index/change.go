@@ -1,6 +1,7 @@
 package index
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/blevesearch/bleve/v2/index/scorch"
 	bleve "github.com/blevesearch/bleve_index_api"
 	"golang.org/x/sync/errgroup"
 
@@ -81,6 +83,7 @@ func (a *Account) Remove(ctx context.Context, emails []id.Email) error {
 			b.Delete(key)
 		}
 		st.emails -= there
+		st.stamp = a.stamp
 		b.SetInternal(stateKey, st.encode())
 		if err := a.commit(b); err != nil {
 			return err
@@ -112,7 +115,7 @@ func (a *Account) commit(b *bleve.Batch) error {
 	words, committed := a.words, make(chan error, 1)
 	var err error
 	select {
-	case err = <-a.async: // of a merge, since the last change
+	case err = <-words.async: // of a merge, since the last change
 	default:
 		go func() {
 			defer func() {
@@ -124,7 +127,7 @@ func (a *Account) commit(b *bleve.Batch) error {
 		}()
 		select {
 		case err = <-committed:
-		case err = <-a.async:
+		case err = <-words.async:
 		}
 	}
 	a.failed = err != nil
@@ -132,25 +135,26 @@ func (a *Account) commit(b *bleve.Batch) error {
 }
 
 // stateAnd returns the state, and how many of the keys are there.
-func (a *Account) stateAnd(keys []string) (_ state, there uint64, err error) {
-	defer damage(&err)
+func (a *Account) stateAnd(keys []string) (st state, there uint64, err error) {
 	s, err := a.snapshot()
 	if err != nil {
 		return state{}, 0, err
 	}
 	defer s.Close()
-	st, err := stateOf(s)
-	if err != nil {
+	if st, err = stateOf(s); err != nil {
 		return state{}, 0, err
 	}
-	for _, seg := range s.Segments() {
-		found, err := seg.DocNumbers(keys) // without those that were deleted
-		if err != nil {
-			return state{}, 0, fmt.Errorf("%w: %w", ErrDamaged, err)
+	err = guard(func() error {
+		for _, seg := range s.Segments() {
+			found, err := seg.DocNumbers(keys) // without those that were deleted
+			if err != nil {
+				return fmt.Errorf("%w: %w", ErrDamaged, err)
+			}
+			there += found.GetCardinality()
 		}
-		there += found.GetCardinality()
-	}
-	return st, there, nil
+		return nil
+	})
+	return st, there, err
 }
 
 // add takes in a batch. mark is up to where the index is complete then, 0 if that does not change.
@@ -163,9 +167,10 @@ func (a *Account) add(ctx context.Context, list []Document, mark uint32) error {
 	if err != nil {
 		return err
 	}
-	if len(list) == 0 && mark <= st.upTo {
+	if len(list) == 0 && mark <= st.upTo && st.stamp == a.stamp {
 		return nil
 	}
+	st.stamp = a.stamp
 	b := bleve.NewBatch()
 	records, err := a.readIn(ctx, list, b)
 	if err != nil {
@@ -324,37 +329,76 @@ func (a *Account) compact(ctx context.Context) error {
 			sizes[step] = append(sizes[step], f)
 		}
 	}
-	var group []*textFile
 	for step := range 8 {
 		if len(sizes[step]) >= mergeFiles {
-			group = sizes[step]
-			break
+			return a.rewrite(ctx, s, st, sizes[step])
 		}
 	}
-	gone := kept - min(kept, st.emails)
-	if group == nil && gone < max(unwantedMin, kept/unwanted) {
+	if gone := kept - min(kept, st.emails); gone < max(unwantedMin, kept/unwanted) {
 		return nil
 	}
-	live, err := a.emails(s)
+	group, err := a.unwanted(s, 2*unwanted)
 	if err != nil {
 		return err
 	}
-	if group == nil {
-		for _, f := range a.files {
-			n := f.Numbers.GetCardinality()
-			if n-f.Numbers.AndCardinality(live) > n/(2*unwanted) {
-				group = append(group, f)
-				if size(group) > largestOne {
-					break
-				}
+	return a.rewrite(ctx, s, st, group)
+}
+
+// Purge writes those files of texts anew that have a text of an email that was removed. Its words go when bleve merges.
+func (a *Account) Purge(ctx context.Context) error {
+	for more := true; more; {
+		err := a.change(func() error {
+			s, err := a.snapshot()
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			st, err := stateOf(s)
+			if err != nil {
+				return err
+			}
+			group, err := a.unwanted(s, math.MaxUint64)
+			if more = len(group) > 0; err != nil || !more {
+				return err
+			}
+			return a.rewrite(ctx, s, st, group)
+		})
+		if err := cmp.Or(err, ctx.Err()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unwanted returns files of which more than one text of so many is of no email that is there, as many as are written anew at once.
+func (a *Account) unwanted(s *scorch.IndexSnapshot, part uint64) (group []*textFile, err error) {
+	live, err := a.emails(s)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range a.files {
+		n := f.Numbers.GetCardinality()
+		if n-f.Numbers.AndCardinality(live) > n/part {
+			group = append(group, f)
+			if size(group) > largestOne {
+				break
 			}
 		}
 	}
+	return group, nil
+}
+
+// rewrite writes files of texts anew as one, as many of them as are written at once, without the texts of emails that are gone.
+func (a *Account) rewrite(ctx context.Context, s *scorch.IndexSnapshot, st state, group []*textFile) error {
 	for len(group) > 1 && size(group) > 2*largestOne {
 		group = group[:len(group)-1]
 	}
 	if len(group) == 0 || ctx.Err() != nil { // there is time for it after the next change
 		return nil
+	}
+	live, err := a.emails(s)
+	if err != nil {
+		return err
 	}
 	var old []*frames.File
 	for _, f := range group {

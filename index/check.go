@@ -30,7 +30,7 @@ func (a *Account) Check(ctx context.Context) (err error) {
 	defer s.Close()
 
 	c := &check{seed: maphash.MakeSeed(), sums: make(map[uint32]*[len(indexFields)]uint64)}
-	if err := c.words(ctx, a, s); err != nil {
+	if err := guard(func() error { return c.words(ctx, a, s) }); err != nil {
 		return err
 	}
 	all := roaring.New()
@@ -55,8 +55,7 @@ type check struct {
 }
 
 // words adds up what the index has.
-func (c *check) words(ctx context.Context, a *Account, s *scorch.IndexSnapshot) (err error) {
-	defer damage(&err)
+func (c *check) words(ctx context.Context, a *Account, s *scorch.IndexSnapshot) error {
 	for _, seg := range s.Segments() {
 		a.trust.Lock()
 		delete(a.trusted, seg.Id()) // read it again

@@ -182,3 +182,44 @@ func (m *model) useAll(ctx context.Context, dir string, queries []Query, past ma
 
 // newDocument is an email that the model does not keep.
 func (m *model) newDocument(e id.Email) []Document { return []Document{m.email().document(e)} }
+
+// Damage of a file that no search has read is noticed before it is merged with others, from which it would come out whole.
+func TestDamageIsNotMerged(t *testing.T) {
+	m := newModel(22)
+	dir := filepath.Join(t.TempDir(), "index")
+	a := mustOpen(t, dir)
+	for range 3 {
+		if err := a.Add(t.Context(), m.newEmails(50), m.next-1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "store", "*.zap"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	for _, path := range files {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data[len(data)-1] ^= 1 // of the checksum, so that all else can be read
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a = mustOpen(t, dir)
+	for range 30 { // which is enough for merges
+		if err = a.Add(t.Context(), m.newEmails(20), m.next-1); err != nil {
+			break
+		}
+	}
+	if _, err := a.Search(t.Context(), []Query{m.query()}); !errors.Is(err, ErrDamaged) {
+		t.Errorf("a damaged file was merged: %v", err)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -52,13 +52,14 @@ func (a *Account) search(ctx context.Context, s *scorch.IndexSnapshot, queries [
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(a.workers)
 	for i, seg := range segments {
-		g.Go(func() (err error) {
-			defer damage(&err)
-			r, err := a.openSegment(seg)
-			if err == nil {
-				found[i], err = r.search(ctx, plans)
-			}
-			return err
+		g.Go(func() error {
+			return guard(func() error {
+				r, err := a.openSegment(seg)
+				if err == nil {
+					found[i], err = r.search(ctx, plans)
+				}
+				return err
+			})
 		})
 	}
 	if err := g.Wait(); err != nil {

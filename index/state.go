@@ -14,6 +14,7 @@ var stateKey = []byte("mailstead")
 // state is what the index says of itself. It changes with the words.
 type state struct {
 	upTo   uint32
+	stamp  uint64   // of the last change
 	emails uint64   // how many there are
 	files  []uint64 // of texts, by number
 }
@@ -23,6 +24,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // encode returns the stored form: varints, and a checksum, for bleve's snapshot has none of its content.
 func (s state) encode() []byte {
 	b := binary.AppendUvarint(nil, uint64(s.upTo))
+	b = binary.AppendUvarint(b, s.stamp)
 	b = binary.AppendUvarint(b, s.emails)
 	for _, n := range s.files {
 		b = binary.AppendUvarint(b, n)
@@ -32,7 +34,7 @@ func (s state) encode() []byte {
 
 func stateOf(snapshot *scorch.IndexSnapshot) (state, error) {
 	b := snapshot.Internal()[string(stateKey)]
-	if len(b) < 6 || crc32.Checksum(b[:len(b)-4], castagnoli) != binary.LittleEndian.Uint32(b[len(b)-4:]) {
+	if len(b) < 7 || crc32.Checksum(b[:len(b)-4], castagnoli) != binary.LittleEndian.Uint32(b[len(b)-4:]) {
 		return state{}, fmt.Errorf("%w: its state is not there, or not as it was written", ErrDamaged)
 	}
 	var list []uint64
@@ -43,5 +45,8 @@ func stateOf(snapshot *scorch.IndexSnapshot) (state, error) {
 		}
 		list, b = append(list, n), b[size:]
 	}
-	return state{uint32(list[0]), list[1], list[2:]}, nil
+	if len(list) < 3 {
+		return state{}, fmt.Errorf("%w: form of its state", ErrDamaged)
+	}
+	return state{uint32(list[0]), list[1], list[2], list[3:]}, nil
 }

@@ -14,6 +14,8 @@ CREATE TABLE search_index (
     tenant_id  bigint NOT NULL,
     account_id bigint NOT NULL,
     node       text COLLATE "C" NOT NULL,
+    stamp      bigint NOT NULL DEFAULT 0, -- given before the last change of it; the index has this one
+    stamp_old  bigint NOT NULL DEFAULT 0, -- or this one, where that change was not made; else it is of another time than the database
     up_to      bigint NOT NULL DEFAULT 0, -- the last email that is in it
     emails     bigint NOT NULL DEFAULT 0,
     word_bytes bigint NOT NULL DEFAULT 0, -- on the node's disk
@@ -36,10 +38,15 @@ CREATE FUNCTION node_address(n text) RETURNS text
     LANGUAGE sql STABLE
     AS $$ SELECT coalesce((SELECT address FROM search_node WHERE node = n AND expires_at > clock_timestamp()), '') $$;
 
+-- node_gone tells whether a node has not lived for so long: one that is started again finds its indexes as they were.
+CREATE FUNCTION node_gone(n text, since interval) RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$ SELECT NOT EXISTS (SELECT FROM search_node WHERE node = n AND expires_at > clock_timestamp() - since) $$;
+
 -- index_work tells a node which accounts it has something to do for, those first of which something was asked, then those that wait
--- for most: its own, whose index lacks emails; and, if they have enough messages, those of no node that lives.
+-- for most: its own, whose index lacks emails; and, if they have enough messages, those of no node, or of one that is gone.
 -- +goose StatementBegin
-CREATE FUNCTION index_work(me text, least_messages bigint, most bigint)
+CREATE FUNCTION index_work(me text, least_messages bigint, gone interval, most bigint)
     RETURNS TABLE (tenant_id bigint, account_id bigint, last_email bigint, up_to bigint, mine boolean, asked text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp
     AS $$
@@ -50,15 +57,15 @@ BEGIN
         LEFT JOIN search_index i ON i.tenant_id = s.tenant_id AND i.account_id = s.account_id
         WHERE CASE
             WHEN i.node = me THEN i.up_to < s.next_email - 1 OR i.asked IS NOT NULL
-            ELSE s.messages >= least_messages AND (i.node IS NULL OR NOT node_lives(i.node))
+            ELSE s.messages >= least_messages AND (i.node IS NULL OR node_gone(i.node, gone))
         END
         ORDER BY i.asked IS NULL, s.next_email - coalesce(i.up_to, 0) DESC
         LIMIT most;
 END
 $$;
 -- +goose StatementEnd
-REVOKE EXECUTE ON FUNCTION index_work(text, bigint, bigint) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION index_work(text, bigint, bigint) TO mailstead_serving;
+REVOKE EXECUTE ON FUNCTION index_work(text, bigint, interval, bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION index_work(text, bigint, interval, bigint) TO mailstead_serving;
 
 -- index_list names the accounts of a node.
 -- +goose StatementBegin

@@ -18,14 +18,14 @@ type IndexWork struct {
 	AccountID id.Account
 	LastEmail id.Email // that the account has had
 	UpTo      id.Email // the last one in the index
-	Mine      bool     // false: no node that lives has the account
+	Mine      bool     // false: no node has the account, or one that is gone
 	Asked     string   // by an operator: AskRebuild, AskVerify or nothing
 }
 
-// IndexWork returns up to most accounts that a node has something to do for: its own, and those of no node that have
-// at least so many messages.
-func (s *Store) IndexWork(ctx context.Context, node string, messages, most int) ([]IndexWork, error) {
-	return lookup[IndexWork](ctx, s, `SELECT tenant_id, account_id, last_email, up_to, mine, asked FROM index_work($1, $2, $3)`, node, messages, most)
+// IndexWork returns up to most accounts that a node has something to do for: its own, and those that have at least so
+// many messages and are of no node, or of one that has been gone for so long.
+func (s *Store) IndexWork(ctx context.Context, node string, messages int, gone time.Duration, most int) ([]IndexWork, error) {
+	return lookup[IndexWork](ctx, s, `SELECT tenant_id, account_id, last_email, up_to, mine, asked FROM index_work($1, $2, $3, $4)`, node, messages, gone, most)
 }
 
 // IndexedAccount is an account that has a search index.
@@ -52,21 +52,53 @@ func (s *Store) AnnounceIndexNode(ctx context.Context, node, address string, las
 	return err
 }
 
-// TakeIndex makes an account that of a node, unless it is that of another that lives, and reports whether it is.
-func (s *Store) TakeIndex(ctx context.Context, t id.Tenant, account id.Account, node string) (taken bool, err error) {
+// TakeIndex makes an account that of a node, unless it is that of another that has not been gone for so long, and reports
+// whether it is. What a node takes from another has nothing in it yet.
+func (s *Store) TakeIndex(ctx context.Context, t id.Tenant, account id.Account, node string, gone time.Duration) (taken bool, err error) {
 	const query = `
 		INSERT INTO search_index AS i (tenant_id, account_id, node)
 		SELECT tenant_id, account_id, $3 FROM account_state WHERE tenant_id = $1 AND account_id = $2
-		ON CONFLICT (tenant_id, account_id) DO UPDATE SET node = excluded.node, changed_at = now()
-		WHERE i.node = excluded.node OR NOT node_lives(i.node)`
+		ON CONFLICT (tenant_id, account_id) DO UPDATE
+		SET node = excluded.node, changed_at = now(), stamp = 0, stamp_old = 0, up_to = 0, emails = 0, word_bytes = 0, text_bytes = 0
+		WHERE i.node <> excluded.node AND node_gone(i.node, $4)`
+	const mine = `SELECT EXISTS (SELECT FROM search_index WHERE tenant_id = $1 AND account_id = $2 AND node = $3)`
 
 	err = s.transact(ctx, t, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, query, t, account, node)
-		taken = tag.RowsAffected() == 1
-		return err
+		if _, err := tx.Exec(ctx, query, t, account, node, gone); err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, mine, t, account, node).Scan(&taken)
 	})
 	return taken, err
 }
+
+// StampIndex gives a stamp for the change that a node makes next to the index of an account, which has another one, or
+// none as yet: 0. ErrStaleIndex where the index is of another time than the database, or of another node.
+func (s *Store) StampIndex(ctx context.Context, t id.Tenant, account id.Account, node string, has, next uint64) error {
+	const query = `
+		UPDATE search_index SET stamp_old = $4, stamp = $5
+		WHERE tenant_id = $1 AND account_id = $2 AND node = $3 AND ($4 = 0 OR $4 IN (stamp, stamp_old))`
+
+	return s.transact(ctx, t, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, query, t, account, node, int64(has), int64(next))
+		return affected(tag, err, ErrStaleIndex)
+	})
+}
+
+// KnowsIndex tells whether the index of an account that a node has, with its stamp, is of the database's time.
+func (s *Store) KnowsIndex(ctx context.Context, t id.Tenant, account id.Account, node string, stamp uint64) (known bool, err error) {
+	const query = `
+		SELECT EXISTS (SELECT FROM search_index WHERE tenant_id = $1 AND account_id = $2 AND node = $3 AND $4 IN (stamp, stamp_old))`
+
+	err = s.read(ctx, t, func(b *pgx.Batch) {
+		b.Queue(query, t, account, node, int64(stamp)).QueryRow(func(row pgx.Row) error { return row.Scan(&known) })
+	})
+	return known, err
+}
+
+// ErrStaleIndex says that a search index is not what the database knows of it: the database was restored, or another
+// node has made one.
+var ErrStaleIndex = errors.New("the search index is of another time than the database")
 
 // IndexState is how far the search index of an account goes, and what it takes on its node's disk.
 type IndexState struct {

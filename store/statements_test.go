@@ -229,8 +229,14 @@ func possess(t testing.TB, s *store.Store, login string) store.User {
 	s.CountFetched(u, 1)
 	do(s.TellReads(t.Context()))
 	do(s.CloseHours(t.Context(), u.Tenant))
-	_, err = s.TakeIndex(t.Context(), u.Tenant, u.Account, "node of "+domain)
+	_, err = s.TakeIndex(t.Context(), u.Tenant, u.Account, "node of "+domain, time.Minute)
 	do(err)
+	do(s.StampIndex(t.Context(), u.Tenant, u.Account, "node of "+domain, 0, 1))
+	known, err := s.KnowsIndex(t.Context(), u.Tenant, u.Account, "node of "+domain, 1)
+	do(err)
+	if !known {
+		t.Error("the stamp that was given is not known")
+	}
 	return u
 }
 

@@ -2,10 +2,13 @@ package node
 
 import (
 	"cmp"
-	"crypto/rand"
+	"context"
+	cryptorand "crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +18,7 @@ import (
 	"time"
 
 	"mailstead.dev/index"
+	"mailstead.dev/store"
 	"mailstead.dev/store/id"
 )
 
@@ -43,7 +47,7 @@ type opened struct {
 }
 
 // use opens the index of an account; one that is not there it makes, or says index.ErrNone and wants it. unuse must follow.
-func (n *Node) use(k key, create bool) (*opened, error) {
+func (n *Node) use(ctx context.Context, k key, create bool) (*opened, error) {
 	a, err := n.hold(k)
 	if err != nil {
 		return nil, err
@@ -57,7 +61,7 @@ func (n *Node) use(k key, create bool) (*opened, error) {
 		x = nil
 	}
 	if x == nil {
-		if x, err = n.openCurrent(a, create); err != nil {
+		if x, err = n.openCurrent(ctx, a, create); err != nil {
 			if errors.Is(err, index.ErrNone) {
 				n.want(k)
 			}
@@ -131,11 +135,21 @@ func (n *Node) unuse(x *opened, damaged bool) {
 	}
 	x.users--
 	x.last = time.Now()
-	over := x.users == 0 && x.doomed
+	over, last := x.users == 0 && x.doomed, x.users == 0 && n.closed
 	n.mu.Unlock()
-	if over {
+	switch {
+	case over:
 		n.discard(x)
+	case last:
+		if err := x.index.Close(); err != nil {
+			n.log.Error("a search index was not closed", "folder", x.dir, "error", err)
+		}
 	}
+}
+
+// useless tells whether an error says that an index is to be made anew.
+func useless(err error) bool {
+	return errors.Is(err, index.ErrDamaged) || errors.Is(err, store.ErrStaleIndex)
 }
 
 // doom takes an index out of use. n.mu is held.
@@ -153,7 +167,7 @@ func (n *Node) discard(x *opened) {
 		err = x.index.Close()
 	} else {
 		// First out of the way, so that nobody opens it again between its end and its removal.
-		gone := x.dir + "." + rand.Text()
+		gone := x.dir + "." + cryptorand.Text()
 		err = errors.Join(os.Rename(x.dir, gone), x.index.Close(), os.RemoveAll(gone))
 	}
 	if err != nil {
@@ -212,6 +226,11 @@ func (n *Node) want(k key) {
 		n.wanted[k] = true
 	}
 	n.mu.Unlock()
+	n.soon()
+}
+
+// soon makes Run look for work.
+func (n *Node) soon() {
 	select {
 	case n.wake <- struct{}{}:
 	default:
@@ -233,7 +252,7 @@ func (n *Node) path(k key) string {
 }
 
 // openCurrent opens the index that counts, or begins one. a.opening is held.
-func (n *Node) openCurrent(a *account, create bool) (*opened, error) {
+func (n *Node) openCurrent(ctx context.Context, a *account, create bool) (*opened, error) {
 	number, err := n.currentNumber(a.key)
 	if err != nil {
 		return nil, err
@@ -247,8 +266,14 @@ func (n *Node) openCurrent(a *account, create bool) (*opened, error) {
 	}
 	if number > 0 {
 		x, err := n.open(a, number)
-		if !errors.Is(err, index.ErrDamaged) && !errors.Is(err, index.ErrVersion) {
-			return x, err
+		if err == nil {
+			if err = n.known(ctx, x); err == nil {
+				return x, nil
+			}
+			err = errors.Join(err, x.index.Close())
+		}
+		if !useless(err) && !errors.Is(err, index.ErrVersion) {
+			return nil, err
 		}
 		n.counted.rebuilt.Add(1)
 		n.log.Warn("a search index cannot be used, and will be made anew", "tenant", a.tenant, "account", a.account, "reason", err)
@@ -260,6 +285,40 @@ func (n *Node) openCurrent(a *account, create bool) (*opened, error) {
 		return nil, index.ErrNone
 	}
 	return n.begin(a, number+1)
+}
+
+// known compares an index with what the database knows of it. Where the database was restored as it was before, emails
+// that the index has may not be, others may have their numbers, and what was removed may be there again.
+func (n *Node) known(ctx context.Context, x *opened) error {
+	stamp, err := x.index.Stamp()
+	if err != nil {
+		return err
+	}
+	if upTo, err := x.index.UpTo(); err != nil || stamp == 0 && upTo == 0 {
+		return err // nothing is in it yet
+	}
+	known, err := n.o.Source.KnowsIndex(ctx, x.account.tenant, x.account.account, n.name, stamp)
+	if err == nil && !known {
+		err = store.ErrStaleIndex
+	}
+	return err
+}
+
+// stamp gives an index another stamp for the change that follows, of which all has been read by now.
+func (n *Node) stamp(ctx context.Context, x *opened) error { return n.stampFor(ctx, x, x) }
+
+// stampFor gives a stamp to an index that is about to take the place of another.
+func (n *Node) stampFor(ctx context.Context, old, x *opened) error {
+	has, err := old.index.Stamp()
+	if err != nil {
+		return err
+	}
+	next := 1 + rand.Uint64N(math.MaxInt64)
+	if err := n.o.Source.StampIndex(ctx, x.account.tenant, x.account.account, n.name, has, next); err != nil {
+		return err
+	}
+	x.index.SetStamp(next)
+	return nil
 }
 
 // begin makes an empty index the one that counts. What is there under its number was interrupted.

@@ -21,9 +21,11 @@ var ErrClosed = errors.New("the index node is closed")
 
 // Source is where the mail is.
 type Source interface {
-	IndexWork(ctx context.Context, node string, messages, most int) ([]store.IndexWork, error)
+	IndexWork(ctx context.Context, node string, messages int, gone time.Duration, most int) ([]store.IndexWork, error)
 	AnnounceIndexNode(ctx context.Context, node, address string, lasts time.Duration) error
-	TakeIndex(ctx context.Context, t id.Tenant, account id.Account, node string) (bool, error)
+	TakeIndex(ctx context.Context, t id.Tenant, account id.Account, node string, gone time.Duration) (bool, error)
+	StampIndex(ctx context.Context, t id.Tenant, account id.Account, node string, has, next uint64) error
+	KnowsIndex(ctx context.Context, t id.Tenant, account id.Account, node string, stamp uint64) (bool, error)
 	IndexReached(ctx context.Context, t id.Tenant, account id.Account, node string, state store.IndexState) (bool, error)
 	EmailsAfter(ctx context.Context, t id.Tenant, account id.Account, after id.Email, most int, yield func(id.Email, *message.Meta, message.Reader) error) (id.Email, error)
 	AnswerIndex(ctx context.Context, t id.Tenant, account id.Account, node, asked, answer string) error
@@ -50,6 +52,7 @@ type Options struct {
 	MaxOpen    int           // how many may be open; default 1000
 	Every      time.Duration // how often it is looked what is new; default 5 s
 	Workers    int           // how many accounts are worked at once; default 1
+	Takeover   time.Duration // after how long the accounts of a node that is gone are taken; default 2 min
 }
 
 // Node serves the indexes below one folder.
@@ -63,11 +66,12 @@ type Node struct {
 	mu       sync.Mutex // guards what follows
 	accounts map[key]*account
 	wanted   map[key]bool // searches have found too little there
+	failing  map[key]failing
 	closed   bool
 	wake     chan struct{} // to Run: something is wanted
 
-	counted counted
-	waits   atomic.Int64 // of the source, when it was looked last
+	counted   counted
+	poolWaits atomic.Int64 // of the source, when it was looked last
 }
 
 // key names an account.
@@ -100,6 +104,7 @@ func New(o Options) (*Node, error) {
 	o.MaxOpen = orDefault(o.MaxOpen, 1000)
 	o.Every = orDefault(o.Every, 5*time.Second)
 	o.Workers = orDefault(o.Workers, 1)
+	o.Takeover = orDefault(o.Takeover, 2*time.Minute)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -107,7 +112,7 @@ func New(o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Node{o: o, cache: index.NewCache(o.OpenMemory), name: name, unlock: unlock, log: o.Logger, accounts: make(map[key]*account), wanted: make(map[key]bool), wake: make(chan struct{}, 1)}, nil
+	return &Node{o: o, cache: index.NewCache(o.OpenMemory), name: name, unlock: unlock, log: o.Logger, accounts: make(map[key]*account), wanted: make(map[key]bool), failing: make(map[key]failing), wake: make(chan struct{}, 1)}, nil
 }
 
 func orDefault[T comparable](v, otherwise T) T {
@@ -138,7 +143,7 @@ func (n *Node) Counted() Counted {
 // Search looks for texts in the index of an account: for each query, what is certain and what the text must decide, up
 // to the email that the result names. index.ErrNone where there is none.
 func (n *Node) Search(ctx context.Context, t id.Tenant, account id.Account, queries []index.Query) (result index.Result, err error) {
-	err = n.with(key{t, account}, func(x *index.Account) (err error) {
+	err = n.with(ctx, key{t, account}, func(x *index.Account) (err error) {
 		n.counted.searches.Add(1)
 		result, err = x.Search(ctx, queries)
 		return err
@@ -148,12 +153,12 @@ func (n *Node) Search(ctx context.Context, t id.Tenant, account id.Account, quer
 
 // Verify decides by the texts that are kept which queries emails match, as index.Account.Verify does.
 func (n *Node) Verify(ctx context.Context, t id.Tenant, account id.Account, queries []index.Query, emails *roaring.Bitmap, yield func(email id.Email, found, settled []bool) bool) error {
-	return n.with(key{t, account}, func(x *index.Account) error { return x.Verify(ctx, queries, emails, yield) })
+	return n.with(ctx, key{t, account}, func(x *index.Account) error { return x.Verify(ctx, queries, emails, yield) })
 }
 
 // with calls f with the index of an account, if there is one. Where it turns out to be damaged, it is made anew.
-func (n *Node) with(k key, f func(*index.Account) error) error {
-	x, err := n.use(k, false)
+func (n *Node) with(ctx context.Context, k key, f func(*index.Account) error) error {
+	x, err := n.use(ctx, k, false)
 	if err != nil {
 		return err
 	}
@@ -161,6 +166,6 @@ func (n *Node) with(k key, f func(*index.Account) error) error {
 	if err != nil && x.folderGone() {
 		n.want(k)
 	}
-	n.unuse(x, errors.Is(err, index.ErrDamaged))
+	n.unuse(x, useless(err))
 	return err
 }

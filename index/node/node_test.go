@@ -212,11 +212,24 @@ func TestReconciles(t *testing.T) {
 	if err := os.Remove(filepath.Join(r.node.path(k), reconciledFile)); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.node.follow(t.Context(), k); err != nil {
+	if _, err := r.node.follow(t.Context(), k); err != nil {
 		t.Fatal(err)
 	}
 	r.whole(8)
 	r.finds(r.node, "message2")
+	for _, text := range []string{"message2", "message3"} {
+		// Nor is its text kept, however few there are.
+		queries := []index.Query{{In: index.Body, Text: text}}
+		err := r.node.Verify(t.Context(), r.user.Tenant, r.user.Account, queries, roaring.BitmapOf(2, 3), func(email id.Email, found, settled []bool) bool {
+			if found[0] || settled[0] {
+				t.Errorf("the text of email %d is there still", email)
+			}
+			return true
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // An index that is damaged, or not there any more, is made anew.
@@ -257,7 +270,7 @@ func TestDamagedInUse(t *testing.T) {
 	r.deliver(10)
 	r.whole(10)
 	k := key{r.user.Tenant, r.user.Account}
-	x, err := r.node.use(k, false)
+	x, err := r.node.use(t.Context(), k, false)
 	if err != nil {
 		t.Fatal(err)
 	}

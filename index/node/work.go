@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"mailstead.dev/index"
 	"mailstead.dev/store"
 	"mailstead.dev/store/id"
 )
@@ -23,8 +22,14 @@ const (
 	cleanEvery = 10 * time.Minute
 	// reconcileEvery is after how long an index is compared with the emails that are there, so that the text of those that are not goes.
 	reconcileEvery = 24 * time.Hour
-	// workAtOnce is how many accounts are taken up in a round.
+	// rebuildEvery is after how long an index is made anew that has words of emails that are gone, for bleve leaves them in
+	// large files.
+	rebuildEvery = 30 * 24 * time.Hour
+	// workAtOnce is how many accounts are taken up in a round, and turn how long one of them keeps others waiting.
 	workAtOnce = 100
+	turn       = 5 * time.Second
+	// An account of which the work has failed is left alone for as long; each time for twice as long.
+	failedFirst, failedMost = 5 * time.Second, 10 * time.Minute
 	// batchEmails and batchOctets bound what is added at once: emails, and about how much text.
 	batchEmails = 1000
 	batchOctets = 8 << 20
@@ -86,14 +91,14 @@ func (n *Node) Close() error {
 
 // round does what there is to do for accounts: what was asked, and what is new.
 func (n *Node) round(ctx context.Context) error {
-	work, err := n.o.Source.IndexWork(ctx, n.name, n.o.Messages, workAtOnce)
+	n.mu.Lock()
+	wanted, most := n.wanted, workAtOnce+len(n.failing)
+	n.wanted = make(map[key]bool)
+	n.mu.Unlock()
+	work, err := n.o.Source.IndexWork(ctx, n.name, n.o.Messages, n.o.Takeover, most)
 	if err != nil {
 		return err
 	}
-	n.mu.Lock()
-	wanted := n.wanted
-	n.wanted = make(map[key]bool)
-	n.mu.Unlock()
 	for _, w := range work {
 		delete(wanted, key{w.TenantID, w.AccountID})
 	}
@@ -103,23 +108,63 @@ func (n *Node) round(ctx context.Context) error {
 	}
 	var workers sync.WaitGroup
 	room := make(chan struct{}, n.o.Workers)
-	var mu sync.Mutex // guards errs
+	var mu sync.Mutex // guards errs and again
+	again := len(work) == most
 	for _, w := range work {
+		k := key{w.TenantID, w.AccountID}
+		if n.waits(k) {
+			continue
+		}
 		room <- struct{}{}
 		if ctx.Err() != nil {
 			break
 		}
 		workers.Go(func() {
 			defer func() { <-room }()
-			if err := n.work(ctx, w); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
+			more, err := n.work(ctx, k, w)
+			n.note(k, err)
+			mu.Lock()
+			defer mu.Unlock()
+			again = again || more
+			if err != nil {
 				errs = append(errs, fmt.Errorf("account %d of tenant %d: %w", w.AccountID, w.TenantID, err))
 			}
 		})
 	}
 	workers.Wait()
+	if again {
+		n.soon()
+	}
 	return errors.Join(errs...)
+}
+
+// failing is an account of which the work has failed.
+type failing struct {
+	delay time.Duration
+	until time.Time
+}
+
+// waits tells whether an account is left alone for now.
+func (n *Node) waits(k key) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return time.Now().Before(n.failing[k].until)
+}
+
+// note has an account left alone for a while of which the work has failed.
+func (n *Node) note(k key, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err == nil {
+		delete(n.failing, k)
+		return
+	}
+	f := n.failing[k]
+	f.delay = min(max(2*f.delay, failedFirst), failedMost)
+	f.until = time.Now().Add(f.delay)
+	if _, there := n.failing[k]; there || len(n.failing) < maxWanted {
+		n.failing[k] = f
+	}
 }
 
 // look notices where an index that the database knows of is not on the disk: then it is as one that has nothing.
@@ -132,20 +177,19 @@ func (n *Node) look(ctx context.Context, k key) error {
 	return err
 }
 
-// work does what there is to do for one account.
-func (n *Node) work(ctx context.Context, w store.IndexWork) error {
-	k := key{w.TenantID, w.AccountID}
+// work does what there is to do for one account; more tells whether there is more of it.
+func (n *Node) work(ctx context.Context, k key, w store.IndexWork) (more bool, err error) {
 	if !w.Mine {
-		taken, err := n.o.Source.TakeIndex(ctx, k.tenant, k.account, n.name)
+		taken, err := n.o.Source.TakeIndex(ctx, k.tenant, k.account, n.name, n.o.Takeover)
 		if err != nil || !taken {
-			return err
+			return false, err
 		}
 	}
 	switch w.Asked {
 	case store.AskRebuild:
-		return n.answer(ctx, k, w.Asked, n.rebuild)
+		return false, n.answer(ctx, k, w.Asked, n.rebuild)
 	case store.AskVerify:
-		return n.answer(ctx, k, w.Asked, n.verify)
+		return false, n.answer(ctx, k, w.Asked, n.verify)
 	}
 	return n.follow(ctx, k)
 }
@@ -162,48 +206,58 @@ func (n *Node) answer(ctx context.Context, k key, asked string, do func(context.
 	return errors.Join(err, n.o.Source.AnswerIndex(ctx, k.tenant, k.account, n.name, asked, said))
 }
 
-// follow adds to the index of an account what is new.
-func (n *Node) follow(ctx context.Context, k key) error {
-	x, err := n.use(k, true)
+// follow adds to the index of an account what is new, for as long as its turn is; more tells whether that was not all.
+func (n *Node) follow(ctx context.Context, k key) (more bool, err error) {
+	x, err := n.use(ctx, k, true)
 	if err != nil {
-		return err
+		return false, err
 	}
 	x.account.working.Lock()
-	err = n.add(ctx, x)
-	if err == nil {
-		err = n.reconcileIfDue(ctx, x)
+	more, err = n.add(ctx, x)
+	old := false
+	if err == nil && !more {
+		old, err = n.reconcileIfDue(ctx, x)
 	}
 	x.account.working.Unlock()
-	n.unuse(x, errors.Is(err, index.ErrDamaged))
-	return err
+	n.unuse(x, useless(err))
+	if old {
+		_, err = n.rebuild(ctx, k)
+	}
+	return more, err
 }
 
-// add adds batch after batch until all is added that was there, and tells the database how far it has come. The account's
-// working is held.
-func (n *Node) add(ctx context.Context, x *opened) error {
+// add adds batch after batch until all is added that was there, or its turn is over, and tells the database how far it has
+// come. The account's working is held.
+func (n *Node) add(ctx context.Context, x *opened) (more bool, err error) {
 	k := x.account.key
-	for {
+	for over := time.Now().Add(turn); ; {
 		if err := n.giveWay(ctx); err != nil {
-			return err
+			return false, err
 		}
 		from, err := x.index.UpTo()
 		if err != nil {
-			return err
+			return false, err
 		}
 		docs, octets, upTo, err := n.read(ctx, k, from)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if upTo > from {
+			if err := n.stamp(ctx, x); err != nil {
+				return false, err
+			}
 			if err := x.index.Add(ctx, docs, upTo); err != nil {
-				return err
+				return false, err
 			}
 			n.counted.emails.Add(int64(len(docs)))
 			n.counted.octets.Add(int64(octets))
 		}
 		mine, err := n.tell(ctx, x)
 		if err != nil || !mine || upTo <= from || len(docs) < batchEmails && octets < batchOctets {
-			return err // what has come meanwhile is for the next round: others wait for this one
+			return false, err // what has come meanwhile is for the next round: others wait for this one
+		}
+		if time.Now().After(over) {
+			return true, nil
 		}
 	}
 }
@@ -211,7 +265,7 @@ func (n *Node) add(ctx context.Context, x *opened) error {
 // giveWay waits while others in this process wait for the database, but not for ever.
 func (n *Node) giveWay(ctx context.Context) error {
 	const step, most = 100 * time.Millisecond, 50
-	waits := n.waits.Load()
+	waits := n.poolWaits.Load()
 	for range most {
 		now := n.o.Source.PoolStats().Waits
 		if now == waits {
@@ -224,7 +278,7 @@ func (n *Node) giveWay(ctx context.Context) error {
 		case <-time.After(step):
 		}
 	}
-	n.waits.Store(waits)
+	n.poolWaits.Store(waits)
 	return nil
 }
 
@@ -242,19 +296,25 @@ func (n *Node) tell(ctx context.Context, x *opened) (mine bool, err error) {
 // reconciledFile has the time at which an index was compared with the emails that are there.
 const reconciledFile = "reconciled"
 
-func (n *Node) reconcileIfDue(ctx context.Context, x *opened) error {
+// reconcileIfDue compares an index with the emails that are there, if that is due; old tells whether it should be made anew.
+func (n *Node) reconcileIfDue(ctx context.Context, x *opened) (old bool, err error) {
 	mark := filepath.Join(n.path(x.account.key), reconciledFile)
 	info, err := os.Stat(mark)
 	if err == nil && time.Since(info.ModTime()) < reconcileEvery {
-		return nil
+		return false, nil
 	}
 	if err := n.reconcile(ctx, x); err != nil {
-		return err
+		return false, err
 	}
-	return os.WriteFile(mark, nil, 0o600)
+	stats, err := x.index.Stats()
+	if err != nil {
+		return false, err
+	}
+	old = stats.Removed > 0 && time.Since(stats.Made) >= rebuildEvery
+	return old, os.WriteFile(mark, nil, 0o600)
 }
 
-// reconcile removes from an index what is not there any more. The account's working is held.
+// reconcile removes from an index what is not there any more, and its texts at once. The account's working is held.
 func (n *Node) reconcile(ctx context.Context, x *opened) error {
 	const page = 100_000
 	gone, err := x.index.Emails()
@@ -275,7 +335,10 @@ func (n *Node) reconcile(ctx context.Context, x *opened) error {
 		after = ids[len(ids)-1]
 	}
 	if gone.IsEmpty() {
-		return nil
+		return x.index.Purge(ctx) // of what was removed before
+	}
+	if err := n.stamp(ctx, x); err != nil {
+		return err
 	}
 	removed := make([]id.Email, 0, gone.GetCardinality())
 	for it := gone.Iterator(); it.HasNext(); {
@@ -284,13 +347,16 @@ func (n *Node) reconcile(ctx context.Context, x *opened) error {
 	if err := x.index.Remove(ctx, removed); err != nil {
 		return err
 	}
+	if err := x.index.Purge(ctx); err != nil {
+		return err
+	}
 	_, err = n.tell(ctx, x)
 	return err
 }
 
 // rebuild makes an index anew, beside the one that answers meanwhile, and puts it in its place.
 func (n *Node) rebuild(ctx context.Context, k key) (string, error) {
-	old, err := n.use(k, true)
+	old, err := n.use(ctx, k, true)
 	if err != nil {
 		return "", err
 	}
@@ -310,7 +376,7 @@ func (n *Node) rebuild(ctx context.Context, k key) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := n.addAside(ctx, x); err != nil {
+	if err := n.addAside(ctx, old, x); err != nil {
 		n.discard(x)
 		return "", err
 	}
@@ -331,8 +397,8 @@ func (n *Node) rebuild(ctx context.Context, k key) (string, error) {
 	return fmt.Sprintf("made anew: %d emails", stats.Emails), err
 }
 
-// addAside fills an index that does not answer yet.
-func (n *Node) addAside(ctx context.Context, x *opened) error {
+// addAside fills an index that does not answer yet, in the place of an old one.
+func (n *Node) addAside(ctx context.Context, old, x *opened) error {
 	for {
 		if err := n.giveWay(ctx); err != nil {
 			return err
@@ -342,21 +408,25 @@ func (n *Node) addAside(ctx context.Context, x *opened) error {
 			return err
 		}
 		docs, octets, upTo, err := n.read(ctx, x.account.key, from)
-		if err != nil || upTo <= from {
+		if err != nil {
 			return err
 		}
-		if err := x.index.Add(ctx, docs, upTo); err != nil {
-			return err
+		last := len(docs) < batchEmails && octets < batchOctets // what comes meanwhile is added as ever: it need not end
+		if last {
+			// The old one keeps its stamp, so that either can be the one that counts.
+			if err := n.stampFor(ctx, old, x); err != nil {
+				return err
+			}
 		}
-		if len(docs) < batchEmails && octets < batchOctets {
-			return nil // what has come meanwhile is added as ever: it need not end
+		if err := x.index.Add(ctx, docs, upTo); err != nil || last {
+			return err
 		}
 	}
 }
 
 // verify compares all of an index with its texts.
 func (n *Node) verify(ctx context.Context, k key) (string, error) {
-	x, err := n.use(k, false)
+	x, err := n.use(ctx, k, false)
 	if err != nil {
 		return "", err
 	}
@@ -364,7 +434,7 @@ func (n *Node) verify(ctx context.Context, k key) (string, error) {
 	err = x.index.Check(ctx)
 	stats, statsErr := x.index.Stats()
 	x.account.working.Unlock()
-	n.unuse(x, errors.Is(err, index.ErrDamaged))
+	n.unuse(x, useless(err))
 	if err := errors.Join(err, statsErr); err != nil {
 		return "", err
 	}
@@ -388,7 +458,7 @@ func (n *Node) clean(ctx context.Context) error {
 			break
 		}
 		if !has[k] {
-			taken, err := n.o.Source.TakeIndex(ctx, k.tenant, k.account, n.name)
+			taken, err := n.o.Source.TakeIndex(ctx, k.tenant, k.account, n.name, n.o.Takeover)
 			if err == nil && !taken {
 				err = n.remove(k)
 			}
@@ -397,7 +467,8 @@ func (n *Node) clean(ctx context.Context) error {
 	}
 	for _, k := range slices.Collect(maps.Keys(has)) {
 		if info, err := os.Stat(filepath.Join(n.path(k), reconciledFile)); ctx.Err() == nil && (err != nil || time.Since(info.ModTime()) >= reconcileEvery) {
-			errs = append(errs, n.follow(ctx, k))
+			_, err := n.follow(ctx, k)
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)

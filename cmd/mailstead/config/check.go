@@ -131,6 +131,7 @@ func (l *loader) check(c *Config) {
 		{"search.every", c.Search.Every > 0, "a time such as 5s"},
 		{"search.max_open", c.Search.MaxOpen > 0, "at least 1"},
 		{"search.workers", c.Search.Workers > 0, "at least 1"},
+		{"search.takeover_after", c.Search.TakeoverAfter > 0, "a time such as 2m"},
 		{"store.object_grace", c.Store.ObjectGrace > 0, "a time such as 24h"},
 		{"store.fold_ratio", c.Store.FoldRatio > 0, "a number such as 0.25"},
 		{"store.max_mailboxes", c.Store.MaxMailboxes > 0, "at least 1"},
