@@ -11,7 +11,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 # Where `mailstead dev` and the tests find the S3 server, wherever their own binary lies.
 LIBRARY := $(if $(filter 0,$(shell id -u)),/usr/local/lib/mailstead,$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mailstead)
 
-.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz fuzz-corpus long rights property search day quota billing tenants crash index-bench index-long e2e e2e-serve e2e-clients e2e-backup bench bench-search memory clean
+.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz fuzz-corpus long rights property search day quota billing tenants crash index-bench index-accounts index-long e2e e2e-serve e2e-clients e2e-backup bench bench-search memory clean
 
 run: dev-deps build
 	bin/mailstead dev --data $(DATA) --port-base $(PORT)
@@ -138,10 +138,15 @@ bench: build dev-deps
 index-bench:
 	$(GO) test -run '^$$' -bench . -benchtime 200x -timeout 60m ./index -args -index.messages=100000
 
+# One process with the indexes of 1,000 accounts of 1,000 messages each: what it takes in memory.
+index-accounts: test-deps
+	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 120m -run '^TestIndexOfManyAccounts$$' ./cmd/mailstead -args -index.accounts=1000 -index.each=1000
+
 # An index against a model, through longer histories, kills and damages than in `make test`.
 index-long:
 	$(GO) test -race -v -count 1 -timeout 60m -run '^(TestEquivalence|TestKill|TestDamage)$$' ./index -args -index.steps=1000 -index.kills=100 -index.damages=2000 $(if $(SEED),-index.seed=$(SEED))
-# SEARCH in a mailbox of 100,000 messages, beside Dovecot.
+
+# SEARCH, SORT and THREAD in a mailbox of 100,000 messages, beside Dovecot.
 bench-search: build dev-deps
 	bench/search
 

@@ -76,8 +76,8 @@ func (s *Store) TakeIndex(ctx context.Context, t id.Tenant, account id.Account, 
 // none as yet: 0. ErrStaleIndex where the index is of another time than the database, or of another node.
 func (s *Store) StampIndex(ctx context.Context, t id.Tenant, account id.Account, node string, has, next uint64) error {
 	const query = `
-		UPDATE search_index SET stamp_old = $4, stamp = $5
-		WHERE tenant_id = $1 AND account_id = $2 AND node = $3 AND ($4 = 0 OR $4 IN (stamp, stamp_old))`
+		UPDATE search_index SET stamp_old = $4::bigint, stamp = $5
+		WHERE tenant_id = $1 AND account_id = $2 AND node = $3 AND ($4::bigint = 0 OR $4::bigint IN (stamp, stamp_old))`
 
 	return s.transact(ctx, t, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, query, t, account, node, int64(has), int64(next))

@@ -6,8 +6,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -56,18 +54,7 @@ func (n *indexNode) kill() {
 }
 
 // searches is how many searches its indexes have been asked for since it was started.
-func (n *indexNode) searches() int {
-	n.t.Helper()
-	found := regexp.MustCompile(`(?m)^mailstead_index_searches_total (\d+)`).FindStringSubmatch(n.get("/metrics", 200))
-	if found == nil {
-		n.t.Fatal("it is not told how many searches there were")
-	}
-	count, err := strconv.Atoi(found[1])
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	return count
-}
+func (n *indexNode) searches() int { n.t.Helper(); return n.metric("mailstead_index_searches_total") }
 
 // indexed waits until the indexes have all mail.
 func (s *searched) indexed(t *testing.T) {
@@ -150,7 +137,7 @@ func (s *searched) phases() []phase {
 				pause()
 				s.node.begin()
 			}
-		}},
+		}, after: func(t *testing.T, _ int) { s.indexed(t); s.noticed(t) }},
 		{name: "its folder goes while it runs", changes: true, beside: func(t *testing.T, more func(int) bool) {
 			for i := 0; more(i); i++ {
 				if err := os.RemoveAll(s.node.dir); err != nil {

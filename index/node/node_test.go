@@ -19,6 +19,7 @@ import (
 	"mailstead.dev/index/remote"
 	"mailstead.dev/store"
 	"mailstead.dev/store/id"
+	"mailstead.dev/store/message"
 	"mailstead.dev/store/storetest"
 	"mailstead.dev/store/view"
 )
@@ -49,9 +50,15 @@ func run(t *testing.T) *running {
 	return r
 }
 
-func (r *running) start() {
+func (r *running) start() { r.startWith(Options{}) }
+
+func (r *running) startWith(o Options) {
 	r.Helper()
-	n, err := New(Options{Source: r.store, Dir: r.dir, Address: r.at, Messages: 5, Every: 20 * time.Millisecond})
+	o.Dir, o.Address, o.Messages, o.Every = r.dir, r.at, 5, 20*time.Millisecond
+	if o.Source == nil {
+		o.Source = r.store
+	}
+	n, err := New(o)
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -408,4 +415,95 @@ func TestRemote(t *testing.T) {
 	if _, err := r.find(client, "message1"); err == nil || errors.Is(err, index.ErrNone) {
 		t.Errorf("where the node is away: %v", err)
 	}
+}
+
+// The accounts of a node that is started again are left to it, and found as they were; those of one that is gone are taken.
+func TestTakeover(t *testing.T) {
+	r := run(t)
+	r.deliver(10)
+	r.whole(10)
+	first, dir := r.node.Name(), r.dir
+	r.stop()
+
+	r.dir = t.TempDir()
+	r.startWith(Options{Takeover: time.Hour})
+	for range 3 {
+		if err := r.node.round(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st := r.status(); st.Node != first || st.UpTo != 10 {
+		t.Errorf("another node has the account at once: %+v", st)
+	}
+	r.stop()
+
+	other := r.dir
+	r.dir = dir
+	r.start()
+	r.deliver(1)
+	r.whole(11)
+	if c := r.node.Counted(); c.Emails != 1 || c.Rebuilt != 0 {
+		t.Errorf("after a restart %+v, want one email indexed", c)
+	}
+	r.stop()
+
+	r.dir = other
+	r.startWith(Options{Takeover: time.Millisecond})
+	r.whole(11)
+	r.finds(r.node, "message7", 7)
+	if c := r.node.Counted(); c.Emails != 11 {
+		t.Errorf("taken from one that is gone: %+v, want 11 emails indexed", c)
+	}
+}
+
+// unreadable is a source that cannot read the mail of some accounts.
+type unreadable struct {
+	Source
+	mu    sync.Mutex
+	of    map[id.Account]bool
+	asked int
+}
+
+func (u *unreadable) EmailsAfter(ctx context.Context, t id.Tenant, account id.Account, after id.Email, most int, yield func(id.Email, *message.Meta, message.Reader) error) (id.Email, error) {
+	u.mu.Lock()
+	refused := u.of[account]
+	if refused {
+		u.asked++
+	}
+	u.mu.Unlock()
+	if refused {
+		return 0, fmt.Errorf("this test cannot read it: %w", store.ErrUnavailable)
+	}
+	return u.Source.EmailsAfter(ctx, t, account, after, most, yield)
+}
+
+// An account whose work fails is left alone for a while, and tried again.
+func TestFailing(t *testing.T) {
+	s := storetest.New(t)
+	u := &unreadable{Source: s, of: make(map[id.Account]bool)}
+	r := &running{T: t, store: s, user: storetest.Account(t, s, "ann@one.test"), dir: t.TempDir()}
+	r.openInbox()
+	u.of[r.user.Account] = true
+	r.startWith(Options{Source: u})
+	defer func() { r.stop() }()
+	r.deliver(10)
+	ann := *r
+	r.user, r.n = storetest.Account(t, s, "bob@one.test"), 0
+	r.openInbox()
+	r.deliver(10)
+	r.whole(10) // whatever becomes of the other
+	for range 10 {
+		if err := r.node.round(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	u.mu.Lock()
+	asked := u.asked
+	u.of = nil
+	u.mu.Unlock()
+	if asked != 1 {
+		t.Errorf("the account that fails was tried %d times in a moment", asked)
+	}
+	ann.node, ann.stop = r.node, r.stop
+	ann.whole(10)
 }

@@ -47,6 +47,8 @@ func TestDatabaseRestored(t *testing.T) {
 			r.whole(10)
 			r.stop()
 			saved := save(t, cluster)
+			r.store = storetest.Open(t, cluster) // the connections of the other have ended
+			r.openInbox()
 			r.start()
 			c.later(r)
 			if r.n > 10 {

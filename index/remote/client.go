@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
 	"mailstead.dev/index"
@@ -32,8 +33,6 @@ const (
 	// placesKnown bounds how many accounts are known to have an index where, and placeTime for how long that is believed.
 	placesKnown = 10_000
 	placeTime   = 10 * time.Second
-	// searchTime bounds how long a node is waited for; the mail is read then.
-	searchTime = 10 * time.Second
 	// nodesKnown bounds the connections that are kept.
 	nodesKnown = 1000
 )
@@ -44,6 +43,8 @@ type Options struct {
 	Local     searcher    // the node of this process; nil: none
 	LocalName string      // its name
 	TLS       *tls.Config // to other nodes; nil: without, on loopback
+	// Patience is for how long another node may say nothing; then the mail is read. Default 10 s.
+	Patience time.Duration
 }
 
 // Client searches where the index of an account is.
@@ -74,6 +75,9 @@ func NewClient(o Options) (*Client, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cache of where indexes are: %w", err)
+	}
+	if o.Patience == 0 {
+		o.Patience = 10 * time.Second
 	}
 	return &Client{o: o, places: places, nodes: make(map[string]*grpc.ClientConn)}, nil
 }
@@ -126,7 +130,7 @@ func (c *Client) at(ctx context.Context, a account, ask func(searcher) error) er
 		if err != nil {
 			return err
 		}
-		node = far{wire.NewIndexClient(conn)}
+		node = far{wire.NewIndexClient(conn), c.o.Patience}
 	}
 	err := ask(node)
 	if err != nil {
@@ -154,7 +158,9 @@ func (c *Client) connection(address string) (*grpc.ClientConn, error) {
 	if c.o.TLS != nil {
 		safety = credentials.NewTLS(c.o.TLS)
 	}
-	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(safety), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReply), grpc.MaxCallSendMsgSize(maxQuestion)))
+	// One that has gone without a word is noticed also between questions.
+	alive := grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: aliveEvery, Timeout: aliveEvery})
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(safety), alive, grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReply), grpc.MaxCallSendMsgSize(maxQuestion)))
 	if err != nil {
 		return nil, err
 	}
@@ -163,10 +169,13 @@ func (c *Client) connection(address string) (*grpc.ClientConn, error) {
 }
 
 // far is a node of another process.
-type far struct{ wire.IndexClient }
+type far struct {
+	wire.IndexClient
+	patience time.Duration
+}
 
 func (f far) Search(ctx context.Context, t id.Tenant, a id.Account, queries []index.Query) (index.Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, searchTime)
+	ctx, cancel := context.WithTimeout(ctx, f.patience)
 	defer cancel()
 	reply, err := f.IndexClient.Search(ctx, &wire.SearchRequest{Tenant: int64(t), Account: int64(a), Queries: encodeQueries(queries)})
 	if err != nil {
@@ -192,6 +201,8 @@ func (f far) Search(ctx context.Context, t id.Tenant, a id.Account, queries []in
 func (f far) Verify(ctx context.Context, t id.Tenant, a id.Account, queries []index.Query, emails *roaring.Bitmap, yield func(email id.Email, found, settled []bool) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // of the stream, where yield ends it
+	silence := time.AfterFunc(f.patience, cancel)
+	defer silence.Stop()
 	set, err := encodeSet(emails)
 	if err != nil {
 		return err
@@ -202,6 +213,7 @@ func (f far) Verify(ctx context.Context, t id.Tenant, a id.Account, queries []in
 	}
 	for {
 		v, err := stream.Recv()
+		silence.Stop() // while yield has it
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil
@@ -211,6 +223,7 @@ func (f far) Verify(ctx context.Context, t id.Tenant, a id.Account, queries []in
 		if more, err := takeVerdicts(v, len(queries), yield); err != nil || !more {
 			return err
 		}
+		silence.Reset(f.patience)
 	}
 }
 

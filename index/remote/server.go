@@ -6,11 +6,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
 	"mailstead.dev/index"
@@ -29,6 +31,8 @@ const (
 	maxReply = 64 << 20
 	// maxQuestion bounds what is asked.
 	maxQuestion = 16 << 20
+	// aliveEvery is how often a client asks whether a node still lives that it waits for.
+	aliveEvery = 10 * time.Second
 	// verdicts is how many emails are told of at once.
 	verdicts = 512
 )
@@ -39,7 +43,11 @@ type Server struct{ grpc *grpc.Server }
 // NewServer serves what a node has. config demands certificates of those who ask; nil: there is neither TLS nor any check,
 // which is for loopback alone.
 func NewServer(of searcher, config *tls.Config) *Server {
-	options := []grpc.ServerOption{grpc.MaxRecvMsgSize(maxQuestion), grpc.MaxSendMsgSize(maxReply)}
+	options := []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(maxQuestion), grpc.MaxSendMsgSize(maxReply),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: aliveEvery / 2}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: aliveEvery, Timeout: aliveEvery}), // what a front end that is gone waits for is given up
+	}
 	if config != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(config)))
 	}
