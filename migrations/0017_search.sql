@@ -23,10 +23,29 @@ CREATE TABLE search_index (
     changed_at timestamptz NOT NULL DEFAULT now(),
     asked      text CHECK (asked IN ('rebuild', 'verify')), -- by an operator; NULL: nothing, or it is done
     answer     text NOT NULL DEFAULT '',                    -- to what was asked last
+    copy_key   text COLLATE "C",          -- the object with a copy of the index; NULL: there is none
+    copy_stamp bigint NOT NULL DEFAULT 0, -- the stamp of that copy
+    copy_up_to bigint NOT NULL DEFAULT 0, -- and how far it goes
     PRIMARY KEY (tenant_id, account_id),
     FOREIGN KEY (tenant_id, account_id) REFERENCES account_state (tenant_id, account_id) ON DELETE CASCADE
 ) WITH (fillfactor = 50);
 CALL protect('search_index');
+
+-- index_copy_left has the copy of an index that goes, or is replaced, removed from object storage as all objects are of which an intent is left.
+-- +goose StatementBegin
+CREATE FUNCTION index_copy_left() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO object_intent (tenant_id, object_key) VALUES (old.tenant_id, old.copy_key);
+    RETURN NULL;
+END
+$$;
+-- +goose StatementEnd
+CREATE TRIGGER index_copy_replaced AFTER UPDATE OF copy_key ON search_index
+    FOR EACH ROW WHEN (old.copy_key IS DISTINCT FROM new.copy_key AND old.copy_key IS NOT NULL) EXECUTE FUNCTION index_copy_left();
+CREATE TRIGGER index_copy_gone AFTER DELETE ON search_index
+    FOR EACH ROW WHEN (old.copy_key IS NOT NULL) EXECUTE FUNCTION index_copy_left();
 
 -- node_lives tells whether a node has announced itself of late.
 CREATE FUNCTION node_lives(n text) RETURNS boolean

@@ -121,7 +121,9 @@ func (s *Store) removeUnknown(ctx context.Context, t id.Tenant, keys []string) e
 	const query = `
 		SELECT object_key FROM object WHERE tenant_id = $1 AND object_key = ANY ($2)
 		UNION ALL
-		SELECT object_key FROM object_intent WHERE tenant_id = $1 AND object_key = ANY ($2)`
+		SELECT object_key FROM object_intent WHERE tenant_id = $1 AND object_key = ANY ($2)
+		UNION ALL
+		SELECT copy_key FROM search_index WHERE tenant_id = $1 AND copy_key = ANY ($2)`
 
 	if len(keys) == 0 {
 		return nil

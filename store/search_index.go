@@ -77,7 +77,7 @@ func (s *Store) TakeIndex(ctx context.Context, t id.Tenant, account id.Account, 
 func (s *Store) StampIndex(ctx context.Context, t id.Tenant, account id.Account, node string, has, next uint64) error {
 	const query = `
 		UPDATE search_index SET stamp_old = $4::bigint, stamp = $5
-		WHERE tenant_id = $1 AND account_id = $2 AND node = $3 AND ($4::bigint = 0 OR $4::bigint IN (stamp, stamp_old))`
+		WHERE tenant_id = $1 AND account_id = $2 AND node = $3 AND ($4::bigint = 0 OR $4::bigint IN (stamp, stamp_old, copy_stamp))`
 
 	return s.transact(ctx, t, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, query, t, account, node, int64(has), int64(next))
@@ -88,7 +88,7 @@ func (s *Store) StampIndex(ctx context.Context, t id.Tenant, account id.Account,
 // KnowsIndex tells whether the index of an account that a node has, with its stamp, is of the database's time.
 func (s *Store) KnowsIndex(ctx context.Context, t id.Tenant, account id.Account, node string, stamp uint64) (known bool, err error) {
 	const query = `
-		SELECT EXISTS (SELECT FROM search_index WHERE tenant_id = $1 AND account_id = $2 AND node = $3 AND $4 IN (stamp, stamp_old))`
+		SELECT EXISTS (SELECT FROM search_index WHERE tenant_id = $1 AND account_id = $2 AND node = $3 AND $4 IN (stamp, stamp_old, copy_stamp))`
 
 	err = s.read(ctx, t, func(b *pgx.Batch) {
 		b.Queue(query, t, account, node, int64(stamp)).QueryRow(func(row pgx.Row) error { return row.Scan(&known) })

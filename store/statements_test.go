@@ -237,6 +237,7 @@ func possess(t testing.TB, s *store.Store, login string) store.User {
 	if !known {
 		t.Error("the stamp that was given is not known")
 	}
+	do(s.SaveIndexCopy(t.Context(), u.Tenant, u.Account, "node of "+domain, store.IndexCopy{Stamp: 1, UpTo: 1}, strings.NewReader("copy"), 4))
 	return u
 }
 

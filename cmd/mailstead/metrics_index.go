@@ -20,6 +20,7 @@ func indexMetrics(n *node.Node) []prometheus.Collector {
 	counter("mailstead_index_searches_total", "Searches that an index was asked for.", func(c node.Counted) int64 { return c.Searches })
 	counter("mailstead_index_failures_total", "Works on search indexes that failed, and were tried again.", func(c node.Counted) int64 { return c.Failures })
 	counter("mailstead_index_rebuilt_total", "Search indexes that were begun anew because they were damaged or of another version.", func(c node.Counted) int64 { return c.Rebuilt })
+	counter("mailstead_index_copies_total", "Copies of search indexes that were saved in object storage.", func(c node.Counted) int64 { return c.Copies })
 	counter("mailstead_index_removed_total", "Search indexes that were removed, of accounts that are gone or another node's.", func(c node.Counted) int64 { return c.Removed })
 	gauge("mailstead_index_open", "Search indexes that are open.", func(c node.Counted) int64 { return c.Open })
 	gauge("mailstead_index_memory_bytes", "Memory for what searches have read of indexes.", func(c node.Counted) int64 { return c.Memory })

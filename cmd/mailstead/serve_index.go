@@ -29,7 +29,7 @@ func (p *process) openIndex() error {
 	}
 	p.index, err = node.New(node.Options{
 		Source: p.store, Dir: c.Search.Folder, Address: address, Logger: p.log,
-		Messages: c.Search.MinMessages, OpenMemory: int64(c.Search.Memory), MaxOpen: c.Search.MaxOpen, Every: c.Search.Every, Workers: c.Search.Workers, Takeover: c.Search.TakeoverAfter,
+		Messages: c.Search.MinMessages, OpenMemory: int64(c.Search.Memory), MaxOpen: c.Search.MaxOpen, Every: c.Search.Every, Workers: c.Search.Workers, CopyAfter: c.Search.CopyAfter, Takeover: c.Search.TakeoverAfter,
 	})
 	if err != nil {
 		return fmt.Errorf("search.folder: %w", err)

@@ -39,6 +39,11 @@ type opened struct {
 	index   *index.Account
 	dir     string
 
+	// Guarded by the account's working:
+	copy      store.IndexCopy // that there is, if it is known
+	copyKnown bool
+	copyNext  time.Time // before which none is saved
+
 	// Guarded by the node's mu:
 	users  int
 	last   time.Time // when it was used
@@ -284,7 +289,7 @@ func (n *Node) openCurrent(ctx context.Context, a *account, create bool) (*opene
 	if !create {
 		return nil, index.ErrNone
 	}
-	return n.begin(a, number+1)
+	return n.begin(ctx, a, number+1)
 }
 
 // known compares an index with what the database knows of it. Where the database was restored as it was before, emails
@@ -321,12 +326,15 @@ func (n *Node) stampFor(ctx context.Context, old, x *opened) error {
 	return nil
 }
 
-// begin makes an empty index the one that counts. What is there under its number was interrupted.
-func (n *Node) begin(a *account, number int) (*opened, error) {
+// begin makes an index the one that counts: of a copy, or empty. What is there under its number was interrupted.
+func (n *Node) begin(ctx context.Context, a *account, number int) (*opened, error) {
 	if err := os.RemoveAll(n.folder(a.key, number)); err != nil {
 		return nil, err
 	}
-	x, err := n.open(a, number)
+	x, err := n.restore(ctx, a, number)
+	if errors.Is(err, index.ErrNone) {
+		x, err = n.open(a, number)
+	}
 	if err != nil {
 		return nil, err
 	}

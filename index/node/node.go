@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,10 @@ type Source interface {
 	AnnounceIndexNode(ctx context.Context, node, address string, lasts time.Duration) error
 	TakeIndex(ctx context.Context, t id.Tenant, account id.Account, node string, gone time.Duration) (bool, error)
 	StampIndex(ctx context.Context, t id.Tenant, account id.Account, node string, has, next uint64) error
+	IndexCopy(ctx context.Context, t id.Tenant, account id.Account) (store.IndexCopy, error)
+	SaveIndexCopy(ctx context.Context, t id.Tenant, account id.Account, node string, c store.IndexCopy, r io.Reader, size int64) error
+	DropIndexCopy(ctx context.Context, t id.Tenant, account id.Account, c store.IndexCopy) error
+	ReadIndexCopy(ctx context.Context, c store.IndexCopy) (io.ReadCloser, error)
 	KnowsIndex(ctx context.Context, t id.Tenant, account id.Account, node string, stamp uint64) (bool, error)
 	IndexReached(ctx context.Context, t id.Tenant, account id.Account, node string, state store.IndexState) (bool, error)
 	EmailsAfter(ctx context.Context, t id.Tenant, account id.Account, after id.Email, most int, yield func(id.Email, *message.Meta, message.Reader) error) (id.Email, error)
@@ -52,6 +57,7 @@ type Options struct {
 	MaxOpen    int           // how many may be open; default 1000
 	Every      time.Duration // how often it is looked what is new; default 5 s
 	Workers    int           // how many accounts are worked at once; default 1
+	CopyAfter  int           // how many emails more than its last copy in object storage an index has when it is copied again; 0: there are no copies
 	Takeover   time.Duration // after how long the accounts of a node that is gone are taken; default 2 min
 }
 
@@ -82,7 +88,7 @@ type key struct {
 
 // counted is what the node has done.
 type counted struct {
-	emails, octets, failures, rebuilt, removed, searches atomic.Int64
+	emails, octets, failures, rebuilt, removed, searches, copies atomic.Int64
 }
 
 // Counted is what a node has done since it was opened, and what it holds.
@@ -93,6 +99,7 @@ type Counted struct {
 	Rebuilt  int64 // indexes begun anew because they were damaged or of another version
 	Removed  int64 // indexes of accounts that are gone, or another node's
 	Searches int64 // answered
+	Copies   int64 // of indexes, saved in object storage
 	Open     int64 // indexes
 	Memory   int64 // octets of what searches have read of them, kept
 }
@@ -128,7 +135,7 @@ func (n *Node) Counted() Counted {
 	c := &n.counted
 	all := Counted{
 		Emails: c.emails.Load(), Octets: c.octets.Load(), Failures: c.failures.Load(), Rebuilt: c.rebuilt.Load(), Removed: c.removed.Load(),
-		Searches: c.searches.Load(), Memory: n.cache.Size(),
+		Searches: c.searches.Load(), Copies: c.copies.Load(), Memory: n.cache.Size(),
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

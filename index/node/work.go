@@ -218,6 +218,9 @@ func (n *Node) follow(ctx context.Context, k key) (more bool, err error) {
 	if err == nil && !more {
 		old, err = n.reconcileIfDue(ctx, x)
 	}
+	if err == nil && !more && !old {
+		err = n.saveIfDue(ctx, x)
+	}
 	x.account.working.Unlock()
 	n.unuse(x, useless(err))
 	if old {

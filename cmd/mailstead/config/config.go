@@ -206,6 +206,9 @@ type Search struct {
 	Every time.Duration `yaml:"every"`
 	// How many accounts are indexed at the same time.
 	Workers int `yaml:"workers"`
+	// How many emails more than its last copy in object storage an index has, and a quarter more, when it is copied again. From its copy
+	// another node goes on when it takes the account. 0: there are no copies.
+	CopyAfter int `yaml:"copy_after"`
 	// After how long the accounts of an index node that is gone are taken by others, which make their indexes anew: longer than a restart takes.
 	TakeoverAfter time.Duration `yaml:"takeover_after"`
 }
@@ -366,7 +369,7 @@ func Default() *Config {
 			MaxMailboxes: 10_000, MaxNameLength: 1000, MaxNameDepth: 64, MaxKeywords: 128, MaxMIMEDepth: 100, MaxMIMEParts: 10_000, MaxHeader: 1 << 20,
 		},
 		Quota:  Quota{AuditEvery: time.Hour, LookEvery: time.Minute, WarnAt: []Percent{80, 90, 95}, Mail: true},
-		Search: Search{MinMessages: 500, Memory: 256 << 20, MaxOpen: 1000, Every: 5 * time.Second, Workers: 1, TakeoverAfter: 2 * time.Minute},
+		Search: Search{MinMessages: 500, Memory: 256 << 20, MaxOpen: 1000, Every: 5 * time.Second, Workers: 1, CopyAfter: 5000, TakeoverAfter: 2 * time.Minute},
 		IMAP: IMAP{
 			Listen: ":143", ListenTLS: ":993", MaxConnections: 20000, MaxConnectionsPerAddress: 2000, MaxConnectionsPerAccount: 1000, MaxSearchesPerAccount: 16,
 			LoginTime: time.Minute, IdleTime: 30 * time.Minute, ReadTime: 2 * time.Minute, WriteTime: 2 * time.Minute, SearchTime: 5 * time.Minute, ProgressTime: 10 * time.Second,
