@@ -78,7 +78,7 @@ type searchKey struct {
 	set     messageSet
 	flags   view.Flags
 	keyword string
-	day     int       // of date keys, as dayOf tells it
+	day     int64     // of date keys, as dayOf tells it
 	number  int64     // of LARGER, SMALLER and MODSEQ, and the seconds of OLDER and YOUNGER
 	query   int       // of opText: index of queries
 	object  id.Object // of EMAILID and THREADID

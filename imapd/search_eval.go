@@ -46,9 +46,6 @@ type evidence struct {
 	settled []bool   // which of them are known; nil: all
 }
 
-// checkEvery is after how many messages it is looked whether anybody still waits.
-const checkEvery = 1024
-
 // search returns the UIDs of those of some messages that match.
 func (c *searchCmd) search(ctx context.Context, s *session, v *view.View, among view.UIDSet) (view.UIDSet, error) {
 	c.key.resolve(v)
@@ -80,19 +77,16 @@ func (c *searchCmd) search(ctx context.Context, s *session, v *view.View, among 
 func (c *searchCmd) searchView(ctx context.Context, s *session, v *view.View, uids view.UIDSet) (found, open view.UIDSet, err error) {
 	var matching, unsettled []id.UID
 	n := 0
-	for m := range v.In(uids) {
-		if n++; n%checkEvery == 0 {
-			if ctx.Err() != nil {
-				return found, open, ctx.Err()
-			}
-			c.progress.reached(n - 1 - len(unsettled))
+	for span := range v.Spans(uids) {
+		if ctx.Err() != nil {
+			return found, open, ctx.Err()
 		}
-		switch c.key.eval(&m, s.selected.recent, nil) {
-		case isTrue:
-			matching = append(matching, m.UID)
-		case isOpen:
-			unsettled = append(unsettled, m.UID)
-		}
+		c.progress.reached(n - len(unsettled))
+		n += span.Len()
+		yes, maybe := c.key.evalSpan(span, s.selected.recent)
+		of := span.UIDs()
+		yes.each(func(i int) { matching = append(matching, of[i]) })
+		maybe.each(func(i int) { unsettled = append(unsettled, of[i]) })
 	}
 	return view.NewUIDSet(matching...), view.NewUIDSet(unsettled...), nil
 }
@@ -332,20 +326,34 @@ func (t truth) not() truth {
 
 // compareDay compares the day of t with the key's: before, on, since.
 func (k *searchKey) compareDay(t time.Time, how searchOp) bool {
-	switch day := dayOf(t); how {
+	return k.isDay(dayOf(t), how)
+}
+
+func (k *searchKey) isDay(day int64, how searchOp) bool {
+	switch how {
 	case 0:
 		return day < k.day
 	case 1:
 		return day == k.day
 	}
-	return dayOf(t) >= k.day
+	return day >= k.day
 }
 
 // dayOf returns the day that t names in its own zone, as a number that orders
 // days: searches disregard time and zone (RFC 3501 section 6.4.4).
-func dayOf(t time.Time) int {
-	year, month, day := t.Date()
-	return year*10000 + int(month)*100 + day
+func dayOf(t time.Time) int64 {
+	_, offset := t.Zone()
+	return dayAt(t.Unix(), int64(offset))
+}
+
+// dayAt is dayOf of a time in seconds after the epoch, in a zone so many seconds before UTC.
+func dayAt(unix, offset int64) int64 {
+	const day = 24 * 60 * 60
+	local := unix + offset
+	if local < 0 {
+		local -= day - 1
+	}
+	return local / day
 }
 
 func appendNumber[N ~uint32 | ~int64](b []byte, n N) []byte {

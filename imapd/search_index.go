@@ -85,6 +85,9 @@ func (s *session) indexFailed(ctx context.Context, err error) {
 	}
 }
 
+// checkEvery is after how many messages it is looked whether anybody still waits.
+const checkEvery = 1024
+
 // searchIndex evaluates messages with what the index knows, if there is one. open are those that are still to be read.
 func (c *searchCmd) searchIndex(ctx context.Context, s *session, v *view.View, uids view.UIDSet) (found, open view.UIDSet, err error) {
 	if c.answers, err = c.askIndex(ctx, s); c.answers == nil {

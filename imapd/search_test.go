@@ -37,7 +37,7 @@ func describeKey(c *searchCmd, k *searchKey) string {
 	case opKeyword:
 		return "keyword:" + k.keyword
 	case opBefore, opOn, opSince, opSentBefore, opSentOn, opSentSince, opSavedBefore, opSavedOn, opSavedSince:
-		return fmt.Sprintf("%s:%d", names[k.op], k.day)
+		return names[k.op] + ":" + time.Unix(k.day*24*60*60, 0).UTC().Format("20060102")
 	case opLarger, opSmaller, opModSeq, opOlder, opYounger:
 		return fmt.Sprintf("%s:%d", names[k.op], k.number)
 	case opEmailID, opThreadID:

@@ -116,6 +116,47 @@ func (v *View) In(set UIDSet) iter.Seq[Message] {
 	}
 }
 
+// Span is a run of messages, as columns. What it returns is the view's, and not to be changed.
+type Span struct {
+	chunk    *chunk
+	from, to int
+}
+
+// SpanSize is up to how many messages a Span has.
+const SpanSize = chunkSize
+
+// Spans yields the messages whose UIDs are in set, in their order, by columns.
+func (v *View) Spans(set UIDSet) iter.Seq[Span] {
+	return func(yield func(Span) bool) {
+		for k, span := range spans(v.chunks, set) {
+			if !yield(Span{v.chunks[k], span.from, span.to}) {
+				return
+			}
+		}
+	}
+}
+
+// Len returns how many messages there are.
+func (s Span) Len() int { return s.to - s.from }
+
+// Message returns the i-th.
+func (s Span) Message(i int) Message { return s.chunk.message(s.from + i) }
+
+// UIDs returns those of the messages.
+func (s Span) UIDs() []id.UID { return s.chunk.fixed.uids[s.from:s.to] }
+
+// Flags returns those of the messages.
+func (s Span) Flags() []Flags { return s.chunk.flags[s.from:s.to] }
+
+// Sizes returns those of the messages, in octets.
+func (s Span) Sizes() []int64 { return s.chunk.fixed.sizes[s.from:s.to] }
+
+// InternalDate returns that of the i-th message, in seconds after the epoch, and how many seconds its zone is before UTC.
+func (s Span) InternalDate(i int) (unix, offset int64) {
+	f := s.chunk.fixed
+	return f.internal[s.from+i], 60 * int64(f.zone(s.from+i))
+}
+
 // ChangedSince yields the messages with a MODSEQ above since, by ascending UID.
 func (v *View) ChangedSince(since id.ModSeq) iter.Seq[Message] {
 	return func(yield func(Message) bool) {
