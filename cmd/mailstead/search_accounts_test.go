@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"math"
@@ -40,6 +42,16 @@ func TestIndexOfManyAccounts(t *testing.T) {
 	for i := range users {
 		users[i] = storetest.Account(t, front.store, fmt.Sprintf("user%04d@many.test", i))
 	}
+	// What is delivered is packed meanwhile, and waited for where that falls behind.
+	ctx, stop := context.WithCancel(t.Context())
+	var maintaining sync.WaitGroup
+	defer maintaining.Wait()
+	defer stop()
+	maintaining.Go(func() {
+		if err := front.store.Maintain(ctx); err != nil {
+			t.Error(err)
+		}
+	})
 	work := make(chan int)
 	var filling sync.WaitGroup
 	for range 4 {
@@ -119,12 +131,23 @@ func fillAccount(t *testing.T, s *store.Store, u store.User, number, messages in
 			if err != nil {
 				return err
 			}
-			defer c.Close()
+			defer c.Close() // few are open at a time: they are in memory
 			batch = append(batch, store.Incoming{Content: c})
 			m++
 		}
-		if _, err := inbox.Append(t.Context(), batch...); err != nil {
-			return err
+		for {
+			_, err := inbox.Append(t.Context(), batch...)
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, store.ErrUnavailable) {
+				return err
+			}
+			select {
+			case <-t.Context().Done():
+				return t.Context().Err()
+			case <-time.After(time.Second):
+			}
 		}
 	}
 	return nil

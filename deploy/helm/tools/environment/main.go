@@ -1,5 +1,5 @@
 // Environment writes what a chart's manifests would give to their processes, for `mailstead config check`: for each
-// Deployment and Job a file NAME.env with a variable a line, and the files of each ConfigMap.
+// Deployment, StatefulSet and Job a file NAME.env with a variable a line, and the files of each ConfigMap.
 //
 //	environment manifests.yaml FOLDER
 package main
@@ -25,7 +25,7 @@ func main() {
 	}
 }
 
-// manifest is what matters here of Deployments, Jobs and ConfigMaps.
+// manifest is what matters here of Deployments, StatefulSets, Jobs and ConfigMaps.
 type manifest struct {
 	Kind     string
 	Metadata struct{ Name string }
@@ -71,7 +71,7 @@ func run(file, folder string) error {
 				return err
 			}
 		}
-		if m.Kind != "Deployment" && m.Kind != "Job" {
+		if m.Kind != "Deployment" && m.Kind != "StatefulSet" && m.Kind != "Job" {
 			continue
 		}
 		var lines strings.Builder
