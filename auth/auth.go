@@ -1,21 +1,26 @@
-// Package auth decides who is logging in: it keeps passwords as argon2id
-// hashes and verifies them with bounded memory and the same work for logins
-// that do not exist. Who exists, and under which hash, is store's to say.
+// Package auth decides who is logging in: it verifies passwords with bounded memory and the same work for logins
+// that do not exist, runs the mechanisms of SASL, and ends the sessions of those who are let in no more.
+// Who exists, and by what they are verified, is store's to say.
 //
-// PHC strings with argon2id (RFC 9106); password preparation: RFC 8265.
+// SASL: RFC 4422; argon2id: RFC 9106; preparation of passwords: RFC 8265.
 package auth
 
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/semaphore"
 
 	"mailstead.dev/store"
+	"mailstead.dev/store/id"
 )
 
 // Options sets up an Authenticator. Zero fields mean the defaults.
@@ -32,112 +37,203 @@ type Options struct {
 	// CacheEntries bounds the verified logins that are remembered, at some 100
 	// bytes each; 50,000 by default.
 	CacheEntries int
+
+	Logger *slog.Logger // by default nothing is logged
 }
 
-// directory is what an Authenticator needs of the store.
-type directory interface {
+// Directory is what an Authenticator needs of the store.
+type Directory interface {
 	LookupLogin(ctx context.Context, login string) (store.Login, error)
-	ActAs(ctx context.Context, actor store.User, login string) (store.User, error)
+	ActAs(ctx context.Context, actor store.User, login string) (store.User, store.Standing, error)
+	UpgradePassword(ctx context.Context, u store.User, old, secret string) error
+	UsedAppPassword(ctx context.Context, u store.User, p id.AppPassword) error
+	Revocations(ctx context.Context, since string) ([]store.Revocation, string, error)
 }
+
+var _ Directory = (*store.Store)(nil)
 
 // Authenticator verifies logins. It is safe for concurrent use.
 type Authenticator struct {
-	directory directory
+	directory Directory
+	log       *slog.Logger
 	verified  *verified
 	maxWait   time.Duration
 	capacity  int64 // of hashing, KiB
 	hashing   *semaphore.Weighted
-	nobody    hash // what the password of an unknown login is compared with
+	nobody    argon2id // what the password of an unknown login is compared with
+	sessions  *sessions
 }
 
-// New returns an Authenticator for the accounts of a store.
-func New(s *store.Store, o Options) *Authenticator { return newAuthenticator(s, o) }
-
-func newAuthenticator(d directory, o Options) *Authenticator {
+// New returns an Authenticator for the accounts of a directory, a *store.Store.
+func New(d Directory, o Options) *Authenticator {
 	capacity := o.HashMemory >> 10
 	if capacity <= 0 {
 		capacity = int64(runtime.GOMAXPROCS(0)) * hashMemory
 	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
 	return &Authenticator{
 		directory: d,
+		log:       o.Logger,
 		verified:  newVerified(cmp.Or(o.CacheTTL, 5*time.Minute), cmp.Or(o.CacheEntries, 50_000)),
 		maxWait:   cmp.Or(o.MaxWait, 10*time.Second),
 		capacity:  capacity,
 		hashing:   semaphore.NewWeighted(capacity),
-		nobody:    hash{memory: hashMemory, time: hashTime, threads: hashThreads, salt: make([]byte, saltLen), key: make([]byte, keyLen)},
+		nobody:    argon2id{memory: hashMemory, time: hashTime, threads: hashThreads, salt: make([]byte, saltLen), key: make([]byte, keyLen)},
+		sessions:  newSessions(),
 	}
 }
 
-// Login returns who logs in. Its errors wrap store.ErrAuth, store.ErrDisabled
-// (only told to those who have the password) or store.ErrUnavailable.
+// IMAP names the protocol in Channel.Protocol and in the scopes of app passwords.
+const IMAP = "imap"
+
+// Protocols are those that app passwords can be for.
+var Protocols = []string{IMAP}
+
+// Channel is how somebody comes in.
+type Channel struct {
+	Protocol    string               // IMAP
+	Private     bool                 // nobody else can read what is sent: passwords are taken
+	TLS         *tls.ConnectionState // nil: none
+	Certificate *x509.Certificate    // that the server has shown; nil without TLS
+}
+
+// Grant is that somebody is let in.
+type Grant struct {
+	User store.User // as whom
+
+	until time.Time        // zero: for good
+	rests []store.Standing // on these: of who has logged in, and of whom they act as
+}
+
+// Login lets somebody in by their password, or one of their app passwords. Its errors wrap store.ErrAuth,
+// store.ErrDisabled (only told to those who have the password) or store.ErrUnavailable.
 //
 // The account is looked up each time, also when the password needs no hashing
 // because it was verified lately: a new password and a disabled account take
 // effect at once.
-func (a *Authenticator) Login(ctx context.Context, login, password string) (store.User, error) {
-	password = prepare(password)
+func (a *Authenticator) Login(ctx context.Context, ch Channel, login, given string) (Grant, error) {
+	p := newPassword(given)
 	account, err := a.directory.LookupLogin(ctx, login)
 	if errors.Is(err, store.ErrNotExist) {
-		return store.User{}, a.refuse(ctx, password)
+		return Grant{}, a.refuse(ctx, p)
 	}
 	if err != nil {
-		return store.User{}, fmt.Errorf("login: %w", err)
+		return Grant{}, fmt.Errorf("login: %w", err)
 	}
-	expected, err := parseHash(account.Password)
-	if err != nil { // "" lets nobody in
-		return store.User{}, a.refuse(ctx, password)
+	for _, app := range account.AppPasswords {
+		if parseSecret(app.Secret).isToken(p) {
+			return a.admitApp(ctx, ch, account, app)
+		}
 	}
-	if err := a.verify(ctx, a.verified.key(account, password), expected, password); err != nil {
-		return store.User{}, err
+	s := parseSecret(account.Password)
+	if s.proof == nil || len(given) > maxPassword { // "" lets nobody in
+		return Grant{}, a.refuse(ctx, p)
 	}
-	if account.Disabled {
-		return store.User{}, store.ErrDisabled
+	if err := a.verify(ctx, account, s, p); err != nil {
+		return Grant{}, err
 	}
-	return account.User, nil
+	return admit(account)
 }
 
 // LoginAs is Login for somebody who wants to act as another, their identity
 // (RFC 4616 section 2); "" is no other. store.ErrActAs where their role does not let them.
-func (a *Authenticator) LoginAs(ctx context.Context, identity, login, password string) (store.User, error) {
-	user, err := a.Login(ctx, login, password)
-	if err != nil || identity == "" {
-		return user, err
+func (a *Authenticator) LoginAs(ctx context.Context, ch Channel, identity, login, password string) (Grant, error) {
+	g, err := a.Login(ctx, ch, login, password)
+	if err != nil {
+		return Grant{}, err
 	}
-	return a.directory.ActAs(ctx, user, identity)
+	return a.as(ctx, g, identity)
+}
+
+// as lets who is let in act as another.
+func (a *Authenticator) as(ctx context.Context, g Grant, identity string) (Grant, error) {
+	if identity == "" {
+		return g, nil
+	}
+	u, standing, err := a.directory.ActAs(ctx, g.User, identity)
+	if err != nil {
+		return Grant{}, err
+	}
+	g.User, g.rests = u, append(g.rests, standing)
+	return g, nil
+}
+
+// admit lets in who has shown that they are the account's user.
+func admit(account store.Login) (Grant, error) {
+	if account.Disabled {
+		return Grant{}, store.ErrDisabled
+	}
+	return Grant{User: account.User, rests: []store.Standing{account.Standing}}, nil
+}
+
+// admitApp lets in a program that has shown an app password. That does not give it the role of its user.
+func (a *Authenticator) admitApp(ctx context.Context, ch Channel, account store.Login, app store.LoginAppPassword) (Grant, error) {
+	if !slices.Contains(app.Protocols, ch.Protocol) {
+		return Grant{}, store.ErrAuth
+	}
+	g, err := admit(account)
+	if err != nil {
+		return Grant{}, err
+	}
+	g.User.Role, g.User.ReadOnly = store.RoleNone, app.ReadOnly
+	g.rests[0].AppPassword, g.until = app.ID, app.Expires
+	if app.Stale {
+		if err := a.directory.UsedAppPassword(ctx, account.User, app.ID); err != nil {
+			a.log.WarnContext(ctx, "the use of an app password was not noted", "tenant", account.User.Tenant, "account", account.User.Account, "err", err)
+		}
+	}
+	return g, nil
 }
 
 // refuse does the work of verifying a password, so that the time an answer
 // takes does not tell which logins exist.
-func (a *Authenticator) refuse(ctx context.Context, password string) error {
-	if _, err := a.matches(ctx, a.nobody, password); err != nil {
+func (a *Authenticator) refuse(ctx context.Context, p password) error {
+	if _, err := a.matches(ctx, a.nobody, p); err != nil {
 		return err
 	}
 	return store.ErrAuth
 }
 
-func (a *Authenticator) verify(ctx context.Context, key loginKey, expected hash, password string) error {
+func (a *Authenticator) verify(ctx context.Context, account store.Login, s secret, p password) error {
+	key := a.verified.key(account, p)
 	if a.verified.has(key) {
 		return nil
 	}
-	ok, err := a.matches(ctx, expected, password)
+	ok, err := a.matches(ctx, s.proof, p)
 	if err != nil {
 		return err
 	}
 	if !ok {
 		return store.ErrAuth
 	}
+	if s.outdated() {
+		a.upgrade(ctx, account, p)
+	}
 	a.verified.add(key)
 	return nil
 }
 
+// upgrade keeps a password that was right in the form in which new ones are kept.
+func (a *Authenticator) upgrade(ctx context.Context, account store.Login, p password) {
+	made, err := newSecret(account.User.Login, p)
+	if err == nil {
+		err = a.directory.UpgradePassword(ctx, account.User, account.Password, made)
+	}
+	if err != nil { // it will be tried at the next login
+		a.log.WarnContext(ctx, "a password is still kept in its old form", "tenant", account.User.Tenant, "account", account.User.Account, "err", err)
+	}
+}
+
 // matches compares once there is memory for it.
-func (a *Authenticator) matches(ctx context.Context, h hash, password string) (bool, error) {
-	need := min(int64(h.memory), a.capacity) // what is larger than all runs alone
+func (a *Authenticator) matches(ctx context.Context, with proof, p password) (bool, error) {
+	need := min(with.cost(), a.capacity) // what is larger than all runs alone
 	waiting, cancel := context.WithTimeout(ctx, a.maxWait)
 	defer cancel()
 	if err := a.hashing.Acquire(waiting, need); err != nil {
 		return false, fmt.Errorf("%w: too many logins at once: %w", store.ErrUnavailable, err)
 	}
 	defer a.hashing.Release(need)
-	return h.matches(password), nil
+	return with.matches(p), nil
 }

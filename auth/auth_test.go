@@ -3,12 +3,15 @@ package auth
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/xdg-go/scram"
 
 	"mailstead.dev/store"
 	"mailstead.dev/store/id"
@@ -19,6 +22,8 @@ type logins struct {
 	mu       sync.Mutex
 	accounts map[string]store.Login
 	away     error
+	used     []id.AppPassword
+	revoked  []store.Revocation
 }
 
 func (l *logins) LookupLogin(_ context.Context, login string) (store.Login, error) {
@@ -34,18 +39,47 @@ func (l *logins) LookupLogin(_ context.Context, login string) (store.Login, erro
 	return account, nil
 }
 
-func (l *logins) ActAs(_ context.Context, actor store.User, login string) (store.User, error) {
+func (l *logins) ActAs(_ context.Context, actor store.User, login string) (store.User, store.Standing, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if actor.Login != "a@one.test" {
-		return store.User{}, store.ErrActAs
+		return store.User{}, store.Standing{}, store.ErrActAs
 	}
-	return store.User{Login: login, Actor: actor.Login}, nil
+	return store.User{Login: login, Actor: actor.Login}, l.accounts[login].Standing, nil
+}
+
+func (l *logins) UpgradePassword(_ context.Context, u store.User, old, secret string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if account := l.accounts[u.Login]; account.Password == old {
+		account.Password = secret
+		l.accounts[u.Login] = account
+	}
+	return nil
+}
+
+func (l *logins) UsedAppPassword(_ context.Context, _ store.User, p id.AppPassword) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.used = append(l.used, p)
+	return nil
+}
+
+func (l *logins) Revocations(_ context.Context, since string) ([]store.Revocation, string, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n, _ := strconv.Atoi(since)
+	return l.revoked[n:], strconv.Itoa(len(l.revoked)), l.away
 }
 
 func (l *logins) set(t *testing.T, login, password string, disabled bool) {
 	t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	account := store.Login{User: store.User{Tenant: 1, Account: id.Account(len(l.accounts) + 1), Login: login}, Disabled: disabled}
+	n := id.Account(len(l.accounts) + 1)
+	account := store.Login{
+		User: store.User{Tenant: 1, Account: n, Login: login}, Disabled: disabled, Standing: store.Standing{Tenant: 1, Account: n},
+	}
 	if password != "" {
 		account.Password = cheap(password)
 	}
@@ -55,11 +89,22 @@ func (l *logins) set(t *testing.T, login, password string, disabled bool) {
 	l.accounts[login] = account
 }
 
-// cheap is Hash at a cost for tests.
+// imapOverTLS is how all come in here.
+var imapOverTLS = Channel{Protocol: IMAP, Private: true}
+
+// cheap is Secret at a cost for tests.
 func cheap(password string) string {
-	h := hash{memory: 64, time: 1, threads: 1, salt: []byte(strings.Repeat("s", 16))}
-	h.key = h.derive(prepare(password), keyLen)
-	return h.String()
+	h := argon2id{memory: 64, time: 1, threads: 1, salt: []byte(strings.Repeat("s", 16))}
+	h.key = h.derive(newPassword(password), keyLen)
+	words := h.String()
+	for _, of := range scramHashes {
+		v, err := newVerifier(of, scram.KeyFactors{Salt: "a salt of sixteen", Iters: 4096}, newPassword(password))
+		if err != nil {
+			panic(err) // of a password for tests
+		}
+		words += " " + v.String()
+	}
+	return words
 }
 
 // Who acts as another has shown their own password before anything is said of the other.
@@ -67,7 +112,7 @@ func TestLoginAs(t *testing.T) {
 	var dir logins
 	dir.set(t, "a@one.test", "right", false)
 	dir.set(t, "b@one.test", "right", false)
-	a := newAuthenticator(&dir, Options{})
+	a := New(&dir, Options{})
 	for _, test := range []struct {
 		identity, login, password string
 		want                      error
@@ -80,9 +125,9 @@ func TestLoginAs(t *testing.T) {
 		{"a@one.test", "b@one.test", "right", store.ErrActAs, ""},
 		{"a@one.test", "b@one.test", "wrong", store.ErrAuth, ""},
 	} {
-		u, err := a.LoginAs(t.Context(), test.identity, test.login, test.password)
-		if !errors.Is(err, test.want) || u.Login != test.as {
-			t.Errorf("%s as %q with %s: %q, %v; want %q, %v", test.login, test.identity, test.password, u.Login, err, test.as, test.want)
+		g, err := a.LoginAs(t.Context(), imapOverTLS, test.identity, test.login, test.password)
+		if !errors.Is(err, test.want) || g.User.Login != test.as {
+			t.Errorf("%s as %q with %s: %q, %v; want %q, %v", test.login, test.identity, test.password, g.User.Login, err, test.as, test.want)
 		}
 	}
 }
@@ -93,7 +138,7 @@ func TestLogin(t *testing.T) {
 	dir.set(t, "off@one.test", "right", true)
 	dir.set(t, "none@one.test", "", false)
 	dir.set(t, "é@one.test", "caf\u00e9", false)
-	a := newAuthenticator(&dir, Options{})
+	a := New(&dir, Options{})
 	for _, test := range []struct {
 		login, password string
 		want            error
@@ -110,12 +155,12 @@ func TestLogin(t *testing.T) {
 		{"none@one.test", "right", store.ErrAuth},
 		{"é@one.test", "cafe\u0301", nil}, // the same letters, composed differently
 	} {
-		user, err := a.Login(t.Context(), test.login, test.password)
+		g, err := a.Login(t.Context(), imapOverTLS, test.login, test.password)
 		if !errors.Is(err, test.want) {
 			t.Errorf("Login(%q, %q) = %v, want %v", test.login, test.password, err, test.want)
 		}
-		if err == nil && user.Login != strings.ToLower(test.login) || err != nil && user != (store.User{}) {
-			t.Errorf("Login(%q, %q) = %v", test.login, test.password, user)
+		if err == nil && g.User.Login != strings.ToLower(test.login) || err != nil && g.User != (store.User{}) {
+			t.Errorf("Login(%q, %q) = %v", test.login, test.password, g.User)
 		}
 	}
 }
@@ -124,10 +169,10 @@ func TestLogin(t *testing.T) {
 func TestLoginLooksAtTheAccount(t *testing.T) {
 	var dir logins
 	dir.set(t, "a@one.test", "old", false)
-	a := newAuthenticator(&dir, Options{})
+	a := New(&dir, Options{})
 	login := func(password string, want error) {
 		t.Helper()
-		if _, err := a.Login(t.Context(), "a@one.test", password); !errors.Is(err, want) {
+		if _, err := a.Login(t.Context(), imapOverTLS, "a@one.test", password); !errors.Is(err, want) {
 			t.Errorf("Login with %q: %v, want %v", password, err, want)
 		}
 	}
@@ -145,7 +190,7 @@ func TestVerifiedExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := newVerified(time.Minute, 10)
 		defer v.entries.StopAllGoroutines()
-		key := v.key(store.Login{User: store.User{Login: "a@one.test"}, Password: "h"}, "p")
+		key := v.key(store.Login{User: store.User{Login: "a@one.test"}, Password: "h"}, newPassword("p"))
 		v.add(key)
 		time.Sleep(59 * time.Second)
 		if !v.has(key) {
@@ -161,7 +206,7 @@ func TestVerifiedExpires(t *testing.T) {
 func TestVerifiedIsBounded(t *testing.T) {
 	v := newVerified(time.Hour, 100)
 	for i := range 10_000 {
-		v.add(v.key(store.Login{Password: "h"}, strings.Repeat("x", i%100)+string(rune(i))))
+		v.add(v.key(store.Login{Password: "h"}, newPassword(strings.Repeat("x", i%100)+string(rune(i)))))
 	}
 	v.entries.CleanUp()
 	if n := v.entries.EstimatedSize(); n > 100 {
@@ -172,7 +217,7 @@ func TestVerifiedIsBounded(t *testing.T) {
 // A storm of logins never hashes more at once than there is memory for, and
 // those who wait too long are told to come back.
 func TestHashingIsBounded(t *testing.T) {
-	a := newAuthenticator(&logins{}, Options{HashMemory: 2 * hashMemory << 10, MaxWait: 20 * time.Millisecond})
+	a := New(&logins{}, Options{HashMemory: 2 * hashMemory << 10, MaxWait: 20 * time.Millisecond})
 	for range 2 {
 		if !a.hashing.TryAcquire(hashMemory) {
 			t.Fatal("no room for two")
@@ -182,7 +227,7 @@ func TestHashingIsBounded(t *testing.T) {
 	var wait sync.WaitGroup
 	for range 20 {
 		wait.Go(func() {
-			if _, err := a.Login(t.Context(), "nobody@one.test", "x"); errors.Is(err, store.ErrUnavailable) {
+			if _, err := a.Login(t.Context(), imapOverTLS, "nobody@one.test", "x"); errors.Is(err, store.ErrUnavailable) {
 				unavailable.Add(1)
 			}
 		})
@@ -192,92 +237,24 @@ func TestHashingIsBounded(t *testing.T) {
 		t.Errorf("%d of 20 were told to come back", n)
 	}
 	a.hashing.Release(2 * hashMemory)
-	if _, err := a.Login(t.Context(), "nobody@one.test", "x"); !errors.Is(err, store.ErrAuth) {
+	if _, err := a.Login(t.Context(), imapOverTLS, "nobody@one.test", "x"); !errors.Is(err, store.ErrAuth) {
 		t.Errorf("after the storm: %v, want %v", err, store.ErrAuth)
 	}
 }
 
-func TestHash(t *testing.T) {
-	phc, err := Hash("secret")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.HasPrefix(phc, "$argon2id$v=19$m=19456,t=2,p=1$") {
-		t.Errorf("Hash = %q", phc)
-	}
-	h, err := parseHash(phc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !h.matches("secret") || h.matches("Secret") {
-		t.Error("the hash matches another password than its own")
-	}
-	if again, _ := Hash("secret"); again == phc {
-		t.Error("two hashes of a password are alike")
-	}
-	if _, err := Hash(""); err == nil {
-		t.Error("an empty password was hashed")
-	}
-}
-
-// Made with the reference implementation's command line tool:
-// argon2 somesalt -id -t 2 -k 65536 -p 1, password "password".
-func TestHashOfOthers(t *testing.T) {
-	h, err := parseHash("$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !h.matches("password") {
-		t.Error("does not match")
-	}
-}
-
-func TestCheckHash(t *testing.T) {
-	good := cheap("x")
-	for _, phc := range []string{
-		"", "x", "$", "$argon2i$v=19$m=64,t=1,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
-		strings.Replace(good, "v=19", "v=16", 1),
-		strings.Replace(good, "m=64", "m=4", 1),
-		strings.Replace(good, "m=64", "m=4000000000", 1),
-		strings.Replace(good, "t=1", "t=0", 1),
-		strings.Replace(good, "t=1", "t=1000", 1),
-		strings.Replace(good, "p=1", "p=0", 1),
-		strings.Replace(good, "p=1", "p=1,x=1", 1),
-		strings.Replace(good, "p=1", "p=1 ", 1),
-		good + "=", good[:len(good)-30], good + "$",
-	} {
-		if CheckHash(phc) == nil {
-			t.Errorf("CheckHash(%q) = nil", phc)
-		}
-	}
-	if err := CheckHash(good); err != nil {
-		t.Errorf("CheckHash(%q) = %v", good, err)
-	}
-}
-
-func FuzzParseHash(f *testing.F) {
-	f.Add(cheap("x"))
-	f.Fuzz(func(t *testing.T, phc string) {
-		h, err := parseHash(phc)
-		if err == nil && h.String() != phc {
-			t.Errorf("parseHash(%q).String() = %q", phc, h.String())
-		}
-	})
-}
-
 func BenchmarkLoginVerified(b *testing.B) {
 	dir := logins{accounts: map[string]store.Login{"a@one.test": {Password: cheap("p")}}}
-	a := newAuthenticator(&dir, Options{})
+	a := New(&dir, Options{})
 	for b.Loop() {
-		if _, err := a.Login(b.Context(), "a@one.test", "p"); err != nil {
+		if _, err := a.Login(b.Context(), imapOverTLS, "a@one.test", "p"); err != nil {
 			b.Fatal(err)
 		}
 	}
 }
 
-func BenchmarkHash(b *testing.B) {
+func BenchmarkSecret(b *testing.B) {
 	for b.Loop() {
-		if _, err := Hash("password"); err != nil {
+		if _, err := Secret("a@one.test", "password"); err != nil {
 			b.Fatal(err)
 		}
 	}

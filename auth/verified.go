@@ -35,9 +35,9 @@ func newVerified(ttl time.Duration, entries int) *verified {
 	return v
 }
 
-func (v *verified) key(account store.Login, password string) loginKey {
+func (v *verified) key(account store.Login, p password) loginKey {
 	mac := hmac.New(sha256.New, v.secret[:])
-	for _, s := range []string{account.User.Login, password, account.Password} {
+	for _, s := range []string{account.User.Login, p.prepared, p.given, account.Password} {
 		var length [8]byte
 		binary.BigEndian.PutUint64(length[:], uint64(len(s)))
 		mac.Write(length[:])

@@ -10,6 +10,7 @@ import (
 
 	"github.com/emersion/go-sasl"
 
+	"mailstead.dev/auth"
 	"mailstead.dev/imapd/wire"
 	"mailstead.dev/store"
 )
@@ -62,14 +63,30 @@ func (s *session) login(ctx context.Context, identity, login, password string) e
 	if !s.privacy() {
 		return no("PRIVACYREQUIRED", "Passwords are only taken over TLS")
 	}
-	user, err := s.server.o.Authenticator.LoginAs(ctx, identity, login, password)
+	grant, err := s.server.o.Authenticator.LoginAs(ctx, s.channel(), identity, login, password)
 	if err != nil {
 		return s.refused(ctx, err)
 	}
+	return s.letIn(ctx, grant)
+}
+
+// channel is how the client comes in.
+func (s *session) channel() auth.Channel {
+	return auth.Channel{Protocol: auth.IMAP, Private: s.privacy()}
+}
+
+// letIn begins the session of who has logged in.
+func (s *session) letIn(ctx context.Context, grant auth.Grant) error {
+	user := grant.User
 	if of := s.server.admit(s.conn, user); of != "" {
 		return no("LIMIT", "Too many connections of this "+of)
 	}
-	s.user, s.state = user, authenticated
+	unhold, ok := s.server.o.Authenticator.Hold(grant, s.conn.revoke)
+	if !ok {
+		s.server.dismiss(s.conn, user)
+		return store.ErrAuth // it was right when we looked
+	}
+	s.user, s.unhold, s.state = user, unhold, authenticated
 	s.trust()
 	s.log = s.log.With("tenant", user.Tenant, "account", user.Account)
 	s.log.InfoContext(ctx, "logged in", "tls", s.conn.tls, "for_another", user.Actor != "", "read_only", user.ReadOnly)

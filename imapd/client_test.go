@@ -16,7 +16,10 @@ import (
 	"testing"
 	"time"
 
+	"mailstead.dev/auth"
 	"mailstead.dev/store"
+	"mailstead.dev/store/id"
+	"mailstead.dev/store/storetest"
 )
 
 // client is the other end of a connection: lines out, lines in.
@@ -73,36 +76,48 @@ func matches(got, want string) bool {
 	return got == want
 }
 
-// logins is an authenticator without a store: what it has for a login is the
-// account and its password at once.
+// logins is a directory without a store: its accounts, all with the password "pass".
 type logins map[string]store.User
 
-func (l logins) LoginAs(_ context.Context, identity, login, password string) (store.User, error) {
-	if identity != "" && identity != login {
-		return store.User{}, store.ErrActAs
-	}
+func (l logins) LookupLogin(_ context.Context, login string) (store.Login, error) {
 	switch u, ok := l[login]; {
 	case login == "bug":
 		panic("a bug")
 	case login == "away":
-		return store.User{}, store.ErrUnavailable
+		return store.Login{}, store.ErrUnavailable
 	case login == "disabled":
-		return store.User{}, store.ErrDisabled
+		return store.Login{Password: storetest.Secret, Disabled: true}, nil
 	case login == "broken":
-		return store.User{}, errors.New("broken")
+		return store.Login{}, errors.New("broken")
 	case login == "unknown":
-		return store.User{}, store.ErrOutcomeUnknown
-	case ok && password == "pass":
-		return u, nil
+		return store.Login{}, store.ErrOutcomeUnknown
+	case ok:
+		return store.Login{User: u, Password: storetest.Secret, Standing: store.Standing{Tenant: u.Tenant, Account: u.Account}}, nil
 	}
-	return store.User{}, store.ErrAuth
+	return store.Login{}, store.ErrNoAccount
 }
+
+func (l logins) ActAs(_ context.Context, actor store.User, login string) (store.User, store.Standing, error) {
+	if actor.Login != login {
+		return store.User{}, store.Standing{}, store.ErrActAs
+	}
+	return actor, store.Standing{}, nil
+}
+
+func (logins) UpgradePassword(context.Context, store.User, string, string) error { return nil }
+func (logins) UsedAppPassword(context.Context, store.User, id.AppPassword) error { return nil }
+func (logins) Revocations(context.Context, string) ([]store.Revocation, string, error) {
+	return nil, "", nil
+}
+
+// authenticate returns an authenticator for a directory that leaves no goroutine behind.
+func authenticate(d auth.Directory) *auth.Authenticator { return auth.New(d, auth.Options{CacheTTL: -1}) }
 
 // testOptions are for a server without a store that could be asked anything.
 func testOptions(t testing.TB) Options {
 	return Options{
 		Store:          new(store.Store),
-		Authenticator:  logins{"user": {Tenant: 1, Account: 1, Login: "user"}, "second": {Tenant: 1, Account: 2, Login: "second"}},
+		Authenticator:  authenticate(logins{"user": {Tenant: 1, Account: 1, Login: "user"}, "second": {Tenant: 1, Account: 2, Login: "second"}}),
 		Logger:         slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 		PlaintextLogin: true,
 		LoginDelay:     -1,

@@ -19,6 +19,7 @@ import (
 // Errors that end a connection while it waits for a command.
 var (
 	errDraining = errors.New("server is shutting down")
+	errRevoked  = errors.New("login does not hold any more")
 	errIdle     = errors.New("client was idle for too long")
 	errLost     = errors.New("connection lost")
 )
@@ -50,8 +51,8 @@ type conn struct {
 	loginBy time.Time
 
 	mu       sync.Mutex // guards what follows
-	waiting  bool       // for a command, under a read deadline that drain may move
-	draining bool
+	waiting  bool       // for a command, under a read deadline that finish may move
+	ending   error      // why it ends as soon as it waits; nil: it does not
 	running  bool        // a command
 	watchdog *time.Timer // looks whether the client is still there while a command runs
 }
@@ -200,13 +201,13 @@ func (c *conn) receive() error {
 // octets is receive after beginWaiting. It may run while another goroutine writes.
 func (c *conn) octets() error {
 	n, err := c.nc.Read(c.first[:])
-	draining := c.endWaiting()
+	ending := c.endWaiting()
 	switch {
 	case n > 0: // an error will come again
 		c.nFirst = n
 		return nil
-	case draining:
-		return errDraining
+	case ending != nil:
+		return ending
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return errIdle
 	}
@@ -244,8 +245,8 @@ func (c *conn) leave() {
 func (c *conn) beginWaiting() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.draining {
-		return errDraining
+	if c.ending != nil {
+		return c.ending
 	}
 	c.waiting = true
 	return c.nc.SetReadDeadline(c.deadline(c.server.o.IdleTimeout))
@@ -260,21 +261,37 @@ func (c *conn) deadline(timeout time.Duration) time.Time {
 	return t
 }
 
-func (c *conn) endWaiting() (draining bool) {
+func (c *conn) endWaiting() (ending error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting = false
-	return c.draining
+	return c.ending
 }
 
 // interrupt makes a Read that waits in another goroutine return.
 func (c *conn) interrupt() error { return c.nc.SetReadDeadline(time.Unix(1, 0)) }
 
 // drain ends the connection as soon as it waits for a command.
-func (c *conn) drain() {
+func (c *conn) drain() { c.finish(errDraining) }
+
+// revokeTime is how long a command may go on whose user is let in no more.
+const revokeTime = 500 * time.Millisecond
+
+// revoke ends the connection of a user who is let in no more: with a BYE where it waits for a
+// command, or soon will; else without one.
+func (c *conn) revoke() {
+	c.finish(errRevoked)
+	time.AfterFunc(revokeTime, func() {
+		c.cancel()
+		c.close()
+	})
+}
+
+// finish ends the connection as soon as it waits for a command.
+func (c *conn) finish(why error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.draining = true
+	c.ending = why
 	if c.waiting {
 		if err := c.interrupt(); err != nil {
 			c.raw.Close() // it is broken anyway

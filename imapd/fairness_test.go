@@ -180,7 +180,7 @@ func TestSearchesAtOnce(t *testing.T) {
 			u := storetest.Account(t, st, "a@one.test")
 			o := testOptions(t)
 			o.Store, o.TurnTimeout = st, 300*time.Millisecond
-			o.Authenticator = logins{"user": u}
+			o.Authenticator = authenticate(logins{"user": u})
 			if of == "account" {
 				o.Account.Searches = 1
 			} else {

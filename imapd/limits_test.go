@@ -291,9 +291,10 @@ func TestAppendedFlags(t *testing.T) {
 // has none is refused, nothing of it is run, and what is done is given back.
 func TestCommandMemory(t *testing.T) {
 	o := testOptions(t)
-	o.Authenticator = logins{}
+	users := logins{}
+	o.Authenticator = authenticate(users)
 	for i, tenant := range []id.Tenant{1, 1, 1, 2, 2, 2, 1} {
-		o.Authenticator.(logins)[fmt.Sprint("user", i)] = store.User{Tenant: tenant, Account: id.Account(i + 1)}
+		users[fmt.Sprint("user", i)] = store.User{Tenant: tenant, Account: id.Account(i + 1)}
 	}
 	o.MaxCommands = 4 << 20
 	s, connect := start(t, o)

@@ -2,28 +2,22 @@ package imapd
 
 import (
 	"cmp"
-	"context"
 	"crypto/tls"
 	"log/slog"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
 
+	"mailstead.dev/auth"
 	"mailstead.dev/imapd/wire"
 	"mailstead.dev/store"
 )
 
-// authenticator decides who logs in, and as whom: identity is "" for themself.
-// Its errors wrap store.ErrAuth, store.ErrActAs, store.ErrDisabled or store.ErrUnavailable.
-type authenticator interface {
-	LoginAs(ctx context.Context, identity, login, password string) (store.User, error)
-}
-
 // Options sets up a Server. Zero fields mean the defaults.
 type Options struct {
 	Store         *store.Store
-	Authenticator authenticator // *auth.Authenticator
-	Logger        *slog.Logger  // by default nothing is logged
+	Authenticator *auth.Authenticator
+	Logger        *slog.Logger // by default nothing is logged
 
 	// Index answers which emails hold a text; without it they are read.
 	Index searchIndex

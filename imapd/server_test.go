@@ -302,22 +302,25 @@ func TestDisconnectDuringIdle(t *testing.T) {
 }
 
 // slowLogins lets a login take as long as the test wants.
-type slowLogins struct{ entered, leave chan struct{} }
+type slowLogins struct {
+	logins
+	entered, leave chan struct{}
+}
 
-func (l slowLogins) LoginAs(ctx context.Context, identity, login, password string) (store.User, error) {
+func (l slowLogins) LookupLogin(ctx context.Context, login string) (store.Login, error) {
 	close(l.entered)
 	select {
 	case <-l.leave:
-		return store.User{Tenant: 1, Account: 1}, nil
+		return l.logins.LookupLogin(ctx, login)
 	case <-ctx.Done():
-		return store.User{}, ctx.Err()
+		return store.Login{}, ctx.Err()
 	}
 }
 
 func TestShutdown(t *testing.T) {
 	o := testOptions(t)
-	slow := slowLogins{make(chan struct{}), make(chan struct{})}
-	o.Authenticator = slow
+	slow := slowLogins{logins{"user": {Tenant: 1, Account: 1, Login: "user"}}, make(chan struct{}), make(chan struct{})}
+	o.Authenticator = authenticate(slow)
 	s, connect := start(t, o)
 	waiting, busy := connect(), connect()
 	waiting.expect("* OK ...")
@@ -339,8 +342,8 @@ func TestShutdown(t *testing.T) {
 
 func TestShutdownThatTakesTooLong(t *testing.T) {
 	o := testOptions(t)
-	slow := slowLogins{make(chan struct{}), make(chan struct{})}
-	o.Authenticator = slow
+	slow := slowLogins{logins{"user": {Tenant: 1, Account: 1, Login: "user"}}, make(chan struct{}), make(chan struct{})}
+	o.Authenticator = authenticate(slow)
 	s, connect := start(t, o)
 	c := connect()
 	c.expect("* OK ...")
@@ -357,8 +360,8 @@ func TestShutdownThatTakesTooLong(t *testing.T) {
 // A command that nobody waits for any more is cancelled.
 func TestDisconnect(t *testing.T) {
 	o := testOptions(t)
-	slow := slowLogins{make(chan struct{}), make(chan struct{})}
-	o.Authenticator = slow
+	slow := slowLogins{logins{"user": {Tenant: 1, Account: 1, Login: "user"}}, make(chan struct{}), make(chan struct{})}
+	o.Authenticator = authenticate(slow)
 	s, connect := start(t, o)
 	c := connect()
 	c.expect("* OK ...")

@@ -24,6 +24,7 @@ type session struct {
 	store  *store.Store
 	state  state
 	user   store.User // once logged in
+	unhold func()     // ends that the login is watched, once logged in
 	failed int        // logins
 	wrong  int        // commands, in a row
 
@@ -92,6 +93,8 @@ func (s *session) farewell(err error) {
 	case ok:
 	case errors.Is(err, errDraining):
 		bye = &errBye{"UNAVAILABLE", "Server is shutting down"}
+	case errors.Is(err, errRevoked):
+		bye = &errBye{"", "You are logged out: your password or what you may do has changed"}
 	case errors.Is(err, errIdle), errors.Is(err, os.ErrDeadlineExceeded):
 		bye = &errBye{"", "Idle for too long"}
 	case errors.Is(err, wire.ErrFlood):
@@ -285,7 +288,7 @@ func (c command) expunges() bool { return c.traits&keepsSeqs == 0 }
 
 // fatal tells whether an error ends the connection.
 func fatal(err error) bool {
-	return as[*errBye](err) || errors.Is(err, errLogout) || errors.Is(err, errDraining) || errors.Is(err, errIdle) || errors.Is(err, errLost) ||
+	return as[*errBye](err) || errors.Is(err, errLogout) || errors.Is(err, errDraining) || errors.Is(err, errRevoked) || errors.Is(err, errIdle) || errors.Is(err, errLost) ||
 		errors.Is(err, store.ErrOutcomeUnknown) || errors.Is(err, wire.ErrFlood)
 }
 
@@ -366,6 +369,7 @@ func (s *session) ok(code, text string) { s.reply = reply{code, text} }
 func (s *session) logout() {
 	s.unselect()
 	if s.state != notAuthenticated {
+		s.unhold()
 		s.server.dismiss(s.conn, s.user)
 	}
 }

@@ -3,14 +3,23 @@
 -- for the names it is given. plpgsql keeps their plans with the connection.
 -- +goose Up
 
+-- lookup_login tells all that lets somebody in as an account. app_passwords is JSON.
 -- +goose StatementBegin
 CREATE FUNCTION lookup_login(asked text)
-    RETURNS TABLE (tenant_id bigint, account_id bigint, login text, role text, password text, disabled boolean)
+    RETURNS TABLE (
+        tenant_id bigint, account_id bigint, login text, role text, password text, disabled boolean,
+        revoked bigint, tenant_revoked bigint, app_passwords text
+    )
     LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp
     AS $$
 BEGIN
     RETURN QUERY
-        SELECT a.tenant_id, a.account_id, a.login, a.role, a.password, a.disabled OR t.disabled
+        SELECT a.tenant_id, a.account_id, a.login, a.role, a.password, a.disabled OR t.disabled, a.revoked, t.revoked,
+               (SELECT json_agg(json_build_object(
+                           'id', p.app_password_id, 'secret', p.secret, 'protocols', p.protocols, 'read_only', p.read_only,
+                           'expires', p.expires_at, 'stale', coalesce(p.last_used < now() - interval '1 hour', true)))::text
+                FROM app_password p
+                WHERE p.tenant_id = a.tenant_id AND p.account_id = a.account_id AND coalesce(p.expires_at > now(), true))
         FROM account a
         JOIN tenant t ON t.tenant_id = a.tenant_id
         WHERE a.login = asked AND NOT a.deleting AND NOT t.deleting;

@@ -234,7 +234,7 @@ func (s *Store) Accounts(ctx context.Context, t id.Tenant) iter.Seq2[Account, er
 	}
 }
 
-// SetPassword gives an account another password: a PHC string, or "" to let nobody in.
+// SetPassword gives an account another password, by what package auth verifies it by, or "" to let nobody in.
 func (s *Store) SetPassword(ctx context.Context, u User, phc string) error {
 	const query = `UPDATE account SET password = $3 WHERE tenant_id = $1 AND account_id = $2 AND NOT deleting`
 
@@ -242,17 +242,20 @@ func (s *Store) SetPassword(ctx context.Context, u User, phc string) error {
 }
 
 // DisableAccount locks an account out of login and mail, or lets it in again.
-// Sessions that are open go on.
 func (s *Store) DisableAccount(ctx context.Context, u User, disabled bool) error {
 	const query = `UPDATE account SET disabled = $3 WHERE tenant_id = $1 AND account_id = $2 AND NOT deleting`
 
 	return s.updateAccount(ctx, u, onOff("account", disabled), query, disabled)
 }
 
+// updateAccount changes who may come in as an account, which ends its sessions.
 func (s *Store) updateAccount(ctx context.Context, u User, action, query string, value any) error {
 	return s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, query, u.Tenant, u.Account, value)
 		if err := affected(tag, err, ErrNoAccount); err != nil {
+			return err
+		}
+		if err := revokeAccount(ctx, tx, u); err != nil {
 			return err
 		}
 		return audit(ctx, tx, u.Tenant, Act{Action: action, Object: u.Login})

@@ -13,30 +13,32 @@ import (
 // ErrActAs where it does not, also where there is no such account: who may not
 // act as a user need not know whether there is one. The audit log of the user's
 // tenant has it before anybody acts.
-func (s *Store) ActAs(ctx context.Context, actor User, login string) (User, error) {
+//
+// What the other's session rests on, beside the actor's own login, is the Standing.
+func (s *Store) ActAs(ctx context.Context, actor User, login string) (User, Standing, error) {
 	target, err := s.LookupLogin(ctx, login)
 	if errors.Is(err, ErrNotExist) {
-		return User{}, ErrActAs
+		return User{}, Standing{}, ErrActAs
 	}
 	if err != nil {
-		return User{}, err
+		return User{}, Standing{}, err
 	}
 	u := target.User
 	if u.Account == actor.Account {
-		return actor, nil
+		return actor, target.Standing, nil
 	}
 	administers, err := s.Administers(ctx, actor, u)
 	if err != nil {
-		return User{}, err
+		return User{}, Standing{}, err
 	}
 	switch {
 	case !administers && !actor.looksAt(u):
-		return User{}, ErrActAs
+		return User{}, Standing{}, ErrActAs
 	case target.Disabled:
-		return User{}, ErrDisabled
+		return User{}, Standing{}, ErrDisabled
 	}
 	u.Actor, u.Role, u.ReadOnly = actor.Login, RoleNone, !administers
-	return u, s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
+	return u, target.Standing, s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
 		return audit(ctx, tx, u.Tenant, Act{Actor: actor.Login, Action: "act-as", Object: u.Login, Detail: map[string]bool{"read_only": u.ReadOnly}})
 	})
 }

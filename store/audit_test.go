@@ -70,7 +70,7 @@ func TestAudit(t *testing.T) {
 	user := storetest.Account(t, s, "c@one.test")
 	admin := a.User()
 	admin.Role = store.RoleTenantAdmin
-	_, err = s.ActAs(ctx, admin, "c@one.test")
+	_, _, err = s.ActAs(ctx, admin, "c@one.test")
 	must(err)
 	box, err := s.Create(ctx, user, "Old", nil)
 	must(err)
@@ -92,7 +92,7 @@ func TestAudit(t *testing.T) {
 	if _, err := s.CreateDomain(ctx, tenant.ID, "one.test"); !errors.Is(err, store.ErrDomainTaken) {
 		t.Fatal(err)
 	}
-	if _, err := s.ActAs(ctx, user, "a@one.test"); !errors.Is(err, store.ErrActAs) {
+	if _, _, err := s.ActAs(ctx, user, "a@one.test"); !errors.Is(err, store.ErrActAs) {
 		t.Fatal(err)
 	}
 	must(s.DisableAccount(ctx, user, true))
@@ -248,7 +248,7 @@ func TestNothingWithoutAudit(t *testing.T) {
 		"rename":   func() error { return s.Rename(ctx, u, "Shared/Old", "Shared/New") },
 		"undelete": func() error { _, err := inbox.Undelete(ctx, store.Undelete{}); return err },
 		"repair":   func() error { _, err := s.Repair(ctx, u.Tenant, func(store.Finding) {}); return err },
-		"act as":   func() error { _, err := s.ActAs(ctx, u, user.Login); return err },
+		"act as":   func() error { _, _, err := s.ActAs(ctx, u, user.Login); return err },
 		"role":     func() error { return s.SetRole(ctx, user, store.RolePlatformAdmin) },
 	} {
 		if err := act(); state(err) != "42501" {

@@ -46,6 +46,7 @@ func (s *Store) DeleteAccount(ctx context.Context, u User) error {
 		deleteOfAccount("email"),
 		deleteOfAccount("swept"),
 		deleteOfAccount("domain_admin"),
+		deleteOfAccount("app_password"),
 		deleteOfAccount("account"),
 	} {
 		if err := s.deleteInSteps(ctx, u.Tenant, step, u.Tenant, u.Account); err != nil {
@@ -83,6 +84,9 @@ func (s *Store) closeAccount(ctx context.Context, u User) error {
 		}
 		tag, err := tx.Exec(ctx, account, u.Tenant, u.Account)
 		if err := affected(tag, err, ErrNoAccount); err != nil {
+			return err
+		}
+		if err := revokeAccount(ctx, tx, u); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, lock, u.Tenant, u.Account); err != nil {
@@ -159,6 +163,9 @@ func (s *Store) DeleteTenant(ctx context.Context, t id.Tenant) error {
 		if err := tx.QueryRow(ctx, closing, t).Scan(&name); err != nil {
 			return noRow(err, ErrNoTenant)
 		}
+		if err := revokeTenant(ctx, tx, t); err != nil {
+			return err
+		}
 		return audit(ctx, tx, t, Act{Action: "tenant.delete", Object: name})
 	})
 	if err != nil {
@@ -189,6 +196,7 @@ func (s *Store) DeleteTenant(ctx context.Context, t id.Tenant) error {
 			`DELETE FROM quota_audit WHERE tenant_id = $1`,
 			`DELETE FROM quota_mark WHERE tenant_id = $1`,
 			`DELETE FROM quota_event WHERE tenant_id = $1`,
+			`DELETE FROM revocation WHERE tenant_id = $1`,
 			`DELETE FROM swept WHERE tenant_id = $1`,
 			`DELETE FROM usage_account WHERE tenant_id = $1`,
 			`DELETE FROM usage_read WHERE tenant_id = $1`,

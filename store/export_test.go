@@ -42,3 +42,6 @@ func (s *Store) InTransit() (octets int64) {
 	}
 	return octets
 }
+
+// RevokeAccount is what all that ends an account's sessions does.
+func RevokeAccount(ctx context.Context, tx pgx.Tx, u User) error { return revokeAccount(ctx, tx, u) }

@@ -2,32 +2,54 @@ package store
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"mailstead.dev/store/id"
 )
 
 // Login is what is needed to let somebody in.
 type Login struct {
-	User     User
-	Password string // PHC string of the hash
-	Disabled bool   // the account or its tenant
+	User         User
+	Password     string // what it is verified by, in the words of package auth; "" lets nobody in
+	Disabled     bool   // the account or its tenant
+	Standing     Standing
+	AppPasswords []LoginAppPassword // those that have not expired
+}
+
+// LoginAppPassword is an app password, as what it takes to log in by it.
+type LoginAppPassword struct {
+	ID        id.AppPassword `json:"id"`
+	Secret    string         `json:"secret"` // as Login.Password
+	Protocols []string       `json:"protocols"`
+	ReadOnly  bool           `json:"read_only"`
+	Expires   time.Time      `json:"expires"` // zero: never
+	Stale     bool           `json:"stale"`   // it was used last, as far as is known, more than an hour ago
 }
 
 // LookupLogin finds an account by its login, whatever its tenant; ErrNoAccount.
 func (s *Store) LookupLogin(ctx context.Context, login string) (Login, error) {
-	const query = `SELECT tenant_id, account_id, login, role, password, disabled FROM lookup_login($1)`
+	const query = `
+		SELECT tenant_id, account_id, login, role, password, disabled, revoked, tenant_revoked, app_passwords
+		FROM lookup_login($1)`
 
 	local, domain, err := normalizeAddress(login)
 	if err != nil {
 		return Login{}, ErrNoAccount
 	}
 	type row struct {
-		TenantID  id.Tenant
-		AccountID id.Account
-		Login     string
-		Role      Role
-		Password  string
-		Disabled  bool
+		TenantID      id.Tenant
+		AccountID     id.Account
+		Login         string
+		Role          Role
+		Password      string
+		Disabled      bool
+		Revoked       int64
+		TenantRevoked int64
+		AppPasswords  *string // nil: none
 	}
 	rows, err := lookup[row](ctx, s, query, fold(local)+"@"+domain)
 	if err != nil {
@@ -37,5 +59,34 @@ func (s *Store) LookupLogin(ctx context.Context, login string) (Login, error) {
 		return Login{}, ErrNoAccount
 	}
 	r := rows[0]
-	return Login{User: User{Tenant: r.TenantID, Account: r.AccountID, Login: r.Login, Role: r.Role}, Password: r.Password, Disabled: r.Disabled}, nil
+	l := Login{
+		User:     User{Tenant: r.TenantID, Account: r.AccountID, Login: r.Login, Role: r.Role},
+		Password: r.Password, Disabled: r.Disabled,
+		Standing: Standing{Tenant: r.TenantID, Account: r.AccountID, accountRevoked: r.Revoked, tenantRevoked: r.TenantRevoked},
+	}
+	if r.AppPasswords != nil {
+		if err := json.Unmarshal([]byte(*r.AppPasswords), &l.AppPasswords); err != nil {
+			return Login{}, fmt.Errorf("app passwords of account %d: %w", r.AccountID, err)
+		}
+	}
+	return l, nil
+}
+
+// NormalLogin returns a login as accounts have it, whether or not there is such an account.
+func NormalLogin(login string) (string, error) {
+	local, domain, err := normalizeAddress(login)
+	if err != nil {
+		return "", err
+	}
+	return fold(local) + "@" + domain, nil
+}
+
+// UpgradePassword puts another proof of the same password in the place of old, unless the account has got another password meanwhile.
+func (s *Store) UpgradePassword(ctx context.Context, u User, old, secret string) error {
+	const query = `UPDATE account SET password = $4 WHERE tenant_id = $1 AND account_id = $2 AND password = $3 AND NOT deleting`
+
+	return s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, query, u.Tenant, u.Account, old, secret)
+		return err
+	})
 }

@@ -187,7 +187,7 @@ func each(ctx context.Context, tenants []id.Tenant, job string, do func(ctx cont
 	return errors.Join(errs...)
 }
 
-// tidyAll folds, merges and collects, tenant by tenant.
+// tidyAll folds, merges, collects and forgets, tenant by tenant.
 func (s *Store) tidyAll(ctx context.Context) error {
 	return s.eachTenant(ctx, "tidy", func(ctx context.Context, t id.Tenant) error {
 		_, err := s.underLease(ctx, fmt.Sprintf("tidy/%d", t), func(ctx context.Context, _ *lease) error { return s.tidyTenant(ctx, t) })
@@ -196,7 +196,7 @@ func (s *Store) tidyAll(ctx context.Context) error {
 }
 
 func (s *Store) tidyTenant(ctx context.Context, t id.Tenant) error {
-	return errors.Join(s.FoldTenant(ctx, t), s.mergeTenant(ctx, t), s.collectOrphans(ctx, t))
+	return errors.Join(s.FoldTenant(ctx, t), s.mergeTenant(ctx, t), s.collectOrphans(ctx, t), s.forgetRevocations(ctx, t))
 }
 
 // sweepOnce lists the bucket if nobody has done so within the interval: the

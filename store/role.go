@@ -58,7 +58,7 @@ func (r *Role) Scan(value any) (err error) {
 }
 
 // SetRole gives an account a role; domains, of its tenant, are those that a
-// domain admin administers. Sessions that are open keep the role they came with.
+// domain admin administers. It ends the account's sessions.
 func (s *Store) SetRole(ctx context.Context, u User, role Role, domains ...string) error {
 	const (
 		set    = `UPDATE account SET role = $3 WHERE tenant_id = $1 AND account_id = $2 AND NOT deleting`
@@ -73,6 +73,9 @@ func (s *Store) SetRole(ctx context.Context, u User, role Role, domains ...strin
 	return s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, set, u.Tenant, u.Account, role.String())
 		if err := affected(tag, err, ErrNoAccount); err != nil {
+			return err
+		}
+		if err := revokeAccount(ctx, tx, u); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, forget, u.Tenant, u.Account); err != nil {

@@ -65,7 +65,7 @@ func TestActAs(t *testing.T) {
 			if w, ok := test.want[role]; ok {
 				want = w
 			}
-			u, err := s.ActAs(ctx, actor, test.login)
+			u, _, err := s.ActAs(ctx, actor, test.login)
 			got := acts
 			switch {
 			case errors.Is(err, store.ErrActAs):

@@ -59,6 +59,7 @@ var definers = map[string]string{
 	"index_list":        "the numbers of accounts that a node has search indexes of, for that node",
 	"index_nodes":       "the index nodes, with sums over what each has",
 	"list_audits":       "the ends of the chains of all tenants, for operators",
+	"revocations_since": "numbers of tenants and accounts whose sessions are to end, for front ends, which have some of all",
 }
 
 // sqlStart begins what is a statement.
@@ -222,6 +223,10 @@ func possess(t testing.TB, s *store.Store, login string) store.User {
 	do(s.Delete(t.Context(), u, "Old"))
 	do(s.SetMetadata(t.Context(), u, "INBOX", []store.Annotation{{Entry: "/shared/comment", Value: []byte("x")}, {Entry: "/private/comment", Value: []byte("x")}}))
 	do(s.SetTenantMetadata(t.Context(), u.Tenant, store.Annotation{Entry: "/shared/comment", Value: []byte("x")}))
+	for _, name := range []string{"phone", "printer"} {
+		do(s.AddAppPassword(t.Context(), u, store.AppPassword{Name: name, Secret: "x", Protocols: []string{"imap"}}))
+	}
+	do(s.RevokeAppPassword(t.Context(), u, "printer"))
 	do(store.PackTenant(s, t.Context(), u.Tenant, true))
 	add(t, m, 9, 0)
 	_, err = s.Sweep(t.Context(), u.Tenant)

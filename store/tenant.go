@@ -66,6 +66,9 @@ func (s *Store) DisableTenant(ctx context.Context, t id.Tenant, disabled bool) e
 		if err := tx.QueryRow(ctx, query, t, disabled).Scan(&name); err != nil {
 			return noRow(err, ErrNoTenant)
 		}
+		if err := revokeTenant(ctx, tx, t); err != nil {
+			return err
+		}
 		return audit(ctx, tx, t, Act{Action: onOff("tenant", disabled), Object: name})
 	})
 }

@@ -37,7 +37,7 @@ func viewAccount(a store.Account) accountView {
 
 func (a *app) accountCommand() *cobra.Command {
 	return group("account", "Accounts: logins with mailboxes",
-		a.accountCreate(), a.accountList(), a.accountShow(), a.accountPasswd(), a.accountLimits(), a.accountRole(),
+		a.accountCreate(), a.accountList(), a.accountShow(), a.accountPasswd(), a.accountAppPassword(), a.accountLimits(), a.accountRole(),
 		&cobra.Command{Use: "disable LOGIN", Short: "Refuse an account logins and mail", Args: exactArgs("LOGIN"), RunE: a.onStore(disableAccount(true))},
 		&cobra.Command{Use: "enable LOGIN", Short: "Let an account in again", Args: exactArgs("LOGIN"), RunE: a.onStore(disableAccount(false))},
 		a.accountDelete())
@@ -103,7 +103,7 @@ func createAccount(j *job, password passwordOptions, limits limitOptions) error 
 	if n.MessageLimit, n.StorageLimit, err = limits.apply(nil, nil); err != nil {
 		return err
 	}
-	if n.Password, generated, err = password.choose(j.app); err != nil {
+	if n.Password, generated, err = password.choose(j.app, n.Login); err != nil {
 		return err
 	}
 	made, err := j.store.CreateAccount(j, n)
@@ -200,14 +200,14 @@ func (a *app) accountPasswd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		phc, generated, err := password.choose(j.app)
+		secret, generated, err := password.choose(j.app, account.Login)
 		if err != nil {
 			return err
 		}
-		if err := j.store.SetPassword(j, account.User(), phc); err != nil {
+		if err := j.store.SetPassword(j, account.User(), secret); err != nil {
 			return about("account "+account.Login, err)
 		}
-		account.HasPassword = phc != ""
+		account.HasPassword = secret != ""
 		v := viewAccount(account)
 		v.Password = generated
 		if generated != "" {

@@ -177,7 +177,7 @@ func provisionTenant(ctx context.Context, s *store.Store, name string, domains .
 }
 
 // provisionAccounts makes those of the logins, all of one domain, that are missing.
-// They share a hash: this is for data that anybody may see.
+// They share what it is kept as: this is for data that anybody may see.
 func provisionAccounts(ctx context.Context, s *store.Store, c *config.Config, t id.Tenant, logins []string, password string) error {
 	have := map[string]bool{}
 	for account, err := range s.Accounts(ctx, t) {
@@ -186,19 +186,19 @@ func provisionAccounts(ctx context.Context, s *store.Store, c *config.Config, t 
 		}
 		have[account.Login] = true
 	}
-	hash := ""
+	secret := ""
 	var missing []store.NewAccount
 	for _, login := range logins {
 		if have[login] {
 			continue
 		}
-		if hash == "" {
+		if secret == "" {
 			var err error
-			if hash, err = auth.Hash(password); err != nil {
+			if secret, err = auth.Secret(login, password); err != nil {
 				return err
 			}
 		}
-		missing = append(missing, store.NewAccount{Login: login, Password: hash, Mailboxes: newMailboxes(c)})
+		missing = append(missing, store.NewAccount{Login: login, Password: secret, Mailboxes: newMailboxes(c)})
 	}
 	if len(missing) == 0 {
 		return nil

@@ -69,7 +69,7 @@ func (s *site) refuse(line, said string) {
 
 func (s *site) login(login, password string) error {
 	s.t.Helper()
-	_, err := auth.New(s.store, auth.Options{}).Login(s.t.Context(), login, password)
+	_, err := auth.New(s.store, auth.Options{}).Login(s.t.Context(), auth.Channel{Protocol: auth.IMAP}, login, password)
 	return err
 }
 

@@ -17,40 +17,47 @@ import (
 // passwordOptions say where a new password comes from: one of them, else it is
 // asked for where there is a terminal, else made.
 type passwordOptions struct {
-	stdin, generate, none bool
+	stdin, hash, generate, none bool
 }
 
 func (o *passwordOptions) register(c *cobra.Command) {
 	c.Flags().BoolVar(&o.stdin, "password-stdin", false, "read the password from standard input, up to the end of its first line")
+	c.Flags().BoolVar(&o.hash, "hash-stdin", false, "read what another system has kept of the password, such as a bcrypt hash, from the first line of standard input")
 	c.Flags().BoolVar(&o.generate, "generate", false, "make a password and print it")
 	c.Flags().BoolVar(&o.none, "no-password", false, "let nobody log in")
-	c.MarkFlagsMutuallyExclusive("password-stdin", "generate", "no-password")
+	c.MarkFlagsMutuallyExclusive("password-stdin", "hash-stdin", "generate", "no-password")
 }
 
-// choose returns the hash of the chosen password, and the password itself if
+// choose returns what the chosen password of an account is kept as, and the password itself if
 // it was made here and must be shown.
-func (o passwordOptions) choose(a *app) (phc, generated string, err error) {
+func (o passwordOptions) choose(a *app, login string) (secret, generated string, err error) {
+	password := ""
 	switch {
 	case o.none:
 		return "", "", nil
-	case o.stdin:
-		password, err := firstLine(a.in)
+	case o.hash:
+		hash, err := firstLine(a.in)
+		if err == nil {
+			secret, err = auth.ParseSecret(hash)
+		}
 		if err != nil {
+			return "", "", fmt.Errorf("hash from standard input: %w", err)
+		}
+		return secret, "", nil
+	case o.stdin:
+		if password, err = firstLine(a.in); err != nil {
 			return "", "", fmt.Errorf("password from standard input: %w", err)
 		}
-		phc, err = auth.Hash(password)
-		return phc, "", err
 	case !o.generate && isTerminal(a.in):
-		password, err := a.askPassword()
-		if err != nil {
+		if password, err = a.askPassword(); err != nil {
 			return "", "", err
 		}
-		phc, err = auth.Hash(password)
-		return phc, "", err
+	default:
+		password = auth.Generate()
+		generated = password
 	}
-	generated = auth.Generate()
-	phc, err = auth.Hash(generated)
-	return phc, generated, err
+	secret, err = auth.Secret(login, password)
+	return secret, generated, err
 }
 
 func firstLine(r io.Reader) (string, error) {

@@ -187,8 +187,9 @@ func (p *process) openIMAP() error {
 		return errors.New("IMAP over TLS needs tls.cert_file and tls.key_file")
 	}
 	c := p.config
+	authenticator := auth.New(p.store, auth.Options{Logger: p.log})
 	options := imapd.Options{
-		Store: p.store, Authenticator: auth.New(p.store, auth.Options{}), Logger: p.log,
+		Store: p.store, Authenticator: authenticator, Logger: p.log,
 		TLS: p.certificate.config(), PlaintextLogin: c.IMAP.PlaintextLogin,
 		Version: version(), MaxConnections: c.IMAP.MaxConnections,
 		MaxPerAddress: c.IMAP.MaxConnectionsPerAddress, Account: accountShare(c), Tenant: tenantShare(c),
@@ -220,7 +221,13 @@ func (p *process) openIMAP() error {
 		}
 	}
 	serve := append(on(plain, untilClosed(server.Serve)), on(overTLS, untilClosed(server.ServeTLS))...)
-	p.services = append(p.services, service{name: "imap", serve: serve, shutdown: server.Shutdown})
+	watching, stop := context.WithCancel(context.Background()) // until shutdown
+	watch := func() error { return authenticator.Watch(watching) }
+	shutdown := func(ctx context.Context) error {
+		defer stop()
+		return server.Shutdown(ctx)
+	}
+	p.services = append(p.services, service{name: "imap", serve: append(serve, watch), shutdown: shutdown})
 	return nil
 }
 

@@ -19,6 +19,9 @@ type Domain int64
 // an account number is never used twice, but every key still leads with the Tenant.
 type Account int64
 
+// AppPassword names an app password of an account.
+type AppPassword int64
+
 // Mailbox names a mailbox for as long as it exists and after; renaming does not
 // change it. Mailboxes are numbered across accounts.
 type Mailbox int64

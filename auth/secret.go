@@ -1,0 +1,155 @@
+package auth
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// A secret is the text by which the store keeps what a password is verified by: words with a blank between. One is a
+// proof, for those who send the password; the others are verifiers of SCRAM, for those who do not.
+
+// secret is such a text, parsed.
+type secret struct {
+	proof     proof // nil: none
+	verifiers []verifier
+}
+
+// proof tells whether a password is the right one.
+type proof interface {
+	matches(p password) bool
+	cost() int64 // of matches, in KiB of memory that it takes, or as much as keeps a processor busy for as long
+}
+
+// Secret returns what the password of an account is kept as.
+func Secret(login, password string) (string, error) {
+	switch {
+	case password == "":
+		return "", errors.New("the password is empty")
+	case len(password) > maxPassword:
+		return "", fmt.Errorf("the password is longer than %d bytes", maxPassword)
+	}
+	return newSecret(login, newPassword(password))
+}
+
+func newSecret(login string, p password) (string, error) {
+	verifiers, err := newVerifiers(login, p)
+	return newArgon2id(p).String() + verifiers, err
+}
+
+// AppSecret makes an app password for an account, and what it is kept as. It cannot be guessed, so nothing needs to make guesses slow.
+func AppSecret(login string) (password, secret string, err error) {
+	password = Generate()
+	p := newPassword(password)
+	verifiers, err := newVerifiers(login, p)
+	return password, newToken(p).String() + verifiers, err
+}
+
+// ParseSecret reads a hash that another system has kept, in the words of that, and returns what the password is kept as until
+// its next use:
+//
+//	argon2id     $argon2id$…
+//	bcrypt       $2a$…, $2b$…, $2y$…
+//	SHA512-CRYPT $6$…
+//	SSHA         {SSHA}…
+//	SCRAM        SCRAM-SHA-256$4096:salt$StoredKey:ServerKey (RFC 5803), {SCRAM-SHA-256}4096,salt,StoredKey,ServerKey (Dovecot),
+//	             and the same of SCRAM-SHA-1
+//
+// Dovecot's {BLF-CRYPT}, {SHA512-CRYPT} and {ARGON2ID} may stand before theirs.
+func ParseSecret(hash string) (string, error) {
+	scheme, rest, _ := strings.Cut(strings.TrimPrefix(hash, "{"), "}")
+	switch {
+	case !strings.HasPrefix(hash, "{"):
+	case scheme == "BLF-CRYPT", scheme == "SHA512-CRYPT", scheme == "ARGON2ID", scheme == "CRYPT":
+		hash = rest
+	case strings.HasPrefix(scheme, "SCRAM-"):
+		parts := strings.Split(rest, ",")
+		if len(parts) != 4 {
+			return "", errors.New("want {" + scheme + "}iterations,salt,StoredKey,ServerKey")
+		}
+		hash = fmt.Sprintf("%s$%s:%s$%s:%s", scheme, parts[0], parts[1], parts[2], parts[3])
+	}
+	if strings.ContainsAny(hash, " \t") {
+		return "", errors.New("a hash has no blanks")
+	}
+	if _, err := parseVerifier(hash); err == nil {
+		return hash, nil
+	}
+	p, err := parseProof(hash)
+	if _, made := p.(token); made {
+		err = errUnknownHash // which is for what cannot be guessed
+	}
+	return hash, err
+}
+
+var errUnknownHash = errors.New("the hash is of no kind that is known, or damaged: want argon2id, bcrypt, SHA512-CRYPT, SSHA, SCRAM-SHA-1 or SCRAM-SHA-256")
+
+// parseSecret reads a secret. What is not understood verifies nobody.
+func parseSecret(text string) (s secret) {
+	for word := range strings.FieldsSeq(text) {
+		if v, err := parseVerifier(word); err == nil {
+			s.verifiers = append(s.verifiers, v)
+		} else if p, err := parseProof(word); err == nil {
+			s.proof = p
+		}
+	}
+	if s.proof == nil && len(s.verifiers) > 0 {
+		s.proof = s.verifiers[0]
+	}
+	return s
+}
+
+func parseProof(word string) (proof, error) {
+	switch {
+	case strings.HasPrefix(word, "$argon2id$"):
+		return parseArgon2id(word)
+	case strings.HasPrefix(word, "$2"):
+		return parseBcrypt(word)
+	case strings.HasPrefix(word, "$6$"):
+		return parseSHA512Crypt(word)
+	case strings.HasPrefix(word, ssha):
+		return parseSalted(word)
+	case strings.HasPrefix(word, sha256Of):
+		return parseToken(word)
+	}
+	return nil, errUnknownHash
+}
+
+// outdated tells whether new secrets have more, or better.
+func (s secret) outdated() bool {
+	_, ok := s.proof.(argon2id)
+	return !ok || len(s.verifiers) < len(scramHashes)
+}
+
+// isToken tells whether a password is the one that cannot be guessed.
+func (s secret) isToken(p password) bool {
+	t, ok := s.proof.(token)
+	return ok && t.matches(p)
+}
+
+// token is the hash of a password that cannot be guessed.
+type token [sha256.Size]byte
+
+const sha256Of = "{SHA256}"
+
+func newToken(p password) token { return sha256.Sum256([]byte(p.given)) }
+
+func parseToken(word string) (token, error) {
+	sum, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(word, sha256Of))
+	if err != nil || len(sum) != sha256.Size {
+		return token{}, errUnknownHash
+	}
+	return token(sum), nil
+}
+
+func (t token) String() string { return sha256Of + base64.StdEncoding.EncodeToString(t[:]) }
+
+func (t token) matches(p password) bool {
+	sum := newToken(p)
+	return subtle.ConstantTimeCompare(t[:], sum[:]) == 1
+}
+
+func (t token) cost() int64 { return 0 }

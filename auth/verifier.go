@@ -1,0 +1,111 @@
+package auth
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/xdg-go/scram"
+
+	"mailstead.dev/store"
+)
+
+// scramHash is a hash that SCRAM is used with.
+type scramHash struct {
+	name string // of the mechanism (RFC 5802 section 4, RFC 7677 section 3)
+	size int    // octets
+	scram.HashGeneratorFcn
+}
+
+var scramHashes = []*scramHash{{"SCRAM-SHA-256", 32, scram.SHA256}, {"SCRAM-SHA-1", 20, scram.SHA1}}
+
+// scramIterations makes guessing a password from a stolen verifier slow; RFC 7677 section 4 asks for 4096 at the least. Each
+// login costs the client as many, and us none.
+const scramIterations = 50_000
+
+// verifier is what a SCRAM exchange is checked with, without the password. Its text is that of RFC 5803.
+type verifier struct {
+	hash *scramHash
+	scram.StoredCredentials
+}
+
+// scramSalt is the salt of a login's verifiers. It is told to everybody who asks, so it need not be secret; and it is the same for the password and all app
+// passwords, so that an exchange that begins with it can end with any of them. A login that does not exist has one as well.
+func scramSalt(h *scramHash, login string) string {
+	sum := sha256.Sum256([]byte("mailstead " + h.name + "\x00" + login))
+	return string(sum[:saltLen])
+}
+
+// newVerifiers returns the words of a secret that are verifiers, each with a blank before it.
+func newVerifiers(login string, p password) (string, error) {
+	login, err := store.NormalLogin(login)
+	if err != nil {
+		return "", err
+	}
+	words := ""
+	for _, h := range scramHashes {
+		v, err := newVerifier(h, scram.KeyFactors{Salt: scramSalt(h, login), Iters: scramIterations}, p)
+		if err != nil {
+			return "", err
+		}
+		words += " " + v.String()
+	}
+	return words, nil
+}
+
+func newVerifier(h *scramHash, k scram.KeyFactors, p password) (verifier, error) {
+	c, err := h.NewClient("", p.given, "") // which prepares the password by SASLprep (RFC 5802 section 2.2)
+	if err != nil {
+		if c, err = h.NewClientUnprepped("", p.given, ""); err != nil {
+			return verifier{}, err
+		}
+	}
+	credentials, err := c.GetStoredCredentialsWithError(k)
+	return verifier{h, credentials}, err
+}
+
+var errVerifier = errors.New("not a verifier of SCRAM")
+
+// parseVerifier reads SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey.
+func parseVerifier(word string) (verifier, error) {
+	parts := strings.Split(word, "$")
+	if len(parts) != 3 {
+		return verifier{}, errVerifier
+	}
+	for _, h := range scramHashes {
+		if parts[0] != h.name {
+			continue
+		}
+		iterations, salt, _ := strings.Cut(parts[1], ":")
+		stored, server, _ := strings.Cut(parts[2], ":")
+		n, err := strconv.Atoi(iterations)
+		decodedSalt, saltErr := base64.StdEncoding.DecodeString(salt)
+		storedKey, storedErr := base64.StdEncoding.DecodeString(stored)
+		serverKey, serverErr := base64.StdEncoding.DecodeString(server)
+		if errors.Join(err, saltErr, storedErr, serverErr) != nil || n < 1 || n > maxRounds ||
+			len(decodedSalt) == 0 || len(decodedSalt) > 64 || len(storedKey) != h.size || len(serverKey) != h.size {
+			return verifier{}, errVerifier
+		}
+		return verifier{h, scram.StoredCredentials{
+			KeyFactors: scram.KeyFactors{Salt: string(decodedSalt), Iters: n}, StoredKey: storedKey, ServerKey: serverKey,
+		}}, nil
+	}
+	return verifier{}, errVerifier
+}
+
+func (v verifier) String() string {
+	b64 := base64.StdEncoding.EncodeToString
+	return fmt.Sprintf("%s$%d:%s$%s:%s", v.hash.name, v.Iters, b64([]byte(v.Salt)), b64(v.StoredKey), b64(v.ServerKey))
+}
+
+// matches is for an account that has come with nothing but a verifier, and whose user sends the password.
+func (v verifier) matches(p password) bool {
+	given, err := newVerifier(v.hash, v.KeyFactors, p)
+	return err == nil && subtle.ConstantTimeCompare(given.StoredKey, v.StoredKey) == 1
+}
+
+func (v verifier) cost() int64 { return busy }
