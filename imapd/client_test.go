@@ -111,7 +111,9 @@ func (logins) Revocations(context.Context, string) ([]store.Revocation, string, 
 }
 
 // authenticate returns an authenticator for a directory that leaves no goroutine behind.
-func authenticate(d auth.Directory) *auth.Authenticator { return auth.New(d, auth.Options{CacheTTL: -1}) }
+func authenticate(d auth.Directory) *auth.Authenticator {
+	return auth.New(d, auth.Options{CacheTTL: -1})
+}
 
 // testOptions are for a server without a store that could be asked anything.
 func testOptions(t testing.TB) Options {

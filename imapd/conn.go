@@ -50,9 +50,9 @@ type conn struct {
 	// loginBy is when a client that has not logged in is sent away, zero once it has.
 	loginBy time.Time
 
-	mu       sync.Mutex // guards what follows
-	waiting  bool       // for a command, under a read deadline that finish may move
-	ending   error      // why it ends as soon as it waits; nil: it does not
+	mu       sync.Mutex  // guards what follows
+	waiting  bool        // for a command, under a read deadline that finish may move
+	ending   error       // why it ends as soon as it waits; nil: it does not
 	running  bool        // a command
 	watchdog *time.Timer // looks whether the client is still there while a command runs
 }
