@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"runtime"
 	"slices"
 	"time"
@@ -38,6 +39,14 @@ type Options struct {
 	// bytes each; 50,000 by default.
 	CacheEntries int
 
+	// Mechanisms are those that are on, of MechanismNames; DefaultMechanisms by default. What is offered of them
+	// depends on the channel.
+	Mechanisms []string
+	// Anonymous is the login of the account as which ANONYMOUS lets everybody look.
+	Anonymous string
+	// Transport sends requests to issuers of tokens; http.DefaultTransport by default.
+	Transport http.RoundTripper
+
 	Logger *slog.Logger // by default nothing is logged
 }
 
@@ -48,6 +57,7 @@ type Directory interface {
 	UpgradePassword(ctx context.Context, u store.User, old, secret string) error
 	UsedAppPassword(ctx context.Context, u store.User, p id.AppPassword) error
 	Revocations(ctx context.Context, since string) ([]store.Revocation, string, error)
+	Issuers(ctx context.Context, t id.Tenant) ([]store.Issuer, error)
 }
 
 var _ Directory = (*store.Store)(nil)
@@ -62,6 +72,9 @@ type Authenticator struct {
 	hashing   *semaphore.Weighted
 	nobody    argon2id // what the password of an unknown login is compared with
 	sessions  *sessions
+	on        map[string]bool // mechanisms
+	anonymous string
+	issuers   *issuers
 }
 
 // New returns an Authenticator for the accounts of a directory, a *store.Store.
@@ -73,6 +86,13 @@ func New(d Directory, o Options) *Authenticator {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.Mechanisms == nil {
+		o.Mechanisms = DefaultMechanisms
+	}
+	on := make(map[string]bool)
+	for _, name := range o.Mechanisms {
+		on[name] = true
+	}
 	return &Authenticator{
 		directory: d,
 		log:       o.Logger,
@@ -82,6 +102,9 @@ func New(d Directory, o Options) *Authenticator {
 		hashing:   semaphore.NewWeighted(capacity),
 		nobody:    argon2id{memory: hashMemory, time: hashTime, threads: hashThreads, salt: make([]byte, saltLen), key: make([]byte, keyLen)},
 		sessions:  newSessions(),
+		on:        on,
+		anonymous: o.Anonymous,
+		issuers:   newIssuers(o.Transport),
 	}
 }
 

@@ -24,6 +24,7 @@ type logins struct {
 	away     error
 	used     []id.AppPassword
 	revoked  []store.Revocation
+	issuers  []store.Issuer
 }
 
 func (l *logins) LookupLogin(_ context.Context, login string) (store.Login, error) {
@@ -91,6 +92,12 @@ func (l *logins) set(t *testing.T, login, password string, disabled bool) {
 
 // imapOverTLS is how all come in here.
 var imapOverTLS = Channel{Protocol: IMAP, Private: true}
+
+func (l *logins) Issuers(context.Context, id.Tenant) ([]store.Issuer, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.issuers, nil
+}
 
 // cheap is Secret at a cost for tests.
 func cheap(password string) string {

@@ -2,13 +2,12 @@ package imapd
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"net"
 	"strings"
 	"time"
-
-	"github.com/emersion/go-sasl"
 
 	"mailstead.dev/auth"
 	"mailstead.dev/imapd/wire"
@@ -17,8 +16,7 @@ import (
 
 // STARTTLS, LOGIN and AUTHENTICATE.
 //
-// RFC 3501 sections 6.2.1 to 6.2.3; SASL-IR: RFC 4959; PLAIN: RFC 4616;
-// response codes: RFC 5530 section 3.
+// RFC 3501 sections 6.2.1 to 6.2.3; SASL-IR: RFC 4959; response codes: RFC 5530 section 3. The mechanisms are package auth's.
 
 // privacy tells whether passwords may be sent.
 func (s *session) privacy() bool {
@@ -54,16 +52,19 @@ func readLogin(d *wire.Decoder) (run, error) {
 	d.SP()
 	password := d.AString()
 	return do(func(ctx context.Context, s *session) error {
-		return s.login(ctx, "", login, password)
+		return s.login(ctx, login, password)
 	}), d.End()
 }
 
-// login lets a client in, as identity where that is not "".
-func (s *session) login(ctx context.Context, identity, login, password string) error {
+// errPrivacy refuses what others could read.
+var errPrivacy = no("PRIVACYREQUIRED", "Passwords are only taken over TLS")
+
+// login lets a client in by its password.
+func (s *session) login(ctx context.Context, login, password string) error {
 	if !s.privacy() {
-		return no("PRIVACYREQUIRED", "Passwords are only taken over TLS")
+		return errPrivacy
 	}
-	grant, err := s.server.o.Authenticator.LoginAs(ctx, s.channel(), identity, login, password)
+	grant, err := s.server.o.Authenticator.Login(ctx, s.channel(), login, password)
 	if err != nil {
 		return s.refused(ctx, err)
 	}
@@ -72,7 +73,12 @@ func (s *session) login(ctx context.Context, identity, login, password string) e
 
 // channel is how the client comes in.
 func (s *session) channel() auth.Channel {
-	return auth.Channel{Protocol: auth.IMAP, Private: s.privacy()}
+	ch := auth.Channel{Protocol: auth.IMAP, Private: s.privacy()}
+	if t, ok := s.nc.(*tls.Conn); ok {
+		state := t.ConnectionState()
+		ch.TLS, ch.Certificate = &state, s.shown
+	}
+	return ch
 }
 
 // letIn begins the session of who has logged in.
@@ -134,29 +140,31 @@ type authenticateCmd struct {
 }
 
 func (a authenticateCmd) run(ctx context.Context, s *session) error {
-	if a.mechanism != sasl.Plain {
+	exchange, err := s.server.o.Authenticator.Begin(ctx, s.channel(), a.mechanism)
+	switch {
+	case errors.Is(err, auth.ErrMechanism):
 		return no("CANNOT", "Unknown authentication mechanism")
+	case err != nil: // auth.ErrPrivacy
+		return errPrivacy
 	}
-	if !s.privacy() {
-		return no("PRIVACYREQUIRED", "Passwords are only taken over TLS")
-	}
-	server := sasl.NewPlainServer(func(identity, login, password string) error {
-		return s.login(ctx, identity, login, password)
-	})
 	response, err := a.first()
-	for err == nil {
-		challenge, done, err := server.Next(response)
+	if err != nil {
+		return err
+	}
+	for {
+		challenge, done, err := exchange.Next(response)
 		switch {
-		case done:
-			return err
-		case err != nil: // it did not come to the password
+		case errors.Is(err, auth.ErrMalformed):
 			return bad("Wrong authentication data")
+		case err != nil:
+			return s.refused(ctx, err)
+		case done:
+			return s.letIn(ctx, exchange.Grant())
 		}
 		if response, err = s.challenge(challenge); err != nil {
 			return err
 		}
 	}
-	return err
 }
 
 // first returns the initial response: nil if there is none, and the server

@@ -8,8 +8,8 @@ import (
 )
 
 // capabilities is all that is announced, each with the RFC that it stands for
-// and when it is: never where what it announces would be refused. Behind "="
-// stands how large a message can be.
+// and when it is: never where what it announces would be refused. Behind a last "="
+// stands what it depends on.
 var capabilities = []struct {
 	name, rfc string
 	when      func(s *session) bool
@@ -22,7 +22,7 @@ var capabilities = []struct {
 	{"SASL-IR", "RFC 4959", beforeLogin},
 	{"STARTTLS", "RFC 3501 section 6.2.1", mayStartTLS},
 	{"LOGINDISABLED", "RFC 3501 section 6.2.3", passwordsForbidden},
-	{"AUTH=PLAIN", "RFC 4616", passwordsAllowed},
+	{"AUTH=", "RFC 3501 section 6.2.2", passwordsAllowed},
 	{"ID", "RFC 2971", anytime},
 	{"ENABLE", "RFC 5161", anytime},
 	{"IDLE", "RFC 2177", anytime},
@@ -93,6 +93,10 @@ func (s *session) capabilityList() string {
 	for _, c := range capabilities {
 		switch {
 		case !c.when(s):
+		case c.name == "AUTH=":
+			for _, mechanism := range s.server.o.Authenticator.Mechanisms(s.channel()) {
+				names = append(names, c.name+mechanism)
+			}
 		case strings.HasSuffix(c.name, "="):
 			names = append(names, c.name+numeral(s.store.MaxMessage()))
 		default:

@@ -110,6 +110,8 @@ func (logins) Revocations(context.Context, string) ([]store.Revocation, string, 
 	return nil, "", nil
 }
 
+func (logins) Issuers(context.Context, id.Tenant) ([]store.Issuer, error) { return nil, nil }
+
 // authenticate returns an authenticator for a directory that leaves no goroutine behind.
 func authenticate(d auth.Directory) *auth.Authenticator {
 	return auth.New(d, auth.Options{CacheTTL: -1})
@@ -178,7 +180,7 @@ func testTLS(t testing.TB) (server, client *tls.Config) {
 	}
 	pool := x509.NewCertPool()
 	pool.AddCert(cert)
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}},
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key, Leaf: cert}}},
 		&tls.Config{RootCAs: pool, ServerName: "mail.test"}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -32,6 +33,7 @@ type conn struct {
 	raw    net.Conn // as accepted
 	nc     net.Conn // raw, or TLS over it
 	tls    bool
+	shown  *x509.Certificate  // with TLS: ours
 	from   netip.Prefix       // as it counts, see origin
 	cancel context.CancelFunc // of the context of this connection's commands
 
@@ -401,6 +403,22 @@ func (c *conn) startTLS(ctx context.Context, config *tls.Config) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.nc, c.tls = t, true
+	c.nc, c.tls, c.shown = t, true, shown(config, t.ConnectionState())
 	return nil
+}
+
+// shown returns the certificate that a client has been shown: that for the name that it asked for. tls.Conn does not tell, and does not
+// ask for it where it resumes a session. nil: it is not known.
+func shown(config *tls.Config, state tls.ConnectionState) *x509.Certificate {
+	if config.GetCertificate != nil {
+		c, err := config.GetCertificate(&tls.ClientHelloInfo{ServerName: state.ServerName})
+		if err != nil || c == nil {
+			return nil
+		}
+		return c.Leaf
+	}
+	if len(config.Certificates) == 0 {
+		return nil
+	}
+	return config.Certificates[0].Leaf
 }

@@ -37,7 +37,7 @@ func TestStartTLS(t *testing.T) {
 	c.expect("c OK ...")
 	c = c.startTLS(clientTLS)
 	c.send("e CAPABILITY")
-	c.expect("* CAPABILITY IMAP4 IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR AUTH=PLAIN ID ...")
+	c.expect("* CAPABILITY IMAP4 IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR AUTH=PLAIN AUTH=LOGIN AUTH=SCRAM-SHA-256-PLUS AUTH=SCRAM-SHA-256 AUTH=SCRAM-SHA-1-PLUS AUTH=SCRAM-SHA-1 ID ...")
 	c.expect("e OK ...")
 	c.send("f STARTTLS")
 	c.expect("f BAD ...")
@@ -78,6 +78,9 @@ func TestAuthenticate(t *testing.T) {
 		{"no base64", "AUTHENTICATE PLAIN", "a b", "BAD ..."},
 		{"no base64 at once", "AUTHENTICATE PLAIN a", "", "BAD ..."},
 		{"two fields", "AUTHENTICATE PLAIN", "AGFi", "BAD ..."},
+		{"LOGIN", "AUTHENTICATE LOGIN " + base64.StdEncoding.EncodeToString([]byte("user")), base64.StdEncoding.EncodeToString([]byte("pass")), "OK [CAPABILITY ..."},
+		{"what is off", "AUTHENTICATE CRAM-MD5", "", "NO [CANNOT] Unknown authentication mechanism"},
+		{"what needs TLS", "AUTHENTICATE SCRAM-SHA-256-PLUS", "", "NO [CANNOT] Unknown authentication mechanism"},
 		{"unknown mechanism", "AUTHENTICATE GSSAPI abc=", "", "NO [CANNOT] ..."},
 		{"disabled", "LOGIN disabled pass", "", "NO [CONTACTADMIN] Account disabled"},
 		{"database away", "LOGIN away pass", "", "NO [UNAVAILABLE] Temporarily unavailable, try again later"},
@@ -92,7 +95,7 @@ func TestAuthenticate(t *testing.T) {
 			c.expect("* OK ...")
 			c.send("a " + test.command)
 			if test.response != "" {
-				c.expect("+ ")
+				c.expect("+ ...")
 				c.send(test.response)
 			}
 			c.expect("a " + test.want)

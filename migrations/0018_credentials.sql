@@ -22,6 +22,17 @@ CREATE TABLE app_password (
 );
 CALL protect('app_password');
 
+-- Issuers of tokens that let users of a tenant in.
+CREATE TABLE token_issuer (
+    tenant_id bigint NOT NULL,
+    url       text COLLATE "C" NOT NULL, -- as it stands in its tokens
+    audience  text NOT NULL,
+    scope     text NOT NULL,             -- '': any
+    claim     text NOT NULL,             -- that is the login
+    PRIMARY KEY (tenant_id, url)
+);
+CALL protect('token_issuer');
+
 -- Logins that do not hold any more, for those who have been let in by them. Every front end reads what is new each
 -- second: by the transaction that wrote it, since numbers and times do not appear in their order.
 CREATE TABLE revocation (

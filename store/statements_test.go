@@ -227,6 +227,7 @@ func possess(t testing.TB, s *store.Store, login string) store.User {
 		do(s.AddAppPassword(t.Context(), u, store.AppPassword{Name: name, Secret: "x", Protocols: []string{"imap"}}))
 	}
 	do(s.RevokeAppPassword(t.Context(), u, "printer"))
+	do(s.AddIssuer(t.Context(), u.Tenant, store.Issuer{URL: "https://login." + domain, Audience: "mail", Claim: "email"}))
 	do(store.PackTenant(s, t.Context(), u.Tenant, true))
 	add(t, m, 9, 0)
 	_, err = s.Sweep(t.Context(), u.Tenant)

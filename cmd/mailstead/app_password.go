@@ -1,8 +1,11 @@
 package main
 
 import (
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -40,6 +43,9 @@ type appPasswordOptions struct {
 	protocols []string
 	readOnly  bool
 	expires   string
+
+	certificate string
+	cramMD5     bool
 }
 
 func (a *app) addAppPassword() *cobra.Command {
@@ -54,6 +60,9 @@ It lets in as the user, but never with the account's role.`,
 		RunE: a.onStore(func(j *job) error { return addAppPassword(j, o) }),
 	}
 	c.Flags().StringSliceVar(&o.protocols, "protocol", auth.Protocols, "what it lets in to: "+strings.Join(auth.Protocols, ", "))
+	c.Flags().StringVar(&o.certificate, "certificate", "", "PEM `FILE` with the program's certificate, by which it logs in (EXTERNAL) instead of a password")
+	c.Flags().BoolVar(&o.cramMD5, "cram-md5", false, "keep the password as it is, as CRAM-MD5 needs it")
+	c.MarkFlagsMutuallyExclusive("certificate", "cram-md5")
 	c.Flags().BoolVar(&o.readOnly, "read-only", false, "let it change nothing")
 	c.Flags().StringVar(&o.expires, "expires", "", "when it ends: a day such as 2030-12-31, or after how long, such as 720h; never by default")
 	return c
@@ -76,7 +85,7 @@ func addAppPassword(j *job, o appPasswordOptions) error {
 	if err != nil {
 		return err
 	}
-	password, secret, err := auth.AppSecret(account.Login)
+	password, secret, err := o.make(account.Login)
 	if err != nil {
 		return err
 	}
@@ -85,8 +94,32 @@ func addAppPassword(j *job, o appPasswordOptions) error {
 		return about("app password "+p.Name+" of "+account.Login, err)
 	}
 	v := viewAppPassword(account, p)
-	v.Password = password
+	if v.Password = password; password == "" {
+		return j.say(v, "The certificate %s lets in as %s.", p.Name, account.Login)
+	}
 	return j.say(v, "App password %s of %s made: %s", p.Name, account.Login, password)
+}
+
+// make returns what the program logs in by, and what that is kept as; the first is "" for a certificate.
+func (o appPasswordOptions) make(login string) (password, secret string, err error) {
+	switch {
+	case o.cramMD5:
+		return auth.CramSecret(login)
+	case o.certificate == "":
+		return auth.AppSecret(login)
+	}
+	text, err := os.ReadFile(o.certificate)
+	if err != nil {
+		return "", "", err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return "", "", fmt.Errorf("no certificate in %s: want a PEM file", o.certificate)
+	}
+	if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+		return "", "", fmt.Errorf("%s: %w", o.certificate, err)
+	}
+	return "", auth.CertificateSecret(block.Bytes), nil
 }
 
 // parseExpiry reads a day, whose end it means, or a time from now; "" is never.

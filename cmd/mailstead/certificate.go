@@ -27,13 +27,19 @@ func (c *certificate) read(files config.TLS) error {
 	return nil
 }
 
-// config returns the TLS settings of servers, nil where there is no certificate.
-func (c *certificate) config() *tls.Config {
+// config returns the TLS settings of servers, nil where there is no certificate. Clients are asked for one if it is of use: some
+// programs bother their users with that.
+func (c *certificate) config(ask bool) *tls.Config {
 	if c.current.Load() == nil {
 		return nil
 	}
+	clients := tls.NoClientCert
+	if ask {
+		clients = tls.RequestClientCert // who may log in by it is package auth's to say
+	}
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
+		ClientAuth:     clients,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil },
 	}
 }

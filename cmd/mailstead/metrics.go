@@ -75,7 +75,7 @@ func (p *process) metrics() []prometheus.Collector {
 			return 0
 		}),
 	}
-	if p.certificate.config() != nil {
+	if p.certificate.config(false) != nil {
 		all = append(all, gauge("mailstead_certificate_expiry_timestamp_seconds", "When the certificate expires, in seconds since 1970.", func() float64 {
 			return float64(p.certificate.current.Load().Leaf.NotAfter.Unix())
 		}))

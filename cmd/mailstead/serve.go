@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -183,14 +184,14 @@ func (p *process) openIMAP() error {
 	if err != nil {
 		return err
 	}
-	if len(overTLS) > 0 && p.certificate.config() == nil {
+	if len(overTLS) > 0 && p.certificate.config(false) == nil {
 		return errors.New("IMAP over TLS needs tls.cert_file and tls.key_file")
 	}
 	c := p.config
-	authenticator := auth.New(p.store, auth.Options{Logger: p.log})
+	authenticator := auth.New(p.store, authOptions(c, p.log))
 	options := imapd.Options{
 		Store: p.store, Authenticator: authenticator, Logger: p.log,
-		TLS: p.certificate.config(), PlaintextLogin: c.IMAP.PlaintextLogin,
+		TLS: p.certificate.config(slices.Contains(c.Auth.Mechanisms, "EXTERNAL")), PlaintextLogin: c.IMAP.PlaintextLogin,
 		Version: version(), MaxConnections: c.IMAP.MaxConnections,
 		MaxPerAddress: c.IMAP.MaxConnectionsPerAddress, Account: accountShare(c), Tenant: tenantShare(c),
 		LoginTimeout: c.IMAP.LoginTime, IdleTimeout: c.IMAP.IdleTime, ReadTimeout: c.IMAP.ReadTime, WriteTimeout: c.IMAP.WriteTime,
@@ -229,6 +230,15 @@ func (p *process) openIMAP() error {
 	}
 	p.services = append(p.services, service{name: "imap", serve: append(serve, watch), shutdown: shutdown})
 	return nil
+}
+
+func authOptions(c *config.Config, log *slog.Logger) auth.Options {
+	o := auth.Options{Anonymous: c.Auth.AnonymousAccount, Logger: log}
+	o.Mechanisms = []string{}
+	for _, name := range c.Auth.Mechanisms {
+		o.Mechanisms = append(o.Mechanisms, string(name))
+	}
+	return o
 }
 
 // accountShare and tenantShare are what an account, and a tenant, may have of the IMAP service of a process.

@@ -197,6 +197,9 @@ func (l *loader) check(c *Config) {
 			l.problem(at(most.key), "%d is too much: want at most %d", most.value, most.most)
 		}
 	}
+	if slices.Contains(c.Auth.Mechanisms, "ANONYMOUS") != (c.Auth.AnonymousAccount != "") {
+		l.problem(at("auth.anonymous_account"), "the mechanism ANONYMOUS and auth.anonymous_account belong together: set both or none")
+	}
 	if c.Tracing.Sample > 1 {
 		l.problem(at("tracing.sample"), "tracing.sample is %v: want at most 1, which is all", c.Tracing.Sample)
 	}

@@ -26,6 +26,7 @@ type Config struct {
 	Quota    Quota    `yaml:"quota"`
 	Search   Search   `yaml:"search"`
 	TLS      TLS      `yaml:"tls"`
+	Auth     Auth     `yaml:"auth"`
 	IMAP     IMAP     `yaml:"imap"`
 	LMTP     LMTP     `yaml:"lmtp"`
 	HTTP     HTTP     `yaml:"http"`
@@ -222,6 +223,16 @@ type TLS struct {
 	KeyFile string `yaml:"key_file" reload:"hangup"`
 }
 
+// Auth is how users log in.
+type Auth struct {
+	// The mechanisms of SASL that are on. All are offered over TLS alone: PLAIN, LOGIN; SCRAM-SHA-256 and SCRAM-SHA-1, each bound to
+	// TLS (-PLUS) as well; EXTERNAL, for clients with a certificate, which all are asked for then; OAUTHBEARER and XOAUTH2, with
+	// tokens of the issuers of `mailstead tenant issuer`; CRAM-MD5, with app passwords that were made for it; ANONYMOUS.
+	Mechanisms []Mechanism `yaml:"mechanisms"`
+	// Login of the account as which ANONYMOUS lets everybody look, and change nothing.
+	AnonymousAccount string `yaml:"anonymous_account"`
+}
+
 // IMAP is the service for mail clients.
 type IMAP struct {
 	// Address of IMAP with STARTTLS; off: none.
@@ -370,6 +381,7 @@ func Default() *Config {
 		},
 		Quota:  Quota{AuditEvery: time.Hour, LookEvery: time.Minute, WarnAt: []Percent{80, 90, 95}, Mail: true},
 		Search: Search{MinMessages: 500, Memory: 256 << 20, MaxOpen: 1000, Every: 5 * time.Second, Workers: 1, CopyAfter: 5000, TakeoverAfter: 2 * time.Minute},
+		Auth:   Auth{Mechanisms: defaultMechanisms()},
 		IMAP: IMAP{
 			Listen: ":143", ListenTLS: ":993", MaxConnections: 20000, MaxConnectionsPerAddress: 2000, MaxConnectionsPerAccount: 1000, MaxSearchesPerAccount: 16,
 			LoginTime: time.Minute, IdleTime: 30 * time.Minute, ReadTime: 2 * time.Minute, WriteTime: 2 * time.Minute, SearchTime: 5 * time.Minute, ProgressTime: 10 * time.Second,

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"mailstead.dev/auth"
 )
 
 // Secret is a text that is never printed: not by fmt, not in a log, not by `config check`.
@@ -51,6 +53,20 @@ const (
 
 func (r *Role) UnmarshalText(text []byte) error {
 	return oneOf((*string)(r), text, "imap", "lmtp", "maintenance", "index", "admin")
+}
+
+// Mechanism is a mechanism of SASL.
+type Mechanism string
+
+func (m *Mechanism) UnmarshalText(text []byte) error {
+	return oneOf((*string)(m), text, auth.MechanismNames()...)
+}
+
+func defaultMechanisms() (all []Mechanism) {
+	for _, name := range auth.DefaultMechanisms {
+		all = append(all, Mechanism(name))
+	}
+	return all
 }
 
 // Level is a log level.

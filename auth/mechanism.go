@@ -1,0 +1,106 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-sasl"
+)
+
+// Errors of an exchange that are no refusal of who has shown who they are.
+var (
+	ErrMechanism = errors.New("no such mechanism")
+	ErrPrivacy   = errors.New("the mechanism is only used where nobody else can read along")
+	ErrMalformed = errors.New("authentication data is not as it should be")
+)
+
+// mechanism is a way to log in (RFC 4422). Each is a file of its own.
+type mechanism struct {
+	name  string
+	when  func(ch Channel) bool // it can be used, where what is sent is private
+	start func(ctx context.Context, a *Authenticator, ch Channel, granted *Grant) sasl.Server
+}
+
+// mechanisms are all that there are, in the order in which they are announced. PLUS goes with what it is added to.
+var mechanisms = []mechanism{
+	{"PLAIN", always, startPlain},
+	{"LOGIN", always, startLogin},
+	{"SCRAM-SHA-256-PLUS", Channel.bound, startScram(scramHashes[0], true)},
+	{"SCRAM-SHA-256", always, startScram(scramHashes[0], false)},
+	{"SCRAM-SHA-1-PLUS", Channel.bound, startScram(scramHashes[1], true)},
+	{"SCRAM-SHA-1", always, startScram(scramHashes[1], false)},
+	{"EXTERNAL", Channel.certified, startExternal},
+	{"OAUTHBEARER", always, startOAuthBearer},
+	{"XOAUTH2", always, startXOAuth2},
+	{"CRAM-MD5", always, startCramMD5},
+	{"ANONYMOUS", always, startAnonymous},
+}
+
+// DefaultMechanisms are those that need nothing to be set up.
+var DefaultMechanisms = []string{"PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-1"}
+
+// MechanismNames are those that Options.Mechanisms may have.
+func MechanismNames() (names []string) {
+	for _, m := range mechanisms {
+		if !strings.HasSuffix(m.name, plus) {
+			names = append(names, m.name)
+		}
+	}
+	return names
+}
+
+const plus = "-PLUS"
+
+func always(Channel) bool { return true }
+
+// Mechanisms returns the names of the mechanisms that are offered to who comes in that way.
+func (a *Authenticator) Mechanisms(ch Channel) (names []string) {
+	for _, m := range mechanisms {
+		if a.offers(m, ch) {
+			names = append(names, m.name)
+		}
+	}
+	return names
+}
+
+func (a *Authenticator) offers(m mechanism, ch Channel) bool {
+	return ch.Private && m.when(ch) && a.on[strings.TrimSuffix(m.name, plus)]
+}
+
+// Exchange is one authentication: what the client sends goes to Next until it is done.
+type Exchange struct {
+	server  sasl.Server
+	granted Grant
+}
+
+// Begin begins an exchange; ErrMechanism, ErrPrivacy.
+func (a *Authenticator) Begin(ctx context.Context, ch Channel, name string) (*Exchange, error) {
+	i := slices.IndexFunc(mechanisms, func(m mechanism) bool { return m.name == name })
+	switch {
+	case i < 0 || !a.on[strings.TrimSuffix(name, plus)]:
+		return nil, ErrMechanism
+	case !ch.Private:
+		return nil, ErrPrivacy
+	case !a.offers(mechanisms[i], ch):
+		return nil, ErrMechanism
+	}
+	x := new(Exchange)
+	x.server = mechanisms[i].start(ctx, a, ch, &x.granted)
+	return x, nil
+}
+
+// Next takes a response, nil for that there is no initial one, and returns the next challenge, or that the client is let in.
+// Its errors are those of LoginAs, and ErrMalformed.
+func (x *Exchange) Next(response []byte) (challenge []byte, done bool, err error) {
+	challenge, done, err = x.server.Next(response)
+	if err != nil && !done {
+		return nil, false, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	return challenge, done, err
+}
+
+// Grant is who is let in, once the exchange is done.
+func (x *Exchange) Grant() Grant { return x.granted }
