@@ -11,7 +11,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 # Where `mailstead dev` and the tests find the S3 server, wherever their own binary lies.
 LIBRARY := $(if $(filter 0,$(shell id -u)),/usr/local/lib/mailstead,$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mailstead)
 
-.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz fuzz-corpus long rights property search day quota billing tenants crash index-bench index-accounts index-long e2e e2e-serve e2e-clients e2e-backup bench bench-search memory clean
+.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz fuzz-corpus long rights property search day quota billing tenants crash index-bench index-accounts index-long e2e e2e-serve e2e-clients e2e-auth e2e-backup bench bench-search memory clean
 
 run: dev-deps build
 	bin/mailstead dev --data $(DATA) --port-base $(PORT)
@@ -86,6 +86,10 @@ e2e-serve: build dev-deps
 e2e-clients: build dev-deps
 	deploy/e2e/programs
 
+# Every mechanism of SASL, used by programs of others.
+e2e-auth: build dev-deps
+	deploy/e2e/auth
+
 # imap-backup with Mailstead, Dovecot and Cyrus.
 e2e-backup: build dev-deps
 	cmd/imap-backup/e2e/run
@@ -127,7 +131,7 @@ crash: dev-deps
 	$(GO) test -v -count 1 -timeout 60m -tags crash -run '^TestCrash' ./cmd/mailstead/crash -args $(if $(SEED),-crash.seed=$(SEED))
 
 # All that takes longer than make test, but for the benchmark.
-long: property search day quota billing tenants crash index-long e2e e2e-serve e2e-clients e2e-backup memory containers
+long: property search day quota billing tenants crash index-long e2e e2e-serve e2e-clients e2e-auth e2e-backup memory containers
 	$(MAKE) fuzz FUZZTIME=10m
 
 bench: build dev-deps

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing, for the purposes named:
 #
-#   deploy/install.sh dev|test|deploy|e2e|clients|backup...
+#   deploy/install.sh dev|test|deploy|e2e|clients|auth|backup...
 #
 # dev: `mailstead dev`; test: `make test`; deploy: its checks of units and alert rules; e2e: the mail clients
-# of `make e2e`; clients: the further ones of `make e2e-clients`; backup: what `make e2e-backup` compares with.
+# of `make e2e`; clients: the further ones of `make e2e-clients`; auth: those of `make e2e-auth`; backup: what `make e2e-backup` compares with.
 set -euo pipefail
 
 packages=()
@@ -50,6 +50,10 @@ for purpose in "$@"; do
       need libmail-imapclient-perl perl -MMail::IMAPClient -e 1
       need nodejs has node
       need npm has npm
+      ;;
+    auth)
+      need gsasl has gsasl
+      need fetchmail has fetchmail
       ;;
     backup)
       need offlineimap3 has offlineimap
