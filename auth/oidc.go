@@ -116,6 +116,7 @@ func order(last bool) int {
 func (a *Authenticator) verifyToken(ctx context.Context, account store.Login, of store.Issuer, token string) (Grant, error) {
 	v, err := a.issuers.verifier(ctx, account.User.Tenant, of)
 	if err != nil {
+		a.log.WarnContext(ctx, "an issuer of tokens does not answer", "tenant", account.User.Tenant, "issuer", of.URL, "err", err)
 		return Grant{}, fmt.Errorf("%w: issuer %s: %w", store.ErrUnavailable, of.URL, err)
 	}
 	t, err := v.Verify(ctx, token)
