@@ -127,7 +127,7 @@ func (s *session) refused(ctx context.Context, err error) error {
 func readAuthenticate(d *wire.Decoder) (run, error) {
 	d.SP()
 	a := authenticateCmd{mechanism: d.Keyword()}
-	if d.TrySP() {
+	if d.TrySP() && d.Peek() != 0 { // mutt sends the blank with nothing behind it, where it is for the server to begin
 		a.hasInitial = true
 		a.initial = d.Atom() // as base64 and "=" are
 	}

@@ -74,6 +74,7 @@ func TestAuthenticate(t *testing.T) {
 		{"empty initial response", "AUTHENTICATE PLAIN =", "", "BAD ..."},
 		{"wrong password", "AUTHENTICATE PLAIN " + plain("", "user", "word"), "", "NO [AUTHENTICATIONFAILED] ..."},
 		{"other identity", "AUTHENTICATE PLAIN " + plain("second", "user", "pass"), "", "NO [AUTHORIZATIONFAILED] ..."},
+		{"no initial response, as mutt has it", "AUTHENTICATE PLAIN ", plain("", "user", "pass"), "OK [CAPABILITY ..."},
 		{"cancelled", "AUTHENTICATE PLAIN", "*", "BAD [CLIENTBUG] Authentication cancelled"},
 		{"no base64", "AUTHENTICATE PLAIN", "a b", "BAD ..."},
 		{"no base64 at once", "AUTHENTICATE PLAIN a", "", "BAD ..."},
