@@ -20,7 +20,7 @@ func startAnonymous(ctx context.Context, a *Authenticator, ch Channel, granted *
 }
 
 func (a *Authenticator) anonymously(ctx context.Context) (Grant, error) {
-	account, err := a.directory.LookupLogin(ctx, a.anonymous)
+	account, err := a.lookup(ctx, a.anonymous)
 	if err != nil {
 		return Grant{}, fmt.Errorf("%w: the account for ANONYMOUS: %w", store.ErrUnavailable, err)
 	}

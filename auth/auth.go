@@ -14,8 +14,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -47,12 +49,17 @@ type Options struct {
 	// Transport sends requests to issuers of tokens; http.DefaultTransport by default.
 	Transport http.RoundTripper
 
+	// Attempts say how many logins may fail.
+	Attempts AttemptLimits
+
 	Logger *slog.Logger // by default nothing is logged
 }
 
 // Directory is what an Authenticator needs of the store.
 type Directory interface {
-	LookupLogin(ctx context.Context, login string) (store.Login, error)
+	LookupLoginFrom(ctx context.Context, login string, from netip.Addr) (store.Login, error)
+	NoteFailedLogin(ctx context.Context, f store.FailedLogin) ([]store.Block, error)
+	NoteKnownAddresses(ctx context.Context, t id.Tenant, all []store.KnownAddress) error
 	ActAs(ctx context.Context, actor store.User, login string) (store.User, store.Standing, error)
 	UpgradePassword(ctx context.Context, u store.User, old, secret string) error
 	UsedAppPassword(ctx context.Context, u store.User, p id.AppPassword) error
@@ -75,6 +82,11 @@ type Authenticator struct {
 	on        map[string]bool // mechanisms
 	anonymous string
 	issuers   *issuers
+
+	limits  atomic.Pointer[AttemptLimits]
+	recent  *recent
+	counted counted
+	known   known
 }
 
 // New returns an Authenticator for the accounts of a directory, a *store.Store.
@@ -93,7 +105,7 @@ func New(d Directory, o Options) *Authenticator {
 	for _, name := range o.Mechanisms {
 		on[name] = true
 	}
-	return &Authenticator{
+	a := &Authenticator{
 		directory: d,
 		log:       o.Logger,
 		verified:  newVerified(cmp.Or(o.CacheTTL, 5*time.Minute), cmp.Or(o.CacheEntries, 50_000)),
@@ -105,7 +117,10 @@ func New(d Directory, o Options) *Authenticator {
 		on:        on,
 		anonymous: o.Anonymous,
 		issuers:   newIssuers(o.Transport),
+		recent:    newRecent(),
 	}
+	a.Limit(o.Attempts)
+	return a
 }
 
 // IMAP names the protocol in Channel.Protocol and in the scopes of app passwords.
@@ -120,6 +135,7 @@ type Channel struct {
 	Private     bool                 // nobody else can read what is sent: passwords are taken
 	TLS         *tls.ConnectionState // nil: none
 	Certificate *x509.Certificate    // that the server has shown; nil without TLS
+	From        netip.Addr           // where the client is; zero where that is not known
 }
 
 // Grant is that somebody is let in.
@@ -131,33 +147,46 @@ type Grant struct {
 }
 
 // Login lets somebody in by their password, or one of their app passwords. Its errors wrap store.ErrAuth,
-// store.ErrDisabled (only told to those who have the password) or store.ErrUnavailable.
+// store.ErrDisabled (only told to those who have the password), ErrBlocked or store.ErrUnavailable.
 //
 // The account is looked up each time, also when the password needs no hashing
 // because it was verified lately: a new password and a disabled account take
 // effect at once.
 func (a *Authenticator) Login(ctx context.Context, ch Channel, login, given string) (Grant, error) {
-	p := newPassword(given)
-	account, err := a.directory.LookupLogin(ctx, login)
-	if errors.Is(err, store.ErrNotExist) {
-		return Grant{}, a.refuse(ctx, p)
-	}
+	t, err := a.attempt(ctx, ch, login)
 	if err != nil {
-		return Grant{}, fmt.Errorf("login: %w", err)
-	}
-	for _, app := range account.AppPasswords {
-		if parseSecret(app.Secret).isToken(p) {
-			return a.admitApp(ctx, ch, account, app)
-		}
-	}
-	s := parseSecret(account.Password)
-	if s.proof == nil || len(given) > maxPassword { // "" lets nobody in
-		return Grant{}, a.refuse(ctx, p)
-	}
-	if err := a.verify(ctx, account, s, p); err != nil {
 		return Grant{}, err
 	}
-	return admit(account)
+	p := newPassword(given)
+	g, err := a.check(ctx, ch, t, p)
+	switch {
+	case errors.Is(err, store.ErrAuth):
+		return Grant{}, t.refused(ctx, t.guess(p))
+	case err == nil:
+		t.succeeded()
+	}
+	return g, err
+}
+
+func (a *Authenticator) check(ctx context.Context, ch Channel, t *attempt, p password) (Grant, error) {
+	for _, app := range t.account.AppPasswords {
+		if parseSecret(app.Secret).isToken(p) {
+			return a.admitApp(ctx, ch, t.account, app)
+		}
+	}
+	s := parseSecret(t.account.Password)
+	if s.proof == nil || len(p.given) > maxPassword { // "" lets nobody in
+		return Grant{}, a.refuse(ctx, t, p)
+	}
+	if err := a.verify(ctx, t, s, p); err != nil {
+		return Grant{}, err
+	}
+	return admit(t.account)
+}
+
+// lookup finds an account that is shown to be somebody's by what cannot be guessed.
+func (a *Authenticator) lookup(ctx context.Context, login string) (store.Login, error) {
+	return a.directory.LookupLoginFrom(ctx, login, netip.Addr{})
 }
 
 // LoginAs is Login for somebody who wants to act as another, their identity
@@ -212,19 +241,19 @@ func (a *Authenticator) admitApp(ctx context.Context, ch Channel, account store.
 
 // refuse does the work of verifying a password, so that the time an answer
 // takes does not tell which logins exist.
-func (a *Authenticator) refuse(ctx context.Context, p password) error {
-	if _, err := a.matches(ctx, a.nobody, p); err != nil {
+func (a *Authenticator) refuse(ctx context.Context, t *attempt, p password) error {
+	if _, err := a.matches(ctx, t, a.nobody, p); err != nil {
 		return err
 	}
 	return store.ErrAuth
 }
 
-func (a *Authenticator) verify(ctx context.Context, account store.Login, s secret, p password) error {
-	key := a.verified.key(account, p)
+func (a *Authenticator) verify(ctx context.Context, t *attempt, s secret, p password) error {
+	key := a.verified.key(t.account, p)
 	if a.verified.has(key) {
 		return nil
 	}
-	ok, err := a.matches(ctx, s.proof, p)
+	ok, err := a.matches(ctx, t, s.proof, p)
 	if err != nil {
 		return err
 	}
@@ -232,7 +261,7 @@ func (a *Authenticator) verify(ctx context.Context, account store.Login, s secre
 		return store.ErrAuth
 	}
 	if s.outdated() {
-		a.upgrade(ctx, account, p)
+		a.upgrade(ctx, t.account, p)
 	}
 	a.verified.add(key)
 	return nil
@@ -249,8 +278,8 @@ func (a *Authenticator) upgrade(ctx context.Context, account store.Login, p pass
 	}
 }
 
-// matches compares once there is memory for it.
-func (a *Authenticator) matches(ctx context.Context, with proof, p password) (bool, error) {
+// matches compares once there is memory for it, where the attempt is allowed still.
+func (a *Authenticator) matches(ctx context.Context, t *attempt, with proof, p password) (bool, error) {
 	need := min(with.cost(), a.capacity) // what is larger than all runs alone
 	waiting, cancel := context.WithTimeout(ctx, a.maxWait)
 	defer cancel()
@@ -258,5 +287,8 @@ func (a *Authenticator) matches(ctx context.Context, with proof, p password) (bo
 		return false, fmt.Errorf("%w: too many logins at once: %w", store.ErrUnavailable, err)
 	}
 	defer a.hashing.Release(need)
+	if err := t.allowed(); err != nil {
+		return false, err
+	}
 	return with.matches(p), nil
 }

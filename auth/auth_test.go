@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,9 +26,11 @@ type logins struct {
 	used     []id.AppPassword
 	revoked  []store.Revocation
 	issuers  []store.Issuer
+	failed   []store.FailedLogin
+	known    []store.KnownAddress
 }
 
-func (l *logins) LookupLogin(_ context.Context, login string) (store.Login, error) {
+func (l *logins) LookupLoginFrom(_ context.Context, login string, _ netip.Addr) (store.Login, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.away != nil {
@@ -38,6 +41,20 @@ func (l *logins) LookupLogin(_ context.Context, login string) (store.Login, erro
 		return store.Login{}, store.ErrNotExist
 	}
 	return account, nil
+}
+
+func (l *logins) NoteFailedLogin(_ context.Context, f store.FailedLogin) ([]store.Block, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.failed = append(l.failed, f)
+	return nil, l.away
+}
+
+func (l *logins) NoteKnownAddresses(_ context.Context, _ id.Tenant, all []store.KnownAddress) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.known = append(l.known, all...)
+	return l.away
 }
 
 func (l *logins) ActAs(_ context.Context, actor store.User, login string) (store.User, store.Standing, error) {

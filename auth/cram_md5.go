@@ -7,12 +7,9 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/emersion/go-sasl"
-
-	"mailstead.dev/store"
 )
 
 // CRAM-MD5: RFC 2195. It takes a password that is kept as it is, so no user's own ever is: it works with app
@@ -35,11 +32,11 @@ func startCramMD5(ctx context.Context, a *Authenticator, ch Channel, granted *Gr
 }
 
 func (a *Authenticator) cramMD5(ctx context.Context, ch Channel, login string, challenge, digest []byte) (Grant, error) {
-	account, err := a.directory.LookupLogin(ctx, login)
-	if err != nil && !errors.Is(err, store.ErrNotExist) {
-		return Grant{}, fmt.Errorf("login: %w", err)
+	t, err := a.attempt(ctx, ch, login)
+	if err != nil {
+		return Grant{}, err
 	}
-	for _, app := range account.AppPasswords {
+	for _, app := range t.account.AppPasswords {
 		for word := range strings.FieldsSeq(app.Secret) {
 			password, ok := strings.CutPrefix(word, clearOf)
 			if !ok {
@@ -48,11 +45,12 @@ func (a *Authenticator) cramMD5(ctx context.Context, ch Channel, login string, c
 			mac := hmac.New(md5.New, []byte(password))
 			mac.Write(challenge)
 			if hmac.Equal(mac.Sum(nil), digest) {
-				return a.admitApp(ctx, ch, account, app)
+				t.succeeded()
+				return a.admitApp(ctx, ch, t.account, app)
 			}
 		}
 	}
-	return Grant{}, store.ErrAuth
+	return Grant{}, t.refused(ctx, nil)
 }
 
 type cramServer struct {

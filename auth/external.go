@@ -56,7 +56,7 @@ func (a *Authenticator) external(ctx context.Context, ch Channel, identity strin
 		logins = shown.EmailAddresses[:min(len(shown.EmailAddresses), mostAddresses)]
 	}
 	for _, login := range logins {
-		account, err := a.directory.LookupLogin(ctx, login)
+		account, err := a.lookup(ctx, login)
 		if errors.Is(err, store.ErrNotExist) {
 			continue
 		}

@@ -30,18 +30,20 @@ const (
 	keysInterval = 5 * time.Second  // its keys are not read again sooner, whatever tokens name unknown ones
 )
 
-// bearer lets in whom a token names. Of an account that is there it returns the issuer that the token should have been of.
+// bearer lets in whom a token names. It returns the issuer that the token should have been of, also of an account that is not there: whether it is, is told to
+// nobody who has no token.
 func (a *Authenticator) bearer(ctx context.Context, b bearer) (Grant, store.Issuer, error) {
 	said, err := peek(b.token)
 	if err != nil {
 		return Grant{}, store.Issuer{}, store.ErrAuth
 	}
 	for _, login := range said.logins(b.identity) {
-		account, err := a.directory.LookupLogin(ctx, login)
-		if errors.Is(err, store.ErrNotExist) {
+		account, err := a.lookup(ctx, login)
+		missing := errors.Is(err, store.ErrNotExist)
+		if missing && account.User.Tenant == 0 {
 			continue
 		}
-		if err != nil {
+		if err != nil && !missing {
 			return Grant{}, store.Issuer{}, fmt.Errorf("login: %w", err)
 		}
 		issuers, err := a.directory.Issuers(ctx, account.User.Tenant)

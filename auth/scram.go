@@ -2,6 +2,7 @@ package auth
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -35,10 +36,12 @@ type scramServer struct {
 	hash   *scramHash
 	ch     Channel
 	plus   bool
-	lookup func(login string) ([]candidate, error)
+	lookup func(login string) (*attempt, []candidate, error)
 	admit  func(c candidate, identity string) error
+	refuse func(t *attempt) error
 
 	state         int // how many responses have come
+	attempt       *attempt
 	candidates    []candidate
 	conversations []*scram.ServerConversation // of each candidate
 }
@@ -53,7 +56,8 @@ func startScram(h *scramHash, plus bool) func(ctx context.Context, a *Authentica
 	return func(ctx context.Context, a *Authenticator, ch Channel, granted *Grant) sasl.Server {
 		return &scramServer{
 			hash: h, ch: ch, plus: plus,
-			lookup: func(login string) ([]candidate, error) { return a.scramCandidates(ctx, h, ch, login) },
+			lookup: func(login string) (*attempt, []candidate, error) { return a.scramCandidates(ctx, h, ch, login) },
+			refuse: func(t *attempt) error { return t.refused(ctx, nil) },
 			admit: func(c candidate, identity string) error {
 				g, err := c.admit()
 				if err == nil {
@@ -67,16 +71,13 @@ func startScram(h *scramHash, plus bool) func(ctx context.Context, a *Authentica
 
 // scramCandidates returns the verifiers of a login that an exchange can be right by: that of its password, and those of its app passwords with the same salt, since
 // the client is told one. Where there is none at all, one is made up, with the salt that the login would have.
-func (a *Authenticator) scramCandidates(ctx context.Context, h *scramHash, ch Channel, login string) (found []candidate, err error) {
-	normal, err := store.NormalLogin(login)
+func (a *Authenticator) scramCandidates(ctx context.Context, h *scramHash, ch Channel, login string) (t *attempt, found []candidate, err error) {
+	t, err = a.attempt(ctx, ch, login)
 	if err != nil {
-		normal = login
+		return nil, nil, err
 	}
-	factors := scram.KeyFactors{Salt: scramSalt(h, normal), Iters: scramIterations}
-	account, err := a.directory.LookupLogin(ctx, login)
-	if err != nil && !errors.Is(err, store.ErrNotExist) {
-		return nil, fmt.Errorf("login: %w", err)
-	}
+	account := t.account
+	factors := scram.KeyFactors{Salt: scramSalt(h, cmp.Or(t.login, login)), Iters: scramIterations}
 	if v, ok := parseSecret(account.Password).verifier(h); ok {
 		factors = v.KeyFactors
 		found = append(found, candidate{v.StoredCredentials, func() (Grant, error) { return admit(account) }})
@@ -91,7 +92,7 @@ func (a *Authenticator) scramCandidates(ctx context.Context, h *scramHash, ch Ch
 		rand.Read(nobody.StoredKey)
 		found = append(found, candidate{nobody, func() (Grant, error) { return Grant{}, store.ErrAuth }})
 	}
-	return found, nil
+	return t, found, nil
 }
 
 // Next implements sasl.Server.
@@ -137,7 +138,7 @@ func (s *scramServer) first(message []byte) (challenge []byte, done bool, err er
 		return c.Step(string(message))
 	}
 	answer, err := conversation(func(login string) (scram.StoredCredentials, error) {
-		s.candidates, lookup = s.lookup(login)
+		s.attempt, s.candidates, lookup = s.lookup(login)
 		if lookup != nil {
 			return scram.StoredCredentials{}, lookup
 		}
@@ -179,6 +180,9 @@ func (s *scramServer) begin(server *scram.Server, kind scram.ChannelBindingType)
 
 // final takes the client's proof.
 func (s *scramServer) final(message []byte) (challenge []byte, done bool, err error) {
+	if err := s.attempt.allowed(); err != nil { // not any more
+		return nil, true, err
+	}
 	for i, c := range s.conversations {
 		answer, err := c.Step(string(message))
 		if err != nil || !c.Valid() {
@@ -187,9 +191,10 @@ func (s *scramServer) final(message []byte) (challenge []byte, done bool, err er
 		if err := s.admit(s.candidates[i], c.AuthzID()); err != nil {
 			return nil, true, err
 		}
+		s.attempt.succeeded()
 		return []byte(answer), false, nil
 	}
-	return nil, true, store.ErrAuth
+	return nil, true, s.refuse(s.attempt)
 }
 
 // verifier returns the one for a hash.

@@ -3,26 +3,42 @@
 -- for the names it is given. plpgsql keeps their plans with the connection.
 -- +goose Up
 
--- lookup_login tells all that lets somebody in as an account. app_passwords is JSON.
+-- lookup_login tells all that lets somebody in as an account, in one row; and, for an address that they come from, how often logins from there, to
+-- the account and to its tenant have failed. app_passwords and attempts are JSON.
 -- +goose StatementBegin
-CREATE FUNCTION lookup_login(asked text)
+CREATE FUNCTION lookup_login(asked text, address inet, within interval)
     RETURNS TABLE (
-        tenant_id bigint, account_id bigint, login text, role text, password text, disabled boolean,
-        revoked bigint, tenant_revoked bigint, app_passwords text
+        tenant_id      bigint,     -- of the login's domain; NULL: nobody's
+        account_id     bigint,     -- NULL: there is none, and what is only an account's is NULL as well
+        login          text,
+        role           text,
+        password       text,
+        disabled       boolean,
+        revoked        bigint,
+        tenant_revoked bigint,
+        app_passwords  text,
+        attempts       text,       -- as failed_lately has it
+        known          timestamptz, -- when the account was last noted to be logged in to from there
+        trusted        boolean      -- the tenant lets nobody be kept out from there
     )
     LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp
     AS $$
 BEGIN
     RETURN QUERY
-        SELECT a.tenant_id, a.account_id, a.login, a.role, a.password, a.disabled OR t.disabled, a.revoked, t.revoked,
+        SELECT t.tenant_id, a.account_id, a.login, a.role, a.password, a.disabled OR t.disabled, a.revoked, t.revoked,
                (SELECT json_agg(json_build_object(
                            'id', p.app_password_id, 'secret', p.secret, 'protocols', p.protocols, 'read_only', p.read_only,
                            'expires', p.expires_at, 'stale', coalesce(p.last_used < now() - interval '1 hour', true)))::text
                 FROM app_password p
-                WHERE p.tenant_id = a.tenant_id AND p.account_id = a.account_id AND coalesce(p.expires_at > now(), true))
-        FROM account a
-        JOIN tenant t ON t.tenant_id = a.tenant_id
-        WHERE a.login = asked AND NOT a.deleting AND NOT t.deleting;
+                WHERE p.tenant_id = a.tenant_id AND p.account_id = a.account_id AND coalesce(p.expires_at > now(), true)),
+               CASE WHEN address IS NOT NULL THEN failed_lately(ARRAY[
+                   'address:' || origin(address), 'account:' || asked, 'known:' || origin(address) || ' ' || asked, 'tenant:' || t.name], within) END,
+               (SELECT k.at FROM known_address k WHERE k.tenant_id = a.tenant_id AND k.account_id = a.account_id AND k.address = origin(lookup_login.address)),
+               EXISTS (SELECT FROM tenant_network n WHERE n.tenant_id = t.tenant_id AND n.network >>= lookup_login.address)
+        FROM (VALUES (split_part(asked, '@', -1))) AS q (of)
+        LEFT JOIN domain d ON d.name = q.of
+        LEFT JOIN tenant t ON t.tenant_id = d.tenant_id AND NOT t.deleting
+        LEFT JOIN account a ON a.login = asked AND a.tenant_id = t.tenant_id AND NOT a.deleting;
 END
 $$;
 -- +goose StatementEnd
@@ -161,7 +177,7 @@ END
 $$;
 -- +goose StatementEnd
 
-REVOKE EXECUTE ON FUNCTION lookup_login(text), resolve_addresses(text[], text[], boolean), lookup_domain(text),
+REVOKE EXECUTE ON FUNCTION lookup_login(text, inet, interval), resolve_addresses(text[], text[], boolean), lookup_domain(text),
     lookup_account(text), list_tenants(), create_tenant(text, text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION lookup_login(text), resolve_addresses(text[], text[], boolean), lookup_domain(text),
+GRANT EXECUTE ON FUNCTION lookup_login(text, inet, interval), resolve_addresses(text[], text[], boolean), lookup_domain(text),
     lookup_account(text), list_tenants(), create_tenant(text, text) TO mailstead_serving;

@@ -47,6 +47,7 @@ func (s *Store) DeleteAccount(ctx context.Context, u User) error {
 		deleteOfAccount("swept"),
 		deleteOfAccount("domain_admin"),
 		deleteOfAccount("app_password"),
+		deleteOfAccount("known_address"),
 		deleteOfAccount("account"),
 	} {
 		if err := s.deleteInSteps(ctx, u.Tenant, step, u.Tenant, u.Account); err != nil {
@@ -198,6 +199,7 @@ func (s *Store) DeleteTenant(ctx context.Context, t id.Tenant) error {
 			`DELETE FROM quota_event WHERE tenant_id = $1`,
 			`DELETE FROM revocation WHERE tenant_id = $1`,
 			`DELETE FROM token_issuer WHERE tenant_id = $1`,
+			`DELETE FROM tenant_network WHERE tenant_id = $1`,
 			`DELETE FROM swept WHERE tenant_id = $1`,
 			`DELETE FROM usage_account WHERE tenant_id = $1`,
 			`DELETE FROM usage_read WHERE tenant_id = $1`,

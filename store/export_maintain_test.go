@@ -68,5 +68,5 @@ func (s *Store) UnderLease(ctx context.Context, name string, f func(ctx context.
 	})
 }
 
-// PostWarnings posts what is due.
-func (s *Store) PostWarnings(ctx context.Context) error { return s.postWarnings(ctx) }
+// PostEvents posts what is due.
+func (s *Store) PostEvents(ctx context.Context) error { return s.postEvents(ctx) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -18,6 +19,11 @@ type Login struct {
 	Disabled     bool   // the account or its tenant
 	Standing     Standing
 	AppPasswords []LoginAppPassword // those that have not expired
+
+	// Where it was looked up for an address:
+	Attempts Attempts
+	Known    time.Time // when it was noted last, to within a day, that the account had been logged in to from there; zero: never
+	Trusted  bool      // the tenant lets nobody be kept out who comes from there
 }
 
 // LoginAppPassword is an app password, as what it takes to log in by it.
@@ -32,41 +38,59 @@ type LoginAppPassword struct {
 
 // LookupLogin finds an account by its login, whatever its tenant; ErrNoAccount.
 func (s *Store) LookupLogin(ctx context.Context, login string) (Login, error) {
-	const query = `
-		SELECT tenant_id, account_id, login, role, password, disabled, revoked, tenant_revoked, app_passwords
-		FROM lookup_login($1)`
+	return s.LookupLoginFrom(ctx, login, netip.Addr{})
+}
 
-	local, domain, err := normalizeAddress(login)
-	if err != nil {
+// LookupLoginFrom is LookupLogin for somebody who comes from an address. With ErrNoAccount it tells the tenant whose account it would be, and what has failed.
+func (s *Store) LookupLoginFrom(ctx context.Context, login string, from netip.Addr) (Login, error) {
+	const query = `
+		SELECT tenant_id, account_id, login, role, password, disabled, revoked, tenant_revoked, app_passwords, attempts, known, trusted
+		FROM lookup_login($1, nullif($2::text, '')::inet, $3)`
+
+	normal, err := NormalLogin(login)
+	if err != nil && !from.IsValid() {
 		return Login{}, ErrNoAccount
 	}
-	type row struct {
-		TenantID      id.Tenant
-		AccountID     id.Account
-		Login         string
-		Role          Role
-		Password      string
-		Disabled      bool
-		Revoked       int64
-		TenantRevoked int64
-		AppPasswords  *string // nil: none
+	type row struct { // nil: there is none
+		TenantID      *id.Tenant
+		AccountID     *id.Account
+		Login         *string
+		Role          *Role
+		Password      *string
+		Disabled      *bool
+		Revoked       *int64
+		TenantRevoked *int64
+		AppPasswords  *string
+		Attempts      *string
+		Known         *time.Time
+		Trusted       bool
 	}
-	rows, err := lookup[row](ctx, s, query, fold(local)+"@"+domain)
+	rows, err := lookup[row](ctx, s, query, normal, inet(from), attemptsWithin) // normal may be "", which is nobody's
 	if err != nil {
 		return Login{}, err
 	}
-	if len(rows) == 0 {
-		return Login{}, ErrNoAccount
-	}
 	r := rows[0]
-	l := Login{
-		User:     User{Tenant: r.TenantID, Account: r.AccountID, Login: r.Login, Role: r.Role},
-		Password: r.Password, Disabled: r.Disabled,
-		Standing: Standing{Tenant: r.TenantID, Account: r.AccountID, accountRevoked: r.Revoked, tenantRevoked: r.TenantRevoked},
+	l := Login{Trusted: r.Trusted}
+	if r.TenantID != nil {
+		l.User.Tenant = *r.TenantID
+	}
+	if r.Attempts != nil {
+		if err := json.Unmarshal([]byte(*r.Attempts), &l.Attempts); err != nil {
+			return Login{}, fmt.Errorf("attempts: %w", err)
+		}
+	}
+	if r.AccountID == nil {
+		return l, ErrNoAccount
+	}
+	l.User = User{Tenant: *r.TenantID, Account: *r.AccountID, Login: *r.Login, Role: *r.Role}
+	l.Password, l.Disabled = *r.Password, *r.Disabled
+	l.Standing = Standing{Tenant: *r.TenantID, Account: *r.AccountID, accountRevoked: *r.Revoked, tenantRevoked: *r.TenantRevoked}
+	if r.Known != nil {
+		l.Known = *r.Known
 	}
 	if r.AppPasswords != nil {
 		if err := json.Unmarshal([]byte(*r.AppPasswords), &l.AppPasswords); err != nil {
-			return Login{}, fmt.Errorf("app passwords of account %d: %w", r.AccountID, err)
+			return Login{}, fmt.Errorf("app passwords of account %d: %w", l.User.Account, err)
 		}
 	}
 	return l, nil

@@ -44,9 +44,9 @@ type Maintained struct {
 	Warnings            int64 // of quotas, raised or cleared
 	WarningMails        int64 // that told of them
 	WarningMailsDropped int64 // that did not fit, or could not be delivered
-	Posts               int64 // warnings that the webhook has taken
+	Posts               int64 // events that the webhook has taken
 	PostFailures        int64 // times that it did not
-	PostsDropped        int64 // warnings that were given up
+	PostsDropped        int64 // events that were given up
 }
 
 // Maintained returns what Maintain has done so far.
@@ -83,9 +83,10 @@ func (s *Store) Maintain(ctx context.Context) error {
 		{"bucket", s.options.TidyInterval, s.sweepOnce},
 		{"quota", min(s.options.TidyInterval, s.options.AuditEvery), s.auditQuotas},
 		{"limits", s.options.LookEvery, s.LookAtQuotas},
+		{"attempts", attemptsEvery, s.forgetAttempts},
 	}
 	if s.options.Webhook != nil {
-		chores = append(chores, chore{"webhook", min(s.options.LookEvery, firstPause), s.postWarnings})
+		chores = append(chores, chore{"webhook", min(s.options.LookEvery, firstPause), s.postEvents})
 	}
 	for _, c := range chores {
 		working.Go(func() { s.repeat(ctx, c) })
@@ -196,7 +197,7 @@ func (s *Store) tidyAll(ctx context.Context) error {
 }
 
 func (s *Store) tidyTenant(ctx context.Context, t id.Tenant) error {
-	return errors.Join(s.FoldTenant(ctx, t), s.mergeTenant(ctx, t), s.collectOrphans(ctx, t), s.forgetRevocations(ctx, t))
+	return errors.Join(s.FoldTenant(ctx, t), s.mergeTenant(ctx, t), s.collectOrphans(ctx, t), s.forgetRevocations(ctx, t), s.forgetKnownAddresses(ctx, t))
 }
 
 // sweepOnce lists the bucket if nobody has done so within the interval: the

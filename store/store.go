@@ -86,7 +86,7 @@ type Options struct {
 	// MailWarnings tells users and admins by mail, from MailFrom; default postmaster of the reader's domain.
 	MailWarnings bool
 	MailFrom     string
-	// Webhook gets all warnings; nil: there is none.
+	// Webhook gets all warnings, and blocks of logins; nil: there is none.
 	Webhook Webhook
 
 	// FoldMin is how many octets of log a mailbox must have before it is folded; default 64 KiB.

@@ -9,7 +9,7 @@ import (
 	"mailstead.dev/store/id"
 )
 
-// Webhook takes events to elsewhere.
+// Webhook takes events to elsewhere: warnings of quotas, and blocks of logins.
 type Webhook interface {
 	// Post returns nil once the event has been taken. It may be called again with the same, and returns in bounded time.
 	Post(ctx context.Context, id string, body []byte) error
@@ -22,8 +22,8 @@ const (
 	postFor     = 3 * 24 * time.Hour // how long an event is tried before it is given up
 )
 
-// postWarnings is the chore that posts events, the oldest of a tenant first. One that fails ends it for this time: others would fail as well.
-func (s *Store) postWarnings(ctx context.Context) error {
+// postEvents is the chore that posts events, the oldest of a tenant first. One that fails ends it for this time: others would fail as well.
+func (s *Store) postEvents(ctx context.Context) error {
 	_, err := s.underLease(ctx, "webhook", func(ctx context.Context, _ *lease) error {
 		tenants, err := s.tenantsOf(ctx, `SELECT tenant_id FROM tenants_to_tell(false)`)
 		if err != nil {
@@ -34,7 +34,7 @@ func (s *Store) postWarnings(ctx context.Context) error {
 				return err
 			}
 		}
-		return nil
+		return s.postBlocks(ctx)
 	})
 	return err
 }
@@ -56,21 +56,12 @@ func (s *Store) postTenant(ctx context.Context, t id.Tenant) (taken bool, err er
 		if err != nil {
 			return false, err
 		}
-		failed := s.options.Webhook.Post(ctx, p.ID, body)
+		pause, failed := s.post(ctx, p.ID, body, p.At, p.posts)
 		if ctx.Err() != nil {
 			return false, ctx.Err()
 		}
-		pause := min(firstPause<<min(p.posts, 10), lastPause)
 		query, args := posted, []any{t, p.event}
-		switch {
-		case failed == nil:
-			s.maintained.posts.Add(1)
-		case time.Since(p.At) > postFor:
-			s.maintained.postsDropped.Add(1)
-			s.log.ErrorContext(ctx, "a warning was not taken, and is given up", "tenant", t, "event", p.ID, "tries", p.posts+1, "error", failed)
-		default:
-			s.maintained.postFailures.Add(1)
-			s.log.WarnContext(ctx, "a warning was not taken, and will be posted again", "tenant", t, "event", p.ID, "pause", pause, "error", failed)
+		if pause > 0 {
 			query, args = later, append(args, pause)
 		}
 		err = s.transact(ctx, t, func(tx pgx.Tx) error {
@@ -82,4 +73,24 @@ func (s *Store) postTenant(ctx context.Context, t id.Tenant) (taken bool, err er
 		}
 	}
 	return true, nil
+}
+
+// post posts an event that has failed before as often as tries says. Where it is not taken, it returns why, and after what pause to try again; 0: never.
+func (s *Store) post(ctx context.Context, event string, body []byte, at time.Time, tries int) (pause time.Duration, failed error) {
+	failed = s.options.Webhook.Post(ctx, event, body)
+	pause = min(firstPause<<min(tries, 10), lastPause)
+	switch {
+	case ctx.Err() != nil:
+	case failed == nil:
+		s.maintained.posts.Add(1)
+		return 0, nil
+	case time.Since(at) > postFor:
+		s.maintained.postsDropped.Add(1)
+		s.log.ErrorContext(ctx, "an event was not taken, and is given up", "event", event, "tries", tries+1, "error", failed)
+		return 0, failed
+	default:
+		s.maintained.postFailures.Add(1)
+		s.log.WarnContext(ctx, "an event was not taken, and will be posted again", "event", event, "pause", pause, "error", failed)
+	}
+	return pause, failed
 }

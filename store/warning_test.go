@@ -74,7 +74,7 @@ func TestWarnings(t *testing.T) {
 	look := func(want ...string) []store.Warning {
 		t.Helper()
 		for range 2 { // the second finds nothing
-			if err := errors.Join(s.LookAtQuotas(t.Context()), s.PostWarnings(t.Context())); err != nil {
+			if err := errors.Join(s.LookAtQuotas(t.Context()), s.PostEvents(t.Context())); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -202,7 +202,7 @@ func TestWarningsPosted(t *testing.T) {
 	}
 	post := func(tries, taken int) {
 		t.Helper()
-		if err := s.PostWarnings(t.Context()); err != nil {
+		if err := s.PostEvents(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if h.tries != tries || len(h.taken) != taken {
