@@ -10,7 +10,7 @@
 //     section 2.1.1, the one of its examples.
 //   - The owner of a mailbox has all rights unless the list has an entry of their
 //     own, and Irrevocable ones whatever it says: nobody locks themself out.
-//   - "anyone" is everyone of the tenant, since nobody else ever gets as far.
+//   - "anyone" is everyone of the tenant. Who has come in without a name (RFC 4505) is not: the store leaves that entry out for them.
 //   - A mailbox without Lookup does not exist (section 6), so a user without it has
 //     no use of any other right.
 package acl

@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,7 +30,7 @@ import (
 // Options sets up an Authenticator. Zero fields mean the defaults.
 type Options struct {
 	// HashMemory is how many bytes all verifications together may use at once;
-	// by default what one verification on each processor takes. Others wait.
+	// by default what one verification on each processor takes, and as much as the largest at least. Others wait.
 	HashMemory int64
 	// MaxWait is how long a login waits for its turn before it is told to come
 	// back later; 10 s by default.
@@ -65,6 +66,7 @@ type Directory interface {
 	UsedAppPassword(ctx context.Context, u store.User, p id.AppPassword) error
 	Revocations(ctx context.Context, since string) ([]store.Revocation, string, error)
 	Issuers(ctx context.Context, t id.Tenant) ([]store.Issuer, error)
+	LoginSecret(ctx context.Context) ([]byte, error)
 }
 
 var _ Directory = (*store.Store)(nil)
@@ -83,6 +85,11 @@ type Authenticator struct {
 	anonymous string
 	issuers   *issuers
 
+	hashes  []*scramHash // that verifiers are kept for
+	turns   turns
+	decoyMu sync.Mutex // guards what follows
+	decoy   []byte     // of LoginSecret; nil: not asked for yet
+
 	limits  atomic.Pointer[AttemptLimits]
 	recent  *recent
 	counted counted
@@ -93,7 +100,7 @@ type Authenticator struct {
 func New(d Directory, o Options) *Authenticator {
 	capacity := o.HashMemory >> 10
 	if capacity <= 0 {
-		capacity = int64(runtime.GOMAXPROCS(0)) * hashMemory
+		capacity = max(int64(runtime.GOMAXPROCS(0))*hashMemory, maxHashMemory)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -118,6 +125,7 @@ func New(d Directory, o Options) *Authenticator {
 		anonymous: o.Anonymous,
 		issuers:   newIssuers(o.Transport),
 		recent:    newRecent(),
+		hashes:    hashesOf(o.Mechanisms),
 	}
 	a.Limit(o.Attempts)
 	return a
@@ -253,23 +261,43 @@ func (a *Authenticator) verify(ctx context.Context, t *attempt, s secret, p pass
 	if a.verified.has(key) {
 		return nil
 	}
+	if s.outdated(a.hashes) { // one at a time: the hash may be a slow one, and all that are right want to upgrade it
+		leave, err := a.turns.take(ctx, t.account.User.Account, a.maxWait)
+		if err != nil {
+			return err
+		}
+		defer leave()
+		if a.verified.has(key) {
+			return nil
+		}
+	}
 	ok, err := a.matches(ctx, t, s.proof, p)
 	if err != nil {
 		return err
 	}
 	if !ok {
-		return store.ErrAuth
+		if _, like := s.proof.(argon2id); like {
+			return store.ErrAuth
+		}
+		return a.refuse(ctx, t, p) // as long as a login that does not exist takes, or longer
 	}
-	if s.outdated() {
-		a.upgrade(ctx, t.account, p)
+	if s.outdated(a.hashes) {
+		a.upgrade(ctx, t.account, s, p)
 	}
 	a.verified.add(key)
 	return nil
 }
 
-// upgrade keeps a password that was right in the form in which new ones are kept.
-func (a *Authenticator) upgrade(ctx context.Context, account store.Login, p password) {
-	made, err := newSecret(account.User.Login, p)
+// upgrade keeps a password that was right in the form in which new ones are kept. If there is no memory for that now, the next login does.
+func (a *Authenticator) upgrade(ctx context.Context, account store.Login, s secret, p password) {
+	if _, whole := s.proof.(bcryptHash); whole && len(p.given) > bcryptOctets {
+		return // what is behind them may be wrong
+	}
+	if !a.hashing.TryAcquire(min(hashMemory, a.capacity)) {
+		return
+	}
+	defer a.hashing.Release(min(hashMemory, a.capacity))
+	made, err := s.better(account, p, a.hashes)
 	if err == nil {
 		err = a.directory.UpgradePassword(ctx, account.User, account.Password, made)
 	}

@@ -27,6 +27,8 @@ type logins struct {
 	revoked  []store.Revocation
 	issuers  []store.Issuer
 	failed   []store.FailedLogin
+	upgrades int
+	attempts store.Attempts // that are told of whoever comes
 	known    []store.KnownAddress
 }
 
@@ -38,10 +40,13 @@ func (l *logins) LookupLoginFrom(_ context.Context, login string, _ netip.Addr) 
 	}
 	account, ok := l.accounts[strings.ToLower(login)]
 	if !ok {
-		return store.Login{}, store.ErrNotExist
+		return store.Login{User: store.User{Tenant: 1}, Attempts: l.attempts}, store.ErrNotExist
 	}
+	account.Attempts = l.attempts
 	return account, nil
 }
+
+func (l *logins) LoginSecret(context.Context) ([]byte, error) { return []byte("secret"), nil }
 
 func (l *logins) NoteFailedLogin(_ context.Context, f store.FailedLogin) ([]store.Block, error) {
 	l.mu.Lock()
@@ -70,6 +75,7 @@ func (l *logins) UpgradePassword(_ context.Context, u store.User, old, secret st
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if account := l.accounts[u.Login]; account.Password == old {
+		l.upgrades++
 		account.Password = secret
 		l.accounts[u.Login] = account
 	}
@@ -278,7 +284,7 @@ func BenchmarkLoginVerified(b *testing.B) {
 
 func BenchmarkSecret(b *testing.B) {
 	for b.Loop() {
-		if _, err := Secret("a@one.test", "password"); err != nil {
+		if _, err := NewSecret(store.Login{}, "password", nil); err != nil {
 			b.Fatal(err)
 		}
 	}

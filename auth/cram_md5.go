@@ -18,10 +18,10 @@ import (
 // clearOf begins the word of a secret that is the password itself.
 const clearOf = "{CLEAR}"
 
-// CramSecret makes an app password for CRAM-MD5, and what it is kept as.
-func CramSecret(login string) (password, secret string, err error) {
-	password, secret, err = AppSecret(login)
-	return password, secret + " " + clearOf + password, err
+// NewCramSecret makes an app password for CRAM-MD5 alone, and what it is kept as.
+func NewCramSecret() (password, secret string) {
+	password = Generate()
+	return password, clearOf + password
 }
 
 func startCramMD5(ctx context.Context, a *Authenticator, ch Channel, granted *Grant) sasl.Server {

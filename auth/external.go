@@ -65,7 +65,11 @@ func (a *Authenticator) external(ctx context.Context, ch Channel, identity strin
 		}
 		for _, app := range account.AppPasswords {
 			if isCertificate(app.Secret, shown.Raw) {
-				return a.admitApp(ctx, ch, account, app)
+				g, err := a.admitApp(ctx, ch, account, app)
+				if g.until.IsZero() || shown.NotAfter.Before(g.until) {
+					g.until = shown.NotAfter
+				}
+				return g, err
 			}
 		}
 	}

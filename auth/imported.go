@@ -13,23 +13,26 @@ import (
 )
 
 // Hashes that other systems have kept. They are verified until the next login, which keeps the password as an
-// argon2id hash; until then the time that a wrong one takes may tell that the account is there.
+// argon2id hash; until then the time that a wrong one takes may tell that the account is there, where it takes longer than ours.
 
 // busy is the cost of what takes a processor, and no memory.
 const busy = hashMemory
 
-// Bounds of imported hashes: no login may keep a processor for many seconds.
+// Bounds of imported hashes: no login may keep a processor for much more than half a second.
 const (
-	maxBcryptCost = 15
-	maxRounds     = 1_000_000
+	maxBcryptCost = 13
+	maxRounds     = 200_000
 )
+
+// bcryptOctets is how much of a password bcrypt looks at.
+const bcryptOctets = 72
 
 // bcryptHash is $2a$, $2b$ or $2y$.
 type bcryptHash []byte
 
 func parseBcrypt(word string) (bcryptHash, error) {
 	cost, err := bcrypt.Cost([]byte(word))
-	if err != nil || cost > maxBcryptCost || len(word) != 60 {
+	if err != nil || cost > maxBcryptCost || len(word) != 60 || !strings.Contains("aby", word[2:3]) {
 		return nil, errUnknownHash
 	}
 	return bcryptHash(word), nil

@@ -39,8 +39,8 @@ var mechanisms = []mechanism{
 	{"ANONYMOUS", always, startAnonymous},
 }
 
-// DefaultMechanisms are those that need nothing to be set up.
-var DefaultMechanisms = []string{"PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-1"}
+// DefaultMechanisms are those that every account can use that has a password, however it is kept.
+var DefaultMechanisms = []string{"PLAIN", "LOGIN"}
 
 // MechanismNames are those that Options.Mechanisms may have.
 func MechanismNames() (names []string) {
@@ -69,6 +69,9 @@ func (a *Authenticator) Mechanisms(ch Channel) (names []string) {
 func (a *Authenticator) offers(m mechanism, ch Channel) bool {
 	return ch.Private && m.when(ch) && a.on[strings.TrimSuffix(m.name, plus)]
 }
+
+// TakesPasswords tells whether there is a mechanism by which passwords are sent; else none are taken without one either.
+func (a *Authenticator) TakesPasswords() bool { return a.on["PLAIN"] || a.on["LOGIN"] }
 
 // Exchange is one authentication: what the client sends goes to Next until it is done.
 type Exchange struct {

@@ -3,6 +3,7 @@ package auth
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/md5"
@@ -22,6 +23,7 @@ import (
 	"github.com/xdg-go/scram"
 
 	"mailstead.dev/store"
+	"mailstead.dev/store/id"
 )
 
 // all has every mechanism on.
@@ -175,10 +177,7 @@ func TestMechanisms(t *testing.T) {
 	for _, login := range []string{"a@one.test", "b@one.test", "public@one.test"} {
 		dir.set(t, login, "right", false)
 	}
-	app, kept, err := CramSecret("a@one.test")
-	if err != nil {
-		t.Fatal(err)
-	}
+	app, kept := NewCramSecret()
 	dir.withApp("a@one.test", kept)
 	a := New(&dir, all)
 	cram := func(login, password string) func([]byte) ([]byte, error) {
@@ -229,51 +228,57 @@ func TestMechanisms(t *testing.T) {
 		if !errors.Is(err, test.want) || g.User.Login != test.as {
 			t.Errorf("%s, %s: %+v, %v; want %q, %v", test.mechanism, test.name, g.User, err, test.as, test.want)
 		}
-		if test.mechanism == "ANONYMOUS" && !g.User.ReadOnly {
-			t.Error("ANONYMOUS may write")
+		if test.mechanism == "ANONYMOUS" && !(g.User.ReadOnly && g.User.Anonymous) {
+			t.Errorf("ANONYMOUS is %+v", g.User)
 		}
 	}
 }
 
-// App passwords work with SCRAM as the user's own does, where that is kept as new ones are.
+// App passwords work with SCRAM as the user's own does, also when that has changed, and where another system has kept it.
 func TestScramOfAppPasswords(t *testing.T) {
-	var dir logins
-	dir.set(t, "a@one.test", "", false)
-	own, err := Secret("a@one.test", "right")
-	if err != nil {
-		t.Fatal(err)
-	}
-	account := dir.accounts["a@one.test"]
-	account.Password = own
-	dir.accounts["a@one.test"] = account
-	app, kept, err := AppSecret("a@one.test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir.withApp("a@one.test", kept)
-	a := New(&dir, all)
-	for password, by := range map[string]int{"right": 0, app: 7} {
-		g, err := exchange(t, a, imapOverTLS, "SCRAM-SHA-256", scramClient(t, scramHashes[0], "", "A@one.test", password, unbound))
-		if err != nil || int(g.rests[0].AppPassword) != by {
-			t.Errorf("with %s: %+v, %v", password, g, err)
+	for _, first := range []string{"", imported["SSHA"], imported["SCRAM-SHA-256"]} {
+		var dir logins
+		dir.set(t, "a@one.test", "", false)
+		dir.keeps("a@one.test", first)
+		app, kept, err := NewAppSecret(dir.accounts["a@one.test"], scramOn)
+		if err != nil {
+			t.Fatal(err)
 		}
+		dir.withApp("a@one.test", kept)
+		a := New(&dir, all)
+		try := func(password string, by id.AppPassword) {
+			t.Helper()
+			g, err := exchange(t, a, imapOverTLS, "SCRAM-SHA-256", scramClient(t, scramHashes[0], "", "A@one.test", password, unbound))
+			if err != nil || g.rests[0].AppPassword != by {
+				t.Errorf("of %q, with %s: %+v, %v", first, password, g, err)
+			}
+		}
+		try(app, 7)
+		own, err := NewSecret(dir.accounts["a@one.test"], "right", scramOn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir.keeps("a@one.test", own)
+		try(app, 7)
+		try("right", 0)
 	}
 }
 
-// What the server says first of a login that does not exist is what it would say if it did, and the same each time.
+// What the server says first of a login that does not exist looks as if it did, and is the same each time, but not in another deployment.
 func TestScramOfNobody(t *testing.T) {
-	var dir logins
-	dir.set(t, "a@one.test", "", false)
-	own, err := Secret("a@one.test", "right")
+	own, err := NewSecret(store.Login{}, "right", scramOn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	account := dir.accounts["a@one.test"]
-	account.Password = own
-	here, nowhere := logins{accounts: map[string]store.Login{"a@one.test": account}}, logins{}
+	here := &logins{accounts: map[string]store.Login{"a@one.test": {Password: own}}}
 	var salts []string
-	for _, d := range []*logins{&here, &nowhere, &nowhere} {
-		x, err := New(d, all).Begin(t.Context(), imapOverTLS, "SCRAM-SHA-256")
+	for _, test := range []struct {
+		dir   *logins
+		decoy string
+	}{{here, "x"}, {&logins{}, "x"}, {&logins{}, "x"}, {&logins{}, "y"}} {
+		a := New(test.dir, all)
+		a.decoy = []byte(test.decoy)
+		x, err := a.Begin(t.Context(), imapOverTLS, "SCRAM-SHA-256")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -284,8 +289,50 @@ func TestScramOfNobody(t *testing.T) {
 		_, salt, _ := strings.Cut(string(first), ",")
 		salts = append(salts, salt)
 	}
-	if salts[0] != salts[1] || salts[1] != salts[2] || !strings.HasSuffix(salts[0], ",i=50000") {
+	if salts[1] != salts[2] || salts[2] == salts[3] || len(salts[0]) != len(salts[1]) || !strings.HasSuffix(salts[0], ",i=100000") || !strings.HasSuffix(salts[1], ",i=100000") {
 		t.Errorf("told are %q", salts)
+	}
+}
+
+// A certificate of which nothing can be made that an exchange could be bound to, or one that is not known, leaves all else as it is.
+func TestScramWithoutEndPoint(t *testing.T) {
+	var dir logins
+	dir.set(t, "a@one.test", "right", false)
+	a := New(&dir, all)
+	ours, theirs := tlsPair(t, &tls.Config{})
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	modern, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exporter, err := scram.NewTLSExporterBinding(&theirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	endPoint, err := scram.NewTLSServerEndpointBinding(&theirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := scramHashes[0]
+	for _, shown := range []*x509.Certificate{modern, nil} {
+		ours.Certificate = shown
+		if _, err := exchange(t, a, ours, h.name, scramClient(t, h, "", "a@one.test", "right", unbound)); err != nil {
+			t.Errorf("not bound: %v", err)
+		}
+		if _, err := exchange(t, a, ours, h.name+plus, scramClient(t, h, "", "a@one.test", "right", bound(exporter))); err != nil {
+			t.Errorf("bound to the keys: %v", err)
+		}
+		if _, err := exchange(t, a, ours, h.name+plus, scramClient(t, h, "", "a@one.test", "right", bound(endPoint))); !errors.Is(err, store.ErrAuth) {
+			t.Errorf("bound to a certificate that there is not: %v", err)
+		}
 	}
 }
 

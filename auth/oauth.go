@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"strings"
 
@@ -22,24 +21,25 @@ type bearer struct{ identity, token string }
 // oauthServer takes a token, once.
 type oauthServer struct {
 	parse   func(response string) (bearer, error)
-	check   func(b bearer) (why any, err error)
+	check   func(b bearer) error
+	why     string // that who is refused is told, in JSON
 	asked   bool
 	refused error // to be told when the client has taken the reason
 }
 
 func startOAuthBearer(ctx context.Context, a *Authenticator, _ Channel, granted *Grant) sasl.Server {
-	return &oauthServer{parse: parseOAuthBearer, check: func(b bearer) (any, error) {
-		g, of, err := a.bearer(ctx, b)
-		*granted = g
-		return map[string]string{"status": "invalid_token", "scope": of.Scope}, err
-	}}
+	return startOAuth(ctx, a, granted, parseOAuthBearer, `{"status":"invalid_token"}`)
 }
 
 func startXOAuth2(ctx context.Context, a *Authenticator, _ Channel, granted *Grant) sasl.Server {
-	return &oauthServer{parse: parseXOAuth2, check: func(b bearer) (any, error) {
-		g, of, err := a.bearer(ctx, b)
-		*granted = g
-		return map[string]string{"status": "401", "schemes": "bearer", "scope": of.Scope}, err
+	return startOAuth(ctx, a, granted, parseXOAuth2, `{"status":"401","schemes":"bearer"}`)
+}
+
+// startOAuth begins an exchange in which the same is told to all who are refused: the scope would tell of what tenant an account is.
+func startOAuth(ctx context.Context, a *Authenticator, granted *Grant, parse func(response string) (bearer, error), why string) sasl.Server {
+	return &oauthServer{parse: parse, why: why, check: func(b bearer) (err error) {
+		*granted, err = a.bearer(ctx, b)
+		return err
 	}}
 }
 
@@ -60,13 +60,11 @@ func (o *oauthServer) Next(response []byte) (challenge []byte, done bool, err er
 	if err != nil {
 		return nil, false, err
 	}
-	why, err := check(b)
-	if !errors.Is(err, store.ErrAuth) {
+	if err := check(b); !errors.Is(err, store.ErrAuth) {
 		return nil, true, err
 	}
-	o.refused = err
-	challenge, err = json.Marshal(why)
-	return challenge, false, err
+	o.refused = store.ErrAuth
+	return []byte(o.why), false, nil
 }
 
 var errBearer = errors.New("want an identity and a bearer token")

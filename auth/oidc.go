@@ -6,36 +6,24 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"slices"
 	"strings"
-	"sync"
-	"time"
-
-	"github.com/coreos/go-oidc/v3/oidc"
 
 	"mailstead.dev/store"
-	"mailstead.dev/store/id"
 )
 
 // Tokens are JWTs of the issuers that a tenant has named (OpenID Connect): signed by a key that the issuer shows, for the audience and with
 // the scope that the tenant has said, and not over. An issuer is believed only of accounts of the tenants that have named it.
 
-const (
-	maxToken     = 12 << 10         // octets
-	maxDocument  = 1 << 20          // octets of what an issuer answers
-	issuerTime   = 10 * time.Second // for an issuer to answer
-	rediscover   = time.Hour        // an issuer's document is read again
-	keysInterval = 5 * time.Second  // its keys are not read again sooner, whatever tokens name unknown ones
-)
+// maxToken is how long a token may be, in octets: what a stranger may send in a line has room for it in base64.
+const maxToken = 11 << 10
 
-// bearer lets in whom a token names. It returns the issuer that the token should have been of, also of an account that is not there: whether it is, is told to
-// nobody who has no token.
-func (a *Authenticator) bearer(ctx context.Context, b bearer) (Grant, store.Issuer, error) {
+// bearer lets in whom a token names. Whether an account is there is told to nobody who has no token for it: what the issuer
+// says decides first, of those that are not there as well.
+func (a *Authenticator) bearer(ctx context.Context, b bearer) (Grant, error) {
 	said, err := peek(b.token)
 	if err != nil {
-		return Grant{}, store.Issuer{}, store.ErrAuth
+		return Grant{}, store.ErrAuth
 	}
 	for _, login := range said.logins(b.identity) {
 		account, err := a.lookup(ctx, login)
@@ -44,11 +32,11 @@ func (a *Authenticator) bearer(ctx context.Context, b bearer) (Grant, store.Issu
 			continue
 		}
 		if err != nil && !missing {
-			return Grant{}, store.Issuer{}, fmt.Errorf("login: %w", err)
+			return Grant{}, fmt.Errorf("login: %w", err)
 		}
 		issuers, err := a.directory.Issuers(ctx, account.User.Tenant)
 		if err != nil {
-			return Grant{}, store.Issuer{}, fmt.Errorf("login: %w", err)
+			return Grant{}, fmt.Errorf("login: %w", err)
 		}
 		i := slices.IndexFunc(issuers, func(of store.Issuer) bool { return of.URL == said.Issuer })
 		if i < 0 {
@@ -58,9 +46,9 @@ func (a *Authenticator) bearer(ctx context.Context, b bearer) (Grant, store.Issu
 		if err == nil && !strings.EqualFold(b.identity, login) {
 			g, err = a.as(ctx, g, b.identity)
 		}
-		return g, issuers[i], err
+		return g, err
 	}
-	return Grant{}, store.Issuer{}, store.ErrAuth
+	return Grant{}, store.ErrAuth
 }
 
 // claims are what a token says, whether or not it is true.
@@ -91,12 +79,9 @@ func (c claims) text(name string) string {
 	return s
 }
 
-// identityClaims are those that may say whose a token is.
-var identityClaims = []string{"email", "preferred_username", "upn", "sub"}
-
 // logins are the accounts that a token may be of: what the client says where a claim says it as well, or one of the claims.
 func (c claims) logins(identity string) (found []string) {
-	for _, name := range identityClaims {
+	for _, name := range store.IssuerClaims {
 		if s := c.text(name); strings.Contains(s, "@") && !slices.Contains(found, s) {
 			found = append(found, s)
 		}
@@ -116,30 +101,32 @@ func order(last bool) int {
 
 // verifyToken lets in the account where the token is all that its tenant wants.
 func (a *Authenticator) verifyToken(ctx context.Context, account store.Login, of store.Issuer, token string) (Grant, error) {
-	v, err := a.issuers.verifier(ctx, account.User.Tenant, of)
-	if err != nil {
+	t, err := a.issuers.verify(ctx, of, token)
+	if errors.Is(err, store.ErrUnavailable) {
 		a.log.WarnContext(ctx, "an issuer of tokens does not answer", "tenant", account.User.Tenant, "issuer", of.URL, "err", err)
-		return Grant{}, fmt.Errorf("%w: issuer %s: %w", store.ErrUnavailable, of.URL, err)
 	}
-	t, err := v.Verify(ctx, token)
 	if err != nil {
-		return Grant{}, fmt.Errorf("%w: %w", store.ErrAuth, err)
+		return Grant{}, err
 	}
 	var c claims
 	if err := t.Claims(&c.all); err != nil {
 		return Grant{}, fmt.Errorf("%w: %w", store.ErrAuth, err)
 	}
 	login, err := store.NormalLogin(c.text(of.Claim))
-	if verified, said := c.all["email_verified"].(bool); of.Claim == "email" && said && !verified {
-		err = errors.New("the address is not verified")
-	}
-	if err != nil || login != account.User.Login {
-		return Grant{}, fmt.Errorf("%w: %s is not the account's: %w", store.ErrAuth, of.Claim, err)
-	}
-	if of.Scope != "" && !slices.Contains(c.scopes(), of.Scope) {
+	switch {
+	case err != nil:
+		return Grant{}, fmt.Errorf("%w: %s: %w", store.ErrAuth, of.Claim, err)
+	case of.Claim == "email" && !of.Unverified && c.all["email_verified"] != true && c.text("email_verified") != "true":
+		return Grant{}, fmt.Errorf("%w: the issuer has not verified the address", store.ErrAuth)
+	case login != account.User.Login: // which is "" where there is no account
+		return Grant{}, fmt.Errorf("%w: %s is not the account's", store.ErrAuth, of.Claim)
+	case of.Scope != "" && !slices.Contains(c.scopes(), of.Scope):
 		return Grant{}, fmt.Errorf("%w: it has not the scope %s", store.ErrAuth, of.Scope)
 	}
 	g, err := admit(account)
+	if !of.Roles || g.User.Role == store.RolePlatformSupport || g.User.Role == store.RolePlatformAdmin {
+		g.User.Role = store.RoleNone // an issuer is its tenant's, and whoever has its keys makes tokens of anybody
+	}
 	g.until = t.Expiry // who has no new one by then is let in no more
 	return g, err
 }
@@ -159,99 +146,4 @@ func (c claims) scopes() (all []string) {
 		}
 	}
 	return all
-}
-
-// issuers are those that have been asked who they are.
-type issuers struct {
-	client *http.Client
-
-	mu    sync.Mutex // guards what follows
-	known map[issuerKey]knownIssuer
-}
-
-type issuerKey struct {
-	tenant id.Tenant
-	url    string
-}
-
-type knownIssuer struct {
-	provider *oidc.Provider
-	asked    time.Time
-}
-
-func newIssuers(transport http.RoundTripper) *issuers {
-	if transport == nil {
-		transport = http.DefaultTransport
-	}
-	return &issuers{
-		client: &http.Client{Timeout: issuerTime, Transport: &documents{next: transport, last: make(map[string]document)}},
-		known:  make(map[issuerKey]knownIssuer),
-	}
-}
-
-// verifier returns what verifies an issuer's tokens. Where the issuer does not answer, what it has said before holds.
-func (i *issuers) verifier(ctx context.Context, t id.Tenant, of store.Issuer) (*oidc.IDTokenVerifier, error) {
-	key := issuerKey{t, of.URL}
-	i.mu.Lock()
-	k := i.known[key]
-	i.mu.Unlock()
-	if k.provider == nil || time.Since(k.asked) > rediscover {
-		p, err := oidc.NewProvider(oidc.ClientContext(ctx, i.client), of.URL)
-		if err != nil && k.provider == nil {
-			return nil, err
-		}
-		if err == nil {
-			k.provider = p
-		}
-		k.asked = time.Now()
-		i.mu.Lock()
-		i.known[key] = k
-		i.mu.Unlock()
-	}
-	return k.provider.Verifier(&oidc.Config{ClientID: of.Audience}), nil
-}
-
-// documents bounds what an issuer is asked for, and how often: a token that names an unknown key has its keys read again.
-type documents struct {
-	next http.RoundTripper
-
-	mu   sync.Mutex // guards what follows
-	last map[string]document
-}
-
-type document struct {
-	text []byte
-	at   time.Time
-}
-
-// RoundTrip implements http.RoundTripper.
-func (d *documents) RoundTrip(r *http.Request) (*http.Response, error) {
-	url := r.URL.String()
-	d.mu.Lock()
-	last := d.last[url]
-	d.mu.Unlock()
-	if time.Since(last.at) < keysInterval {
-		return &http.Response{
-			StatusCode: http.StatusOK, Request: r, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(string(last.text))),
-		}, nil
-	}
-	response, err := d.next.RoundTrip(r)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(response.Body, maxDocument+1))
-	if err == nil && len(text) > maxDocument {
-		err = fmt.Errorf("%s is larger than %d octets", url, maxDocument)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if response.StatusCode == http.StatusOK {
-		d.mu.Lock()
-		d.last[url] = document{text, time.Now()}
-		d.mu.Unlock()
-	}
-	response.Body = io.NopCloser(strings.NewReader(string(text)))
-	return response, nil
 }

@@ -20,12 +20,24 @@ import (
 // SCRAM: RFC 5802, with SHA-256 RFC 7677. The -PLUS mechanisms bind the exchange to the TLS connection: to its keys
 // (tls-exporter, RFC 9266), or to our certificate (tls-server-end-point, RFC 5929). So who stands in the middle, with TLS to both sides, cannot pass it on.
 
+// errBinding says that an exchange cannot be bound as the client wants it.
+var errBinding = errors.New("no such channel binding")
+
 // bound tells whether an exchange can be bound to the channel.
-func (ch Channel) bound() bool { return ch.TLS != nil && ch.Certificate != nil }
+func (ch Channel) bound() bool {
+	if ch.TLS == nil {
+		return false
+	}
+	_, err := scram.NewTLSExporterBinding(ch.TLS) // which TLS 1.2 has not without its extended master secret
+	return err == nil || ch.Certificate != nil
+}
 
 // binding is what an exchange is bound to, by the name of its kind.
 func (ch Channel) binding(kind scram.ChannelBindingType) (scram.ChannelBinding, error) {
 	if kind == scram.ChannelBindingTLSServerEndpoint {
+		if ch.Certificate == nil { // where the session is one that was resumed
+			return scram.ChannelBinding{}, errBinding
+		}
 		return scram.NewTLSServerEndpointBinding(&tls.ConnectionState{PeerCertificates: []*x509.Certificate{ch.Certificate}})
 	}
 	return scram.NewTLSExporterBinding(ch.TLS) // which no client knows by another name
@@ -70,27 +82,30 @@ func startScram(h *scramHash, plus bool) func(ctx context.Context, a *Authentica
 }
 
 // scramCandidates returns the verifiers of a login that an exchange can be right by: that of its password, and those of its app passwords with the same salt, since
-// the client is told one. Where there is none at all, one is made up, with the salt that the login would have.
+// the client is told one. Where there is none at all, one is made up.
 func (a *Authenticator) scramCandidates(ctx context.Context, h *scramHash, ch Channel, login string) (t *attempt, found []candidate, err error) {
 	t, err = a.attempt(ctx, ch, login)
 	if err != nil {
 		return nil, nil, err
 	}
+	decoy, err := a.nobodysFactors(ctx, h, cmp.Or(t.login, login)) // for everybody, so that it takes as long
+	if err != nil {
+		return nil, nil, err
+	}
 	account := t.account
-	factors := scram.KeyFactors{Salt: scramSalt(h, cmp.Or(t.login, login)), Iters: scramIterations}
+	factors, ok := factorsOf(account, h)
+	if !ok {
+		nobody := scram.StoredCredentials{KeyFactors: decoy, StoredKey: make([]byte, h.size), ServerKey: make([]byte, h.size)}
+		rand.Read(nobody.StoredKey)
+		return t, []candidate{{nobody, func() (Grant, error) { return Grant{}, store.ErrAuth }}}, nil
+	}
 	if v, ok := parseSecret(account.Password).verifier(h); ok {
-		factors = v.KeyFactors
 		found = append(found, candidate{v.StoredCredentials, func() (Grant, error) { return admit(account) }})
 	}
 	for _, app := range account.AppPasswords {
 		if v, ok := parseSecret(app.Secret).verifier(h); ok && v.KeyFactors == factors {
 			found = append(found, candidate{v.StoredCredentials, func() (Grant, error) { return a.admitApp(ctx, ch, account, app) }})
 		}
-	}
-	if len(found) == 0 {
-		nobody := scram.StoredCredentials{KeyFactors: factors, StoredKey: make([]byte, h.size), ServerKey: make([]byte, h.size)}
-		rand.Read(nobody.StoredKey)
-		found = append(found, candidate{nobody, func() (Grant, error) { return Grant{}, store.ErrAuth }})
 	}
 	return t, found, nil
 }
@@ -119,8 +134,11 @@ func (s *scramServer) Next(response []byte) (challenge []byte, done bool, err er
 func (s *scramServer) first(message []byte) (challenge []byte, done bool, err error) {
 	flag, _, _ := bytes.Cut(message, []byte(","))
 	kind, binds := strings.CutPrefix(string(flag), "p=")
-	if binds != s.plus {
+	switch {
+	case binds != s.plus:
 		return nil, false, errors.New("-PLUS and the flag for it go together")
+	case string(flag) == "y" && s.ch.bound(): // it could bind, and has been told that we could not: somebody is in between (RFC 5802 section 6)
+		return nil, true, fmt.Errorf("%w: the client does not know that there is -PLUS", store.ErrAuth)
 	}
 	var lookup error
 	nonce := rand.Text()
@@ -152,7 +170,7 @@ func (s *scramServer) first(message []byte) (challenge []byte, done bool, err er
 	switch {
 	case lookup != nil:
 		return nil, true, lookup
-	case err != nil && strings.HasPrefix(answer, "e="): // such as of who has been made to believe that there is no -PLUS
+	case errors.Is(err, errBinding), err != nil && strings.HasPrefix(answer, "e="): // such as of a kind of binding that there is not
 		return nil, true, fmt.Errorf("%w: %w", store.ErrAuth, err)
 	case err != nil:
 		return nil, false, err
@@ -160,22 +178,16 @@ func (s *scramServer) first(message []byte) (challenge []byte, done bool, err er
 	return []byte(answer), false, nil
 }
 
-// begin begins a conversation, which knows whether -PLUS is offered: a client that could bind and is not told so has somebody in between (RFC 5802 section 6).
+// begin begins a conversation.
 func (s *scramServer) begin(server *scram.Server, kind scram.ChannelBindingType) (*scram.ServerConversation, error) {
-	if !s.ch.bound() {
+	if !s.plus {
 		return server.NewConversation(), nil
 	}
-	if !s.plus {
-		kind = scram.ChannelBindingTLSServerEndpoint
-	}
 	b, err := s.ch.binding(kind)
-	switch {
-	case err != nil:
-		return nil, err
-	case s.plus:
-		return server.NewConversationWithChannelBindingRequired(b), nil
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errBinding, err)
 	}
-	return server.NewConversationWithChannelBinding(b), nil
+	return server.NewConversationWithChannelBindingRequired(b), nil
 }
 
 // final takes the client's proof.

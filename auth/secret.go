@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"mailstead.dev/store"
 )
 
 // A secret is the text by which the store keeps what a password is verified by: words with a blank between. One is a
@@ -24,27 +26,50 @@ type proof interface {
 	cost() int64 // of matches, in KiB of memory that it takes, or as much as keeps a processor busy for as long
 }
 
-// Secret returns what the password of an account is kept as.
-func Secret(login, password string) (string, error) {
+// NewSecret returns what a new password of an account is kept as: an argon2id hash, and what each of the mechanisms that are on needs besides. The account is as it was,
+// zero if it is being made.
+func NewSecret(of store.Login, password string, mechanisms []string) (string, error) {
 	switch {
 	case password == "":
 		return "", errors.New("the password is empty")
 	case len(password) > maxPassword:
 		return "", fmt.Errorf("the password is longer than %d bytes", maxPassword)
 	}
-	return newSecret(login, newPassword(password))
-}
-
-func newSecret(login string, p password) (string, error) {
-	verifiers, err := newVerifiers(login, p)
+	p := newPassword(password)
+	verifiers, err := newVerifiers(store.Login{AppPasswords: of.AppPasswords}, p, hashesOf(mechanisms))
 	return newArgon2id(p).String() + verifiers, err
 }
 
-// AppSecret makes an app password for an account, and what it is kept as. It cannot be guessed, so nothing needs to make guesses slow.
-func AppSecret(login string) (password, secret string, err error) {
+// better returns a secret for the password that a secret of the account was right for: argon2id, which it may have been, and the verifiers that are missing.
+func (s secret) better(of store.Login, p password, hashes []*scramHash) (string, error) {
+	text := ""
+	if h, ok := s.proof.(argon2id); ok {
+		text = h.String()
+	} else {
+		text = newArgon2id(p).String()
+	}
+	for _, v := range s.verifiers {
+		text += " " + v.String()
+	}
+	verifiers, err := newVerifiers(of, p, s.missing(hashes))
+	return text + verifiers, err
+}
+
+// missing returns the hashes of which there is no verifier.
+func (s secret) missing(hashes []*scramHash) (all []*scramHash) {
+	for _, h := range hashes {
+		if _, ok := s.verifier(h); !ok {
+			all = append(all, h)
+		}
+	}
+	return all
+}
+
+// NewAppSecret makes an app password for an account, and what it is kept as. It cannot be guessed, so nothing needs to make guesses slow.
+func NewAppSecret(of store.Login, mechanisms []string) (password, secret string, err error) {
 	password = Generate()
 	p := newPassword(password)
-	verifiers, err := newVerifiers(login, p)
+	verifiers, err := newVerifiers(of, p, hashesOf(mechanisms))
 	return password, newToken(p).String() + verifiers, err
 }
 
@@ -118,10 +143,10 @@ func parseProof(word string) (proof, error) {
 	return nil, errUnknownHash
 }
 
-// outdated tells whether new secrets have more, or better.
-func (s secret) outdated() bool {
+// outdated tells whether it is not kept as new ones are: as argon2id, whatever it costs, with verifiers for the hashes.
+func (s secret) outdated(hashes []*scramHash) bool {
 	_, ok := s.proof.(argon2id)
-	return !ok || len(s.verifiers) < len(scramHashes)
+	return !ok || len(s.missing(hashes)) > 0
 }
 
 // isToken tells whether a password is the one that cannot be guessed.

@@ -122,7 +122,7 @@ func endedBy(all map[*held]struct{}, r store.Revocation) (ended []*held) {
 	return ended
 }
 
-// Watch ends sessions that are held when what they rest on is revoked, wherever that was done, until ctx ends.
+// Watch ends sessions that are held when what they rest on is revoked, wherever that was done, until ctx ends; and it notes from where accounts are used.
 func (a *Authenticator) Watch(ctx context.Context) error {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
@@ -140,6 +140,9 @@ func (a *Authenticator) Watch(ctx context.Context) error {
 		case !away: // once, and not each second
 			away = true
 			a.log.WarnContext(ctx, "who is let in no more is not known for now, and their sessions go on", "err", err)
+		}
+		if err := a.noteKnown(ctx); err != nil && ctx.Err() == nil {
+			a.log.WarnContext(ctx, "from where accounts are used was not noted", "err", err)
 		}
 		select {
 		case <-ctx.Done():

@@ -1,11 +1,15 @@
 package auth
 
 import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,9 +27,19 @@ type scramHash struct {
 
 var scramHashes = []*scramHash{{"SCRAM-SHA-256", 32, scram.SHA256}, {"SCRAM-SHA-1", 20, scram.SHA1}}
 
+// hashesOf returns those that mechanisms need.
+func hashesOf(mechanisms []string) (all []*scramHash) {
+	for _, h := range scramHashes {
+		if slices.Contains(mechanisms, h.name) {
+			all = append(all, h)
+		}
+	}
+	return all
+}
+
 // scramIterations makes guessing a password from a stolen verifier slow; RFC 7677 section 4 asks for 4096 at the least. Each
 // login costs the client as many, and us none.
-const scramIterations = 50_000
+const scramIterations = 100_000
 
 // verifier is what a SCRAM exchange is checked with, without the password. Its text is that of RFC 5803.
 type verifier struct {
@@ -33,28 +47,55 @@ type verifier struct {
 	scram.StoredCredentials
 }
 
-// scramSalt is the salt of a login's verifiers. It is told to everybody who asks, so it need not be secret; and it is the same for the password and all app
-// passwords, so that an exchange that begins with it can end with any of them. A login that does not exist has one as well.
-func scramSalt(h *scramHash, login string) string {
-	sum := sha256.Sum256([]byte("mailstead " + h.name + "\x00" + login))
-	return string(sum[:saltLen])
+// factorsOf returns the salt and the iterations of an account's verifiers. They are those of its password, and of all its app passwords, so that an
+// exchange that begins with them can end with any of these. It is not ok where it has none.
+func factorsOf(of store.Login, h *scramHash) (scram.KeyFactors, bool) {
+	secrets := []string{of.Password}
+	for _, app := range of.AppPasswords {
+		secrets = append(secrets, app.Secret)
+	}
+	for _, text := range secrets {
+		if v, ok := parseSecret(text).verifier(h); ok {
+			return v.KeyFactors, true
+		}
+	}
+	return scram.KeyFactors{}, false
 }
 
 // newVerifiers returns the words of a secret that are verifiers, each with a blank before it.
-func newVerifiers(login string, p password) (string, error) {
-	login, err := store.NormalLogin(login)
-	if err != nil {
-		return "", err
-	}
+func newVerifiers(of store.Login, p password, hashes []*scramHash) (string, error) {
 	words := ""
-	for _, h := range scramHashes {
-		v, err := newVerifier(h, scram.KeyFactors{Salt: scramSalt(h, login), Iters: scramIterations}, p)
+	for _, h := range hashes {
+		factors, ok := factorsOf(of, h)
+		if !ok {
+			salt := make([]byte, saltLen)
+			rand.Read(salt)
+			factors = scram.KeyFactors{Salt: string(salt), Iters: scramIterations}
+		}
+		v, err := newVerifier(h, factors, p)
 		if err != nil {
 			return "", err
 		}
 		words += " " + v.String()
 	}
 	return words, nil
+}
+
+// nobodysFactors are those that a login is told that has none: the same each time, and of no account. What they are
+// made with is a secret of the deployment, or whoever has its own would know them.
+func (a *Authenticator) nobodysFactors(ctx context.Context, h *scramHash, login string) (scram.KeyFactors, error) {
+	a.decoyMu.Lock()
+	defer a.decoyMu.Unlock()
+	if a.decoy == nil {
+		decoy, err := a.directory.LoginSecret(ctx)
+		if err != nil {
+			return scram.KeyFactors{}, fmt.Errorf("login: %w", err)
+		}
+		a.decoy = decoy
+	}
+	mac := hmac.New(sha256.New, a.decoy)
+	mac.Write([]byte(h.name + "\x00" + login))
+	return scram.KeyFactors{Salt: string(mac.Sum(nil)[:saltLen]), Iters: scramIterations}, nil
 }
 
 func newVerifier(h *scramHash, k scram.KeyFactors, p password) (verifier, error) {

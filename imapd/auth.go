@@ -61,8 +61,11 @@ var errPrivacy = no("PRIVACYREQUIRED", "Passwords are only taken over TLS")
 
 // login lets a client in by its password.
 func (s *session) login(ctx context.Context, login, password string) error {
-	if !s.privacy() {
+	switch {
+	case !s.privacy():
 		return errPrivacy
+	case !s.server.o.Authenticator.TakesPasswords():
+		return no("CANNOT", "LOGIN is switched off: use AUTHENTICATE")
 	}
 	grant, err := s.server.o.Authenticator.Login(ctx, s.channel(), login, password)
 	if err != nil {
@@ -73,7 +76,7 @@ func (s *session) login(ctx context.Context, login, password string) error {
 
 // channel is how the client comes in.
 func (s *session) channel() auth.Channel {
-	ch := auth.Channel{Protocol: auth.IMAP, Private: s.privacy()}
+	ch := auth.Channel{Protocol: auth.IMAP, Private: s.privacy(), From: remote(s.raw.RemoteAddr())}
 	if t, ok := s.nc.(*tls.Conn); ok {
 		state := t.ConnectionState()
 		ch.TLS, ch.Certificate = &state, s.shown
@@ -100,16 +103,19 @@ func (s *session) letIn(ctx context.Context, grant auth.Grant) error {
 	return nil
 }
 
-// refused answers a login that failed: later each time it is a guess, and not
-// at all after many of them.
+// slowestLogin bounds how many times LoginDelay a failed login is answered later.
+const slowestLogin = 8
+
+// refused answers a login that failed: later each time it is a guess, of this
+// connection or of its address and account, and not at all after many of them.
 func (s *session) refused(ctx context.Context, err error) error {
-	if !errors.Is(err, store.ErrAuth) && !errors.Is(err, store.ErrActAs) {
+	if !errors.Is(err, store.ErrAuth) && !errors.Is(err, store.ErrActAs) && !errors.Is(err, auth.ErrBlocked) {
 		return err
 	}
-	s.log.InfoContext(ctx, "login failed")
+	s.log.InfoContext(ctx, "login failed", "why", err)
 	if s.server.o.LoginDelay > 0 {
 		select {
-		case <-time.After(s.server.o.LoginDelay):
+		case <-time.After(s.server.o.LoginDelay * s.loginDelay(err)):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -121,6 +127,15 @@ func (s *session) refused(ctx context.Context, err error) error {
 	s.writeTagged(r.kind, r.code, r.text)
 	s.answered = true
 	return &errBye{"", "Too many failed logins"}
+}
+
+// loginDelay is how many times as late a refusal is told as the first.
+func (s *session) loginDelay(err error) time.Duration {
+	before := s.failed
+	if r, ok := errors.AsType[*auth.RefusedError](err); ok {
+		before = max(before, r.Failures-1)
+	}
+	return min(time.Duration(1)<<min(before, 10), slowestLogin)
 }
 
 // authenticate = "AUTHENTICATE" SP auth-type [SP initial-resp] *(CRLF base64)

@@ -22,7 +22,7 @@ var capabilities = []struct {
 	{"SASL-IR", "RFC 4959", beforeLogin},
 	{"STARTTLS", "RFC 3501 section 6.2.1", mayStartTLS},
 	{"LOGINDISABLED", "RFC 3501 section 6.2.3", passwordsForbidden},
-	{"AUTH=", "RFC 3501 section 6.2.2", passwordsAllowed},
+	{"AUTH=", "RFC 3501 section 6.2.2", mayAuthenticate},
 	{"ID", "RFC 2971", anytime},
 	{"ENABLE", "RFC 5161", anytime},
 	{"IDLE", "RFC 2177", anytime},
@@ -84,8 +84,10 @@ func literalsOfSmallSize(s *session) bool { return s.server.o.LiteralMinus }
 func beforeLogin(s *session) bool         { return s.state == notAuthenticated }
 func afterLogin(s *session) bool          { return !beforeLogin(s) }
 func mayStartTLS(s *session) bool         { return beforeLogin(s) && !s.conn.tls && s.server.o.TLS != nil }
-func passwordsAllowed(s *session) bool    { return beforeLogin(s) && s.privacy() }
-func passwordsForbidden(s *session) bool  { return beforeLogin(s) && !s.privacy() }
+func mayAuthenticate(s *session) bool     { return beforeLogin(s) && s.privacy() }
+func passwordsForbidden(s *session) bool {
+	return beforeLogin(s) && !(s.privacy() && s.server.o.Authenticator.TakesPasswords())
+}
 
 // capabilityList is what CAPABILITY says, in the state as it is.
 func (s *session) capabilityList() string {

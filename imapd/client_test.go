@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -79,7 +80,7 @@ func matches(got, want string) bool {
 // logins is a directory without a store: its accounts, all with the password "pass".
 type logins map[string]store.User
 
-func (l logins) LookupLogin(_ context.Context, login string) (store.Login, error) {
+func (l logins) LookupLoginFrom(_ context.Context, login string, _ netip.Addr) (store.Login, error) {
 	switch u, ok := l[login]; {
 	case login == "bug":
 		panic("a bug")
@@ -111,6 +112,12 @@ func (logins) Revocations(context.Context, string) ([]store.Revocation, string, 
 }
 
 func (logins) Issuers(context.Context, id.Tenant) ([]store.Issuer, error) { return nil, nil }
+func (logins) LoginSecret(context.Context) ([]byte, error)                { return []byte("secret"), nil }
+func (logins) NoteFailedLogin(context.Context, store.FailedLogin) ([]store.Block, error) {
+	return nil, nil
+}
+
+func (logins) NoteKnownAddresses(context.Context, id.Tenant, []store.KnownAddress) error { return nil }
 
 // authenticate returns an authenticator for a directory that leaves no goroutine behind.
 func authenticate(d auth.Directory) *auth.Authenticator {

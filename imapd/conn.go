@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"mailstead.dev/imapd/wire"
+	"mailstead.dev/store"
 )
 
 // Errors that end a connection while it waits for a command.
@@ -33,8 +34,8 @@ type conn struct {
 	raw    net.Conn // as accepted
 	nc     net.Conn // raw, or TLS over it
 	tls    bool
-	shown  *x509.Certificate  // with TLS: ours
-	from   netip.Prefix       // as it counts, see origin
+	shown  *x509.Certificate  // with TLS: ours; nil where it is not known
+	from   netip.Prefix       // as it counts: store.Origin
 	cancel context.CancelFunc // of the context of this connection's commands
 
 	*buffers                     // nil while the connection waits for a command
@@ -90,7 +91,7 @@ const (
 )
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{server: s, raw: nc, nc: nc, from: origin(nc.RemoteAddr())}
+	c := &conn{server: s, raw: nc, nc: nc, from: store.Origin(remote(nc.RemoteAddr()))}
 	c.limits.Continue = func() error { return c.proceed("Ready for the literal") }
 	c.limits.Reserve = c.reserve
 	c.distrust()
@@ -397,28 +398,45 @@ func (c *conn) startTLS(ctx context.Context, config *tls.Config) error {
 	c.nFirst = 0
 	ctx, cancel := context.WithDeadline(ctx, c.loginBy)
 	defer cancel()
+	var certificate *x509.Certificate
 	t := tls.Server(c.raw, config)
-	if err := t.HandshakeContext(ctx); err != nil {
+	if err := t.HandshakeContext(context.WithValue(ctx, shownKey{}, &certificate)); err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.nc, c.tls, c.shown = t, true, shown(config, t.ConnectionState())
+	c.nc, c.tls, c.shown = t, true, certificate
 	return nil
 }
 
-// shown returns the certificate that a client has been shown: that for the name that it asked for. tls.Conn does not tell, and does not
-// ask for it where it resumes a session. nil: it is not known.
-func shown(config *tls.Config, state tls.ConnectionState) *x509.Certificate {
-	if config.GetCertificate != nil {
-		c, err := config.GetCertificate(&tls.ClientHelloInfo{ServerName: state.ServerName})
-		if err != nil || c == nil {
-			return nil
+// shownKey is that of where a handshake says which certificate it shows.
+type shownKey struct{}
+
+// telling returns a TLS configuration whose handshakes tell which certificate they show, for tls.Conn does not. None is told of where a session
+// is resumed.
+func telling(config *tls.Config) *tls.Config {
+	if config == nil || config.GetCertificate == nil && len(config.Certificates) == 0 {
+		return config
+	}
+	choose, own := config.GetCertificate, config.Certificates
+	if choose == nil {
+		choose = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			for i := range own {
+				if hello.SupportsCertificate(&own[i]) == nil {
+					return &own[i], nil
+				}
+			}
+			return &own[0], nil
 		}
-		return c.Leaf
 	}
-	if len(config.Certificates) == 0 {
-		return nil
+	config = config.Clone()
+	config.Certificates = nil
+	config.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		c, err := choose(hello)
+		if at, ok := hello.Context().Value(shownKey{}).(**x509.Certificate); ok && err == nil && c != nil {
+			*at = c.Leaf
+		}
+		return c, err
 	}
-	return config.Certificates[0].Leaf
+	return config
 }

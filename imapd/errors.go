@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 
 	"mailstead.dev/acl"
+	"mailstead.dev/auth"
 	"mailstead.dev/imapd/wire"
 	"mailstead.dev/quota"
 	"mailstead.dev/store"
@@ -43,6 +44,7 @@ var responses = []struct {
 	{is(store.ErrFull), "NO", "LIMIT", "The mailbox has no UID left: create another"},
 	{is(store.ErrExpunged), "NO", "EXPUNGEISSUED", "Some of the messages no longer exist"},
 	{is(store.ErrAuth), "NO", "AUTHENTICATIONFAILED", "Wrong login or password"},
+	{is(auth.ErrBlocked), "NO", "LIMIT", "Too many failed logins, try again later"},
 	{is(store.ErrActAs), "NO", "AUTHORIZATIONFAILED", "Not allowed to act as this user"},
 	{is(store.ErrDisabled), "NO", "CONTACTADMIN", "Account disabled"},
 	{is(store.ErrDamaged), "NO", "CORRUPTION", "A message is damaged in storage"},

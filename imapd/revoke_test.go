@@ -37,7 +37,7 @@ func TestRevoked(t *testing.T) {
 	if err := s.SetRole(t.Context(), admin, store.RoleTenantAdmin); err != nil {
 		t.Fatal(err)
 	}
-	app, kept, err := auth.AppSecret(user.Login)
+	app, kept, err := auth.NewAppSecret(store.Login{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,6 +56,7 @@ func (o Options) changing() changing {
 // New returns a server that does not listen yet.
 func New(o Options) *Server {
 	o = o.withDefaults()
+	o.TLS = telling(o.TLS)
 	// The server's life is that of no request: it ends with Close.
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
@@ -179,15 +180,15 @@ func (s *Server) start(nc net.Conn, implicitTLS bool) {
 	s.wg.Go(func() { s.run(c, implicitTLS) })
 }
 
-// refusal says why there is no room for a connection, "" where there is. It is called with mu locked.
+// refusal says why there is no room for a connection, its response code before it, "" where there is. It is called with mu locked.
 func (s *Server) refusal(c *conn) string {
 	switch {
 	case len(s.conns) >= s.maxConnections:
 		s.log.Warn("too many connections", "limit", s.maxConnections)
-		return "Too many connections, try again later"
+		return "[UNAVAILABLE] Too many connections, try again later"
 	case s.strangers[c.from] >= s.maxPerAddress && c.from.IsValid():
 		s.log.Warn("too many connections of an address that have not logged in", "remote", c.raw.RemoteAddr(), "limit", s.maxPerAddress)
-		return "Too many connections of your address that have not logged in, try again later"
+		return "[LIMIT] Too many connections of your address that have not logged in, try again later"
 	}
 	return ""
 }
@@ -205,20 +206,13 @@ func (s *Server) acquaint(c *conn) {
 	}
 }
 
-// origin is where a connection comes from, as it counts: an address, of IPv6 a network, which is what one client has.
-// It is not valid where there is none.
-func origin(remote net.Addr) netip.Prefix {
-	tcp, ok := remote.(*net.TCPAddr)
+// remote is the address of a client, not valid where it has none.
+func remote(of net.Addr) netip.Addr {
+	tcp, ok := of.(*net.TCPAddr)
 	if !ok {
-		return netip.Prefix{}
+		return netip.Addr{}
 	}
-	addr := tcp.AddrPort().Addr().Unmap().WithZone("")
-	bits := addr.BitLen()
-	if addr.Is6() {
-		bits = 64
-	}
-	from, _ := addr.Prefix(bits) // which an address has
-	return from
+	return tcp.AddrPort().Addr().Unmap().WithZone("")
 }
 
 // refuse tells a client that there is no room, where it can be told in time.
@@ -228,7 +222,7 @@ func refuse(nc net.Conn, implicitTLS bool, why string) {
 		return // a handshake costs more than a retry
 	}
 	if nc.SetWriteDeadline(time.Now().Add(time.Second)) == nil {
-		nc.Write([]byte("* BYE [UNAVAILABLE] " + why + "\r\n")) // best effort
+		nc.Write([]byte("* BYE " + why + "\r\n")) // best effort
 	}
 }
 

@@ -37,7 +37,7 @@ func TestStartTLS(t *testing.T) {
 	c.expect("c OK ...")
 	c = c.startTLS(clientTLS)
 	c.send("e CAPABILITY")
-	c.expect("* CAPABILITY IMAP4 IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR AUTH=PLAIN AUTH=LOGIN AUTH=SCRAM-SHA-256-PLUS AUTH=SCRAM-SHA-256 AUTH=SCRAM-SHA-1-PLUS AUTH=SCRAM-SHA-1 ID ...")
+	c.expect("* CAPABILITY IMAP4 IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR AUTH=PLAIN AUTH=LOGIN ID ...")
 	c.expect("e OK ...")
 	c.send("f STARTTLS")
 	c.expect("f BAD ...")
@@ -311,11 +311,11 @@ type slowLogins struct {
 	entered, leave chan struct{}
 }
 
-func (l slowLogins) LookupLogin(ctx context.Context, login string) (store.Login, error) {
+func (l slowLogins) LookupLoginFrom(ctx context.Context, login string, from netip.Addr) (store.Login, error) {
 	close(l.entered)
 	select {
 	case <-l.leave:
-		return l.logins.LookupLogin(ctx, login)
+		return l.logins.LookupLoginFrom(ctx, login, from)
 	case <-ctx.Done():
 		return store.Login{}, ctx.Err()
 	}
@@ -505,7 +505,7 @@ func TestConnectionsOfAnAddress(t *testing.T) {
 	refused := func() {
 		t.Helper()
 		c := connect()
-		c.expect("* BYE [UNAVAILABLE] Too many connections of your address ...")
+		c.expect("* BYE [LIMIT] Too many connections of your address ...")
 		c.expectClosed()
 	}
 	a, b := connect(), connect()
@@ -536,7 +536,7 @@ func TestOrigin(t *testing.T) {
 		{"2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"}, {"fe80::1%eth0", "fe80::/64"},
 	} {
 		addr := net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(test.address), 1))
-		if got := origin(addr); got.String() != test.want {
+		if got := store.Origin(remote(addr)); got.String() != test.want {
 			t.Errorf("%s is of %s, want %s", test.address, got, test.want)
 		}
 	}

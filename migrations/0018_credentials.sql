@@ -29,9 +29,19 @@ CREATE TABLE token_issuer (
     audience  text NOT NULL,
     scope     text NOT NULL,             -- '': any
     claim     text NOT NULL,             -- that is the login
+    unverified boolean NOT NULL,         -- an address is believed that the issuer does not say it has verified
+    roles     boolean NOT NULL,          -- who comes by its tokens has their role, if it is one of the tenant
     PRIMARY KEY (tenant_id, url)
 );
 CALL protect('token_issuer');
+
+-- What strangers are told of logins that do not exist is made with it: one row.
+CREATE TABLE login_secret (
+    only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
+    secret   bytea NOT NULL
+);
+INSERT INTO login_secret (secret) VALUES (sha256((gen_random_uuid()::text || gen_random_uuid()::text)::bytea));
+GRANT SELECT ON login_secret TO mailstead_serving;
 
 -- Logins that do not hold any more, for those who have been let in by them. Every front end reads what is new each
 -- second: by the transaction that wrote it, since numbers and times do not appear in their order.
@@ -67,3 +77,20 @@ $$;
 
 REVOKE EXECUTE ON FUNCTION revocations_since(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION revocations_since(text) TO mailstead_serving;
+
+-- forget_revocations removes those that no session can be of any more, of tenants that are gone as well.
+-- +goose StatementBegin
+CREATE FUNCTION forget_revocations(older interval) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$
+DECLARE
+    n bigint;
+BEGIN
+    DELETE FROM revocation r WHERE r.at < now() - older;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    RETURN n;
+END
+$$;
+-- +goose StatementEnd
+REVOKE EXECUTE ON FUNCTION forget_revocations(interval) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION forget_revocations(interval) TO mailstead_serving;

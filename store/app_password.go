@@ -29,7 +29,7 @@ const maxAppPasswords = 50
 type AppPassword struct {
 	ID        id.AppPassword `db:"app_password_id"`
 	Name      string         `db:"name"`
-	Secret    string         `db:"secret"` // as Login.Password
+	Secret    string         `db:"-"` // as Login.Password; AppPasswords does not tell it
 	Protocols []string       `db:"protocols"`
 	ReadOnly  bool           `db:"read_only"`
 	Created   time.Time      `db:"created_at"`
@@ -71,7 +71,7 @@ func (s *Store) AddAppPassword(ctx context.Context, u User, p AppPassword) error
 // AppPasswords returns those of an account by name, also those that have expired.
 func (s *Store) AppPasswords(ctx context.Context, u User) ([]AppPassword, error) {
 	const query = `
-		SELECT app_password_id, name, secret, protocols, read_only, created_at, expires_at, last_used
+		SELECT app_password_id, name, protocols, read_only, created_at, expires_at, last_used
 		FROM app_password
 		WHERE tenant_id = $1 AND account_id = $2
 		ORDER BY name`

@@ -176,3 +176,86 @@ func TestRevocationsOfLateCommits(t *testing.T) {
 		t.Errorf("after the commit: %+v, %v", revoked, err)
 	}
 }
+
+// Who is deleted, or whose tenant is, is sent away by front ends that read of it later, and what is told of that goes after a day.
+func TestRevocationsOfDeleted(t *testing.T) {
+	ctx := t.Context()
+	c := storetest.Config(t)
+	s := storetest.Open(t, c)
+	for _, test := range []struct {
+		login string
+		gone  func(u store.User) error
+	}{
+		{"a@one.test", func(u store.User) error { return s.DeleteAccount(ctx, u) }},
+		{"b@two.test", func(u store.User) error { return s.DeleteTenant(ctx, u.Tenant) }},
+	} {
+		u := storetest.Account(t, s, test.login)
+		login, err := s.LookupLogin(ctx, u.Login)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, since, err := s.Revocations(ctx, "0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := test.gone(u); err != nil {
+			t.Fatal(err)
+		}
+		if revoked, _, err := s.Revocations(ctx, since); err != nil || !endedBy(revoked, login.Standing) {
+			t.Errorf("%s: %+v, %v", test.login, revoked, err)
+		}
+	}
+	if err := store.ForgetRevocations(s, ctx); err != nil {
+		t.Fatal(err)
+	}
+	if revoked, _, err := s.Revocations(ctx, "0"); err != nil || len(revoked) < 2 {
+		t.Errorf("soon after: %+v, %v", revoked, err)
+	}
+	if _, err := connectAs(t, c.OwnerDSN).Exec(ctx, `UPDATE revocation SET at = at - interval '25 hours'`); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.ForgetRevocations(s, ctx); err != nil {
+		t.Fatal(err)
+	}
+	if revoked, _, err := s.Revocations(ctx, "0"); err != nil || len(revoked) != 0 {
+		t.Errorf("a day later: %+v, %v", revoked, err)
+	}
+}
+
+// An issuer is believed as its tenant has said, and nobody's session outlives it.
+func TestIssuers(t *testing.T) {
+	ctx := t.Context()
+	s := storetest.New(t)
+	u := storetest.Account(t, s, "a@one.test")
+	i := store.Issuer{URL: "https://login.one.test", Audience: "mail", Scope: "imap", Claim: "email", Unverified: true, Roles: true}
+	if err := s.AddIssuer(ctx, u.Tenant, i); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.AddIssuer(ctx, u.Tenant, i); !errors.Is(err, store.ErrIssuerTaken) {
+		t.Errorf("again: %v", err)
+	}
+	if all, err := s.Issuers(ctx, u.Tenant); err != nil || len(all) != 1 || all[0] != i {
+		t.Errorf("Issuers = %+v, %v", all, err)
+	}
+	for _, wrong := range []store.Issuer{
+		{URL: "http://login.one.test", Audience: "mail", Claim: "email"}, {URL: "https://", Audience: "mail", Claim: "email"},
+		{URL: "https://x", Claim: "email"}, {URL: "https://x", Audience: "mail", Claim: "name"},
+	} {
+		var invalid *store.InvalidError
+		if err := s.AddIssuer(ctx, u.Tenant, wrong); !errors.As(err, &invalid) {
+			t.Errorf("%+v: %v", wrong, err)
+		}
+	}
+	login, err := s.LookupLogin(ctx, u.Login)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []error{nil, store.ErrNoIssuer} {
+		if err := s.RemoveIssuer(ctx, u.Tenant, i.URL); !errors.Is(err, want) {
+			t.Errorf("remove: %v, want %v", err, want)
+		}
+	}
+	if revoked, _, err := s.Revocations(ctx, "0"); err != nil || !endedBy(revoked, login.Standing) {
+		t.Errorf("sessions go on: %+v, %v", revoked, err)
+	}
+}

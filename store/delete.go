@@ -152,7 +152,7 @@ func (s *Store) deleteInSteps(ctx context.Context, t id.Tenant, query string, ar
 
 // DeleteTenant removes a tenant with all of its accounts and content, objects
 // in object storage included, for good, in bounded steps; when it was
-// interrupted, it goes on where it was. Its audit log stays.
+// interrupted, it goes on where it was. Its audit log stays, and for a day what ends its sessions.
 //
 // An object whose PUT is under way in another process while its intent goes
 // here is left in the bucket without a row; nothing refers to it.
@@ -197,7 +197,6 @@ func (s *Store) DeleteTenant(ctx context.Context, t id.Tenant) error {
 			`DELETE FROM quota_audit WHERE tenant_id = $1`,
 			`DELETE FROM quota_mark WHERE tenant_id = $1`,
 			`DELETE FROM quota_event WHERE tenant_id = $1`,
-			`DELETE FROM revocation WHERE tenant_id = $1`,
 			`DELETE FROM token_issuer WHERE tenant_id = $1`,
 			`DELETE FROM tenant_network WHERE tenant_id = $1`,
 			`DELETE FROM swept WHERE tenant_id = $1`,

@@ -18,6 +18,10 @@ var (
 	PackAll        = (*Store).packAll
 	TurnRing       = (*Store).turnRing
 	SweepAll       = (*Store).sweepAll
+
+	ForgetAttempts       = (*Store).forgetAttempts
+	ForgetKnownAddresses = (*Store).forgetKnownAddresses
+	ForgetRevocations    = (*Store).forgetRevocations
 )
 
 // Steps of a pack that is under way.

@@ -39,12 +39,25 @@ func (e entries) effective(owner bool, login string) acl.Rights {
 	return acl.Effective(owner, login, groups, list)
 }
 
+// named leaves out what everyone of the tenant is given. What is taken from everyone is taken from strangers as well.
+func (e entries) named() (left entries) {
+	for i, identifier := range e.identifiers {
+		if identifier != acl.Anyone {
+			left.identifiers, left.rights = append(left.identifiers, identifier), append(left.rights, e.rights[i])
+		}
+	}
+	return left
+}
+
 // managed is what a tenant's administrators may do with its mailboxes, whatever the lists say: what is needed
 // to give themselves, or others, more.
 const managed = acl.Lookup | acl.Create | acl.DeleteMailbox | acl.Administer
 
 // rights returns what the user may do in a mailbox of a namespace that is not their own.
 func (u User) rights(in space, e entries) acl.Rights {
+	if u.Anonymous {
+		e = e.named()
+	}
 	r := e.effective(false, u.Login)
 	if in == common && u.AdministersTenant(u.Tenant) {
 		r |= managed

@@ -114,3 +114,14 @@ func (s *Store) UpgradePassword(ctx context.Context, u User, old, secret string)
 		return err
 	})
 }
+
+// LoginSecret returns a secret of the deployment, with which what strangers are told of logins that do not exist is made: the same everywhere and
+// each time, and nothing that they could compute.
+func (s *Store) LoginSecret(ctx context.Context) ([]byte, error) {
+	type row struct{ Secret []byte }
+	rows, err := lookup[row](ctx, s, `SELECT secret FROM login_secret`)
+	if err != nil {
+		return nil, err
+	}
+	return rows[0].Secret, nil
+}

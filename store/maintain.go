@@ -84,6 +84,7 @@ func (s *Store) Maintain(ctx context.Context) error {
 		{"quota", min(s.options.TidyInterval, s.options.AuditEvery), s.auditQuotas},
 		{"limits", s.options.LookEvery, s.LookAtQuotas},
 		{"attempts", attemptsEvery, s.forgetAttempts},
+		{"revocations", s.options.TidyInterval, s.forgetRevocations},
 	}
 	if s.options.Webhook != nil {
 		chores = append(chores, chore{"webhook", min(s.options.LookEvery, firstPause), s.postEvents})
@@ -197,7 +198,7 @@ func (s *Store) tidyAll(ctx context.Context) error {
 }
 
 func (s *Store) tidyTenant(ctx context.Context, t id.Tenant) error {
-	return errors.Join(s.FoldTenant(ctx, t), s.mergeTenant(ctx, t), s.collectOrphans(ctx, t), s.forgetRevocations(ctx, t), s.forgetKnownAddresses(ctx, t))
+	return errors.Join(s.FoldTenant(ctx, t), s.mergeTenant(ctx, t), s.collectOrphans(ctx, t), s.forgetKnownAddresses(ctx, t))
 }
 
 // sweepOnce lists the bucket if nobody has done so within the interval: the

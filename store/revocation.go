@@ -49,15 +49,11 @@ func (r Revocation) Ends(s Standing) bool {
 	return s.accountRevoked < r.ID
 }
 
-// Revocations returns what has been revoked since an earlier call returned since ("": now), and what to
+// Revocations returns what has been revoked since an earlier call returned since ("0": all that is known), and what to
 // ask with next. What was told before may be told again.
 func (s *Store) Revocations(ctx context.Context, since string) (revoked []Revocation, next string, err error) {
 	const query = `SELECT next, revocation_id, tenant_id, account_id, app_password_id FROM revocations_since($1)`
 
-	const never = "9223372036854775807" // a transaction that will not be
-	if since == "" {
-		since = never
-	}
 	type row struct {
 		Next          string
 		RevocationID  int64
@@ -99,9 +95,9 @@ func revokeTenant(ctx context.Context, tx pgx.Tx, t id.Tenant) error {
 	return err
 }
 
-// forgetRevocations removes a tenant's revocations that no session can be of any more.
-func (s *Store) forgetRevocations(ctx context.Context, t id.Tenant) error {
-	const query = `DELETE FROM revocation WHERE tenant_id = $1 AND at < now() - $2::interval`
-
-	return s.batch(ctx, t, func(b *pgx.Batch) { b.Queue(query, t, keptRevocations) })
+// forgetRevocations is the chore that removes those that no session can be of any more.
+func (s *Store) forgetRevocations(ctx context.Context) error {
+	type row struct{ N int64 }
+	_, err := lookupOnce[row](ctx, s, `SELECT forget_revocations($1) AS n`, []any{keptRevocations})
+	return err
 }

@@ -9,6 +9,7 @@ import (
 	"go/parser"
 	"go/token"
 	"maps"
+	"net/netip"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -34,32 +35,39 @@ import (
 
 // ofAllTenants are statements that are meant to see more than one tenant, or are of none: they call
 // functions of the owner's, each of which definers explains, or use tables that hold nothing of a tenant.
-var ofAllTenants = regexp.MustCompile(`\b(lease|staging_ring|search_node|pg_roles|pg_notify)\b`)
+var ofAllTenants = regexp.MustCompile(`\b(lease|staging_ring|search_node|login_secret|pg_roles|pg_notify)\b`)
 
 // definers are the functions that run as the owner, whom row-level security does not bind, and what they give out
 // for names that are another tenant's. There are no others.
 var definers = map[string]string{
-	"lookup_login":      "who has a login that is known, for the login",
-	"resolve_addresses": "where mail for an address that is known goes",
-	"lookup_domain":     "whose a domain is that is known",
-	"lookup_account":    "whose an account is that is known",
-	"list_tenants":      "the names of tenants, for maintenance and operators",
-	"limited_tenants":   "the numbers of tenants of which anything is limited, for maintenance",
-	"tenants_to_tell":   "the numbers of tenants that have events to be told, for maintenance",
-	"create_tenant":     "a tenant that is new",
-	"staged_by_tenant":  "how much each tenant has staged",
-	"staging_slots":     "how much is staged in each slot",
-	"rotate_staging":    "nothing",
-	"truncate_staging":  "nothing; an empty slot is truncated",
-	"sweep_progress":    "sums over all tenants",
-	"usage_open":        "a number of seconds",
-	"forget_usage":      "how many hours of its own tenant it has removed",
-	"write_audit":       "nothing; it writes for the transaction's tenant alone",
-	"index_work":        "the numbers of accounts that a search index is to be made for, for its nodes",
-	"index_list":        "the numbers of accounts that a node has search indexes of, for that node",
-	"index_nodes":       "the index nodes, with sums over what each has",
-	"list_audits":       "the ends of the chains of all tenants, for operators",
-	"revocations_since": "numbers of tenants and accounts whose sessions are to end, for front ends, which have some of all",
+	"lookup_login":       "who has a login that is known, for the login, and how many logins have failed that name it",
+	"note_failure":       "which of the names that it counts for are blocked; it writes nothing of a tenant",
+	"list_attempts":      "whose logins have failed, for operators",
+	"clear_attempts":     "a number",
+	"forget_attempts":    "a number, for maintenance",
+	"blocks_to_post":     "who is blocked, for maintenance",
+	"block_posted":       "nothing; it notes that an event of a block was told",
+	"forget_revocations": "a number, for maintenance",
+	"resolve_addresses":  "where mail for an address that is known goes",
+	"lookup_domain":      "whose a domain is that is known",
+	"lookup_account":     "whose an account is that is known",
+	"list_tenants":       "the names of tenants, for maintenance and operators",
+	"limited_tenants":    "the numbers of tenants of which anything is limited, for maintenance",
+	"tenants_to_tell":    "the numbers of tenants that have events to be told, for maintenance",
+	"create_tenant":      "a tenant that is new",
+	"staged_by_tenant":   "how much each tenant has staged",
+	"staging_slots":      "how much is staged in each slot",
+	"rotate_staging":     "nothing",
+	"truncate_staging":   "nothing; an empty slot is truncated",
+	"sweep_progress":     "sums over all tenants",
+	"usage_open":         "a number of seconds",
+	"forget_usage":       "how many hours of its own tenant it has removed",
+	"write_audit":        "nothing; it writes for the transaction's tenant alone",
+	"index_work":         "the numbers of accounts that a search index is to be made for, for its nodes",
+	"index_list":         "the numbers of accounts that a node has search indexes of, for that node",
+	"index_nodes":        "the index nodes, with sums over what each has",
+	"list_audits":        "the ends of the chains of all tenants, for operators",
+	"revocations_since":  "numbers of tenants and accounts whose sessions are to end, for front ends, which have some of all",
 }
 
 // sqlStart begins what is a statement.
@@ -228,6 +236,8 @@ func possess(t testing.TB, s *store.Store, login string) store.User {
 	}
 	do(s.RevokeAppPassword(t.Context(), u, "printer"))
 	do(s.AddIssuer(t.Context(), u.Tenant, store.Issuer{URL: "https://login." + domain, Audience: "mail", Claim: "email"}))
+	do(s.NoteKnownAddresses(t.Context(), u.Tenant, []store.KnownAddress{{Account: u.Account, From: netip.MustParseAddr("192.0.2.7")}}))
+	do(s.AddTenantNetwork(t.Context(), u.Tenant, netip.MustParsePrefix("192.0.2.0/24")))
 	do(store.PackTenant(s, t.Context(), u.Tenant, true))
 	add(t, m, 9, 0)
 	_, err = s.Sweep(t.Context(), u.Tenant)
@@ -739,8 +749,8 @@ func TestFunctionsOfTheOwner(t *testing.T) {
 		args  []any
 		rows  int
 	}{
-		{`SELECT * FROM lookup_login($1)`, []any{other.Login}, 1},
-		{`SELECT * FROM lookup_login($1)`, []any{"%"}, 0},
+		{`SELECT * FROM lookup_login($1, NULL, '1 hour') WHERE account_id IS NOT NULL`, []any{other.Login}, 1},
+		{`SELECT * FROM lookup_login($1, NULL, '1 hour') WHERE account_id IS NOT NULL`, []any{"%"}, 0},
 		{`SELECT * FROM lookup_account($1)`, []any{other.Login}, 1},
 		{`SELECT * FROM lookup_account($1)`, []any{"%@two.test"}, 0},
 		{`SELECT * FROM lookup_domain($1)`, []any{"two.test"}, 1},

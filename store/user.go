@@ -12,8 +12,9 @@ type User struct {
 	Login   string // local@domain
 	Role    Role
 
-	ReadOnly bool   // somebody who only looks: nothing is changed, not even \Seen
-	Actor    string // login of the admin who acts as this user; "": it is the user
+	ReadOnly  bool   // somebody who only looks: nothing is changed, not even \Seen
+	Anonymous bool   // nobody knows who: no "anyone" of the tenant
+	Actor     string // login of the admin who acts as this user; "": it is the user
 }
 
 // permitted returns what is left of rights to a user who only looks.

@@ -103,7 +103,7 @@ func createAccount(j *job, password passwordOptions, limits limitOptions) error 
 	if n.MessageLimit, n.StorageLimit, err = limits.apply(nil, nil); err != nil {
 		return err
 	}
-	if n.Password, generated, err = password.choose(j.app, n.Login); err != nil {
+	if n.Password, generated, err = password.choose(j, store.Login{}); err != nil {
 		return err
 	}
 	made, err := j.store.CreateAccount(j, n)
@@ -195,17 +195,27 @@ func (a *app) accountShow() *cobra.Command {
 
 func (a *app) accountPasswd() *cobra.Command {
 	var password passwordOptions
+	var alone bool
 	c := &cobra.Command{Use: "passwd LOGIN", Short: "Give an account another password", Args: exactArgs("LOGIN"), RunE: a.onStore(func(j *job) error {
 		account, err := j.account()
 		if err != nil {
 			return err
 		}
-		secret, generated, err := password.choose(j.app, account.Login)
+		as, err := j.store.LookupLogin(j, account.Login)
+		if err != nil {
+			return about("account "+account.Login, err)
+		}
+		secret, generated, err := password.choose(j, as)
 		if err != nil {
 			return err
 		}
 		if err := j.store.SetPassword(j, account.User(), secret); err != nil {
 			return about("account "+account.Login, err)
+		}
+		if alone {
+			if err := revokeAppPasswords(j, account); err != nil {
+				return err
+			}
 		}
 		account.HasPassword = secret != ""
 		v := viewAccount(account)
@@ -216,6 +226,7 @@ func (a *app) accountPasswd() *cobra.Command {
 		return j.say(v, "The password of %s is set.", account.Login)
 	})}
 	password.register(c)
+	c.Flags().BoolVar(&alone, "revoke-app-passwords", false, "take the account's app passwords and certificates away as well")
 	return c
 }
 

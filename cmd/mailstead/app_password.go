@@ -61,7 +61,7 @@ It lets in as the user, but never with the account's role.`,
 	}
 	c.Flags().StringSliceVar(&o.protocols, "protocol", auth.Protocols, "what it lets in to: "+strings.Join(auth.Protocols, ", "))
 	c.Flags().StringVar(&o.certificate, "certificate", "", "PEM `FILE` with the program's certificate, by which it logs in (EXTERNAL) instead of a password")
-	c.Flags().BoolVar(&o.cramMD5, "cram-md5", false, "keep the password as it is, as CRAM-MD5 needs it")
+	c.Flags().BoolVar(&o.cramMD5, "cram-md5", false, "make it for CRAM-MD5 alone, which needs it to be kept as it is")
 	c.MarkFlagsMutuallyExclusive("certificate", "cram-md5")
 	c.Flags().BoolVar(&o.readOnly, "read-only", false, "let it change nothing")
 	c.Flags().StringVar(&o.expires, "expires", "", "when it ends: a day such as 2030-12-31, or after how long, such as 720h; never by default")
@@ -85,7 +85,11 @@ func addAppPassword(j *job, o appPasswordOptions) error {
 	if err != nil {
 		return err
 	}
-	password, secret, err := o.make(account.Login)
+	as, err := j.store.LookupLogin(j, account.Login)
+	if err != nil {
+		return about("account "+account.Login, err)
+	}
+	password, secret, err := o.make(as, mechanisms(j.config))
 	if err != nil {
 		return err
 	}
@@ -101,12 +105,13 @@ func addAppPassword(j *job, o appPasswordOptions) error {
 }
 
 // make returns what the program logs in by, and what that is kept as; the first is "" for a certificate.
-func (o appPasswordOptions) make(login string) (password, secret string, err error) {
+func (o appPasswordOptions) make(of store.Login, mechanisms []string) (password, secret string, err error) {
 	switch {
 	case o.cramMD5:
-		return auth.CramSecret(login)
+		password, secret = auth.NewCramSecret()
+		return password, secret, nil
 	case o.certificate == "":
-		return auth.AppSecret(login)
+		return auth.NewAppSecret(of, mechanisms)
 	}
 	text, err := os.ReadFile(o.certificate)
 	if err != nil {
@@ -185,4 +190,18 @@ func revokeAppPassword(j *job) error {
 		return about("app password "+name+" of "+account.Login, err)
 	}
 	return j.say(map[string]string{"login": account.Login, "revoked": name}, "App password %s of %s is gone.", name, account.Login)
+}
+
+// revokeAppPasswords takes all of an account's away.
+func revokeAppPasswords(j *job, account store.Account) error {
+	all, err := j.store.AppPasswords(j, account.User())
+	if err != nil {
+		return about("account "+account.Login, err)
+	}
+	for _, p := range all {
+		if err := j.store.RevokeAppPassword(j, account.User(), p.Name); err != nil && !errors.Is(err, store.ErrNoAppPassword) {
+			return about("app password "+p.Name+" of "+account.Login, err)
+		}
+	}
+	return nil
 }

@@ -194,7 +194,7 @@ func provisionAccounts(ctx context.Context, s *store.Store, c *config.Config, t 
 		}
 		if secret == "" {
 			var err error
-			if secret, err = auth.Secret(login, password); err != nil {
+			if secret, err = auth.NewSecret(store.Login{}, password, mechanisms(c)); err != nil {
 				return err
 			}
 		}

@@ -64,6 +64,7 @@ var homes = map[string][]string{
 	"github.com/emersion/go-smtp":         {"lmtpd"},
 	"github.com/emersion/go-sasl":         {"auth", "cmd/..."},
 	"github.com/coreos/go-oidc/v3":        {"auth"},
+	"github.com/go-jose/go-jose/v4":       {"auth"},
 	"github.com/go-crypt/x":               {"auth"},
 	"github.com/emersion/go-message":      {"store/message", "imapd", "index"},
 	"github.com/emersion/go-imap/v2":      {"imapd", "imapd/wire", "cmd/..."},

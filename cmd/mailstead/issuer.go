@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/spf13/cobra"
 
 	"mailstead.dev/store"
@@ -13,6 +15,13 @@ type issuerView struct {
 	Audience string `json:"audience"`
 	Scope    string `json:"scope"`
 	Claim    string `json:"claim"`
+
+	Unverified bool `json:"unverified_email"`
+	Roles      bool `json:"roles"`
+}
+
+func viewIssuer(tenant store.Tenant, i store.Issuer) issuerView {
+	return issuerView{tenant.Name, i.URL, i.Audience, i.Scope, i.Claim, i.Unverified, i.Roles}
 }
 
 func (a *app) tenantIssuer() *cobra.Command {
@@ -27,7 +36,9 @@ shows at URL/.well-known/openid-configuration. It is believed of no other tenant
 	}
 	add.Flags().StringVar(&i.Audience, "audience", "", "what its tokens have to be for")
 	add.Flags().StringVar(&i.Scope, "scope", "", "the scope that they have to have; any by default")
-	add.Flags().StringVar(&i.Claim, "claim", "email", "the claim that is the user's login")
+	add.Flags().StringVar(&i.Claim, "claim", "email", "the claim that is the user's login: "+strings.Join(store.IssuerClaims, ", "))
+	add.Flags().BoolVar(&i.Unverified, "unverified-email", false, "believe an address of the claim email also where the token does not say that it is verified")
+	add.Flags().BoolVar(&i.Roles, "roles", false, "let users have their roles who come by its tokens, but for those of the platform")
 	return group("issuer", "Issuers of tokens that let a tenant's users in", add,
 		&cobra.Command{Use: "list TENANT", Short: "List a tenant's issuers", Args: exactArgs("TENANT"), RunE: a.onStore(listIssuers)},
 		&cobra.Command{
@@ -45,7 +56,7 @@ func addIssuer(j *job, i store.Issuer) error {
 	if err := j.store.AddIssuer(j, tenant.ID, i); err != nil {
 		return about("issuer "+i.URL, err)
 	}
-	return j.say(issuerView{tenant.Name, i.URL, i.Audience, i.Scope, i.Claim}, "Tokens of %s let users of %s in.", i.URL, tenant.Name)
+	return j.say(viewIssuer(tenant, i), "Tokens of %s let users of %s in.", i.URL, tenant.Name)
 }
 
 func listIssuers(j *job) error {
@@ -59,7 +70,7 @@ func listIssuers(j *job) error {
 	}
 	views, t := []issuerView{}, table{header: []string{"url", "audience", "scope", "claim"}}
 	for _, i := range all {
-		views = append(views, issuerView{tenant.Name, i.URL, i.Audience, i.Scope, i.Claim})
+		views = append(views, viewIssuer(tenant, i))
 		t.add(i.URL, i.Audience, i.Scope, i.Claim)
 	}
 	return j.print(views, t)

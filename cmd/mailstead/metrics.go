@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"mailstead.dev/auth"
 )
 
 // measured counts and times what the services of a process do. A histogram's count is
@@ -84,7 +86,14 @@ func (p *process) metrics() []prometheus.Collector {
 		all = append(all, indexMetrics(p.index)...)
 	}
 	if p.imap != nil {
+		counter := func(name, help string, value func(auth.Failures) int64) prometheus.Collector {
+			return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value(p.authenticator.Failures())) })
+		}
 		all = append(all, p.measured.commands,
+			counter("mailstead_logins_failed_total", "Logins by passwords that were wrong.", func(f auth.Failures) int64 { return f.Failed }),
+			counter("mailstead_logins_blocked_total", "Logins that were not tried because too many had failed.", func(f auth.Failures) int64 { return f.Kept }),
+			counter("mailstead_login_blocks_total", "Times that an address, an account or a tenant was blocked because too many logins had failed.",
+				func(f auth.Failures) int64 { return f.Blocks }),
 			gauge("mailstead_imap_connections", "Connections of mail clients.", func() float64 {
 				n, _ := p.imap.Connections()
 				return float64(n)

@@ -12,6 +12,8 @@ import (
 	"golang.org/x/term"
 
 	"mailstead.dev/auth"
+	"mailstead.dev/cmd/mailstead/config"
+	"mailstead.dev/store"
 )
 
 // passwordOptions say where a new password comes from: one of them, else it is
@@ -22,15 +24,16 @@ type passwordOptions struct {
 
 func (o *passwordOptions) register(c *cobra.Command) {
 	c.Flags().BoolVar(&o.stdin, "password-stdin", false, "read the password from standard input, up to the end of its first line")
-	c.Flags().BoolVar(&o.hash, "hash-stdin", false, "read what another system has kept of the password, such as a bcrypt hash, from the first line of standard input")
+	c.Flags().BoolVar(&o.hash, "hash-stdin", false, "read what another system has kept of the password, such as a bcrypt hash, from the first line of standard input; SCRAM works with it once the user has logged in by sending it")
 	c.Flags().BoolVar(&o.generate, "generate", false, "make a password and print it")
-	c.Flags().BoolVar(&o.none, "no-password", false, "let nobody log in")
+	c.Flags().BoolVar(&o.none, "no-password", false, "no password: nobody logs in by one of the account's own; app passwords, certificates and tokens stay what they are")
 	c.MarkFlagsMutuallyExclusive("password-stdin", "hash-stdin", "generate", "no-password")
 }
 
 // choose returns what the chosen password of an account is kept as, and the password itself if
-// it was made here and must be shown.
-func (o passwordOptions) choose(a *app, login string) (secret, generated string, err error) {
+// it was made here and must be shown. The account is as it was, zero if it is being made.
+func (o passwordOptions) choose(j *job, of store.Login) (secret, generated string, err error) {
+	a := j.app
 	password := ""
 	switch {
 	case o.none:
@@ -56,7 +59,7 @@ func (o passwordOptions) choose(a *app, login string) (secret, generated string,
 		password = auth.Generate()
 		generated = password
 	}
-	secret, err = auth.Secret(login, password)
+	secret, err = auth.NewSecret(of, password, mechanisms(j.config))
 	return secret, generated, err
 }
 
@@ -90,4 +93,13 @@ func (a *app) askPassword() (string, error) {
 		return "", errors.New("the two passwords are not the same")
 	}
 	return typed[0], nil
+}
+
+// mechanisms are those that are on, by their names.
+func mechanisms(c *config.Config) []string {
+	names := []string{}
+	for _, name := range c.Auth.Mechanisms {
+		names = append(names, string(name))
+	}
+	return names
 }

@@ -58,6 +58,7 @@ func (a *app) root() *cobra.Command {
 		a.aclCommand(),
 		a.aliasCommand(),
 		a.auditCommand(),
+		a.blocksCommand(),
 		a.configCommand(),
 		a.devCommand(),
 		a.domainCommand(),

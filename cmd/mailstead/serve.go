@@ -60,6 +60,8 @@ type process struct {
 	index *node.Node    // search indexes; nil: not here
 	lmtp  *lmtpd.Server
 
+	authenticator *auth.Authenticator // with imap
+
 	services []service
 	clients  []io.Closer            // of other processes
 	drain    func()                 // called before they are shut down
@@ -207,8 +209,9 @@ func (p *process) openIMAP() error {
 		return err
 	}
 	server := imapd.New(options)
-	p.imap = server
+	p.imap, p.authenticator = server, authenticator
 	p.change = append(p.change, func(c *config.Config) {
+		authenticator.Limit(attemptLimits(c))
 		server.Change(imapd.Options{
 			MaxConnections: c.IMAP.MaxConnections, MaxPerAddress: c.IMAP.MaxConnectionsPerAddress, Account: accountShare(c), Tenant: tenantShare(c),
 		})
@@ -233,12 +236,15 @@ func (p *process) openIMAP() error {
 }
 
 func authOptions(c *config.Config, log *slog.Logger) auth.Options {
-	o := auth.Options{Anonymous: c.Auth.AnonymousAccount, Logger: log}
-	o.Mechanisms = []string{}
-	for _, name := range c.Auth.Mechanisms {
-		o.Mechanisms = append(o.Mechanisms, string(name))
+	return auth.Options{Mechanisms: mechanisms(c), Anonymous: c.Auth.AnonymousAccount, Attempts: attemptLimits(c), Logger: log}
+}
+
+// attemptLimits say how many logins may fail.
+func attemptLimits(c *config.Config) auth.AttemptLimits {
+	return auth.AttemptLimits{
+		Address: c.Auth.MaxFailuresPerAddress, Account: c.Auth.MaxFailuresPerAccount, Tenant: c.Auth.MaxFailuresPerTenant,
+		Block: c.Auth.BlockTime, Trusted: prefixes(c.Auth.Trusted),
 	}
-	return o
 }
 
 // accountShare and tenantShare are what an account, and a tenant, may have of the IMAP service of a process.

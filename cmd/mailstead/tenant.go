@@ -58,7 +58,7 @@ mailto:postmaster@example.org. Without a value it is removed.`,
 	remove := &cobra.Command{Use: "delete NAME", Short: "Remove a tenant with all accounts and mail", Args: exactArgs("NAME"), RunE: a.onStore(func(j *job) error {
 		return deleteTenant(j, yes)
 	})}
-	return group("tenant", "Tenants: customers with domains and accounts", create, list, show, disable, enable, annotate, a.tenantIssuer(), yesFlag(remove, &yes))
+	return group("tenant", "Tenants: customers with domains and accounts", create, list, show, disable, enable, annotate, a.tenantIssuer(), a.tenantNetwork(), yesFlag(remove, &yes))
 }
 
 func createTenant(j *job) error {

@@ -20,6 +20,9 @@ const mostMessage Size = 2 << 30
 // leastIdle is how long a client that is idle is kept at the least (RFC 9051 section 5.4).
 const leastIdle = 30 * time.Minute
 
+// mostLogin is how long somebody may take to log in: for longer than that it is remembered, in front ends, who is let in no more (package auth).
+const mostLogin = 4 * time.Minute
+
 // isConnectionString reports whether s is of one of PostgreSQL's two forms.
 func isConnectionString(s string) bool {
 	if strings.HasPrefix(s, "postgres://") || strings.HasPrefix(s, "postgresql://") {
@@ -95,6 +98,10 @@ func (l *loader) check(c *Config) {
 		given bool
 		want  string
 	}{
+		{"auth.max_failures_per_address", c.Auth.MaxFailuresPerAddress > 0, "at least 1"},
+		{"auth.max_failures_per_account", c.Auth.MaxFailuresPerAccount > 0, "at least 1"},
+		{"auth.max_failures_per_tenant", c.Auth.MaxFailuresPerTenant > 0, "at least 1"},
+		{"auth.block_time", c.Auth.BlockTime > 0, "a time such as 5m"},
 		{"imap.max_connections", c.IMAP.MaxConnections > 0, "at least 1"},
 		{"imap.max_connections_per_address", c.IMAP.MaxConnectionsPerAddress > 0, "at least 1"},
 		{"imap.max_connections_per_account", c.IMAP.MaxConnectionsPerAccount > 0, "at least 1"},
@@ -173,6 +180,9 @@ func (l *loader) check(c *Config) {
 		if bound.value < bound.least {
 			l.problem(at(bound.key), "%s is too little: want at least %s", bound.value, bound.least)
 		}
+	}
+	if c.IMAP.LoginTime > mostLogin {
+		l.problem(at("imap.login_time"), "%s is too much: want at most %s", short(c.IMAP.LoginTime), short(mostLogin))
 	}
 	if c.IMAP.IdleTime < leastIdle {
 		l.problem(at("imap.idle_time"), "%s is too little: RFC 9051 section 5.4 demands at least 30m", c.IMAP.IdleTime)

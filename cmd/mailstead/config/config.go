@@ -225,12 +225,25 @@ type TLS struct {
 
 // Auth is how users log in.
 type Auth struct {
-	// The mechanisms of SASL that are on. All are offered over TLS alone: PLAIN, LOGIN; SCRAM-SHA-256 and SCRAM-SHA-1, each bound to
-	// TLS (-PLUS) as well; EXTERNAL, for clients with a certificate, which all are asked for then; OAUTHBEARER and XOAUTH2, with
-	// tokens of the issuers of `mailstead tenant issuer`; CRAM-MD5, with app passwords that were made for it; ANONYMOUS.
+	// The mechanisms of SASL that are on. All are offered over TLS alone: PLAIN, LOGIN, without either of which the command LOGIN is refused as well; SCRAM-SHA-256
+	// and SCRAM-SHA-1, each bound to TLS (-PLUS) as well, for which passwords that are set from then on are kept in another form too; EXTERNAL, for
+	// clients with a certificate, which all are asked for then; OAUTHBEARER and XOAUTH2, with tokens of the issuers
+	// of `mailstead tenant issuer`; CRAM-MD5, with app passwords that were made for it; ANONYMOUS.
 	Mechanisms []Mechanism `yaml:"mechanisms"`
 	// Login of the account as which ANONYMOUS lets everybody look, and change nothing.
 	AnonymousAccount string `yaml:"anonymous_account"`
+	// Networks and addresses from which logins may fail as often as they like, such as that of a webmail server. Tenants can have more (`mailstead tenant network`).
+	Trusted []Network `yaml:"trusted" reload:"hangup"`
+	// How many logins may fail within an hour from one address, of IPv6 from one network of 64 bits, before it is blocked: then only accounts that have been logged in to from
+	// there before can be, each of which may fail as often there.
+	MaxFailuresPerAddress int `yaml:"max_failures_per_address" reload:"hangup"`
+	// How many logins of one account may fail within an hour, from wherever, before it is guarded: then it can be logged in to from addresses that it was logged in
+	// to from before, and from others where fewer than three logins have failed.
+	MaxFailuresPerAccount int `yaml:"max_failures_per_account" reload:"hangup"`
+	// How many logins of accounts of one tenant may fail within an hour before all of them are guarded like that.
+	MaxFailuresPerTenant int `yaml:"max_failures_per_tenant" reload:"hangup"`
+	// How long such a block lasts; each further one within a day lasts twice as long as the one before, up to four hours.
+	BlockTime time.Duration `yaml:"block_time" reload:"hangup"`
 }
 
 // IMAP is the service for mail clients.
@@ -381,7 +394,9 @@ func Default() *Config {
 		},
 		Quota:  Quota{AuditEvery: time.Hour, LookEvery: time.Minute, WarnAt: []Percent{80, 90, 95}, Mail: true},
 		Search: Search{MinMessages: 500, Memory: 256 << 20, MaxOpen: 1000, Every: 5 * time.Second, Workers: 1, CopyAfter: 5000, TakeoverAfter: 2 * time.Minute},
-		Auth:   Auth{Mechanisms: defaultMechanisms()},
+		Auth: Auth{
+			Mechanisms: defaultMechanisms(), Trusted: loopback(), MaxFailuresPerAddress: 20, MaxFailuresPerAccount: 50, MaxFailuresPerTenant: 1000, BlockTime: 5 * time.Minute,
+		},
 		IMAP: IMAP{
 			Listen: ":143", ListenTLS: ":993", MaxConnections: 20000, MaxConnectionsPerAddress: 2000, MaxConnectionsPerAccount: 1000, MaxSearchesPerAccount: 16,
 			LoginTime: time.Minute, IdleTime: 30 * time.Minute, ReadTime: 2 * time.Minute, WriteTime: 2 * time.Minute, SearchTime: 5 * time.Minute, ProgressTime: 10 * time.Second,
