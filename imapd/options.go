@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/tls"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -51,6 +52,8 @@ type Options struct {
 	TurnTimeout   time.Duration // for a command to wait until the shares of its account and tenant let it run; 30 seconds by default
 	// ProgressInterval is how often a client is told that what it waits for is under way; 10 seconds by default.
 	ProgressInterval time.Duration
+
+	Balancers []netip.Prefix // whose connections begin with whose they are (PROXY protocol)
 
 	MaxConnections   int           // 20,000 by default
 	MaxPerAddress    int           // connections of one address, of IPv6 one /64, that have not logged in; 2,000 by default

@@ -35,8 +35,9 @@ type Server struct {
 	closing   bool
 	listeners map[net.Listener]struct{}
 	conns     map[*conn]struct{}
-	strangers map[netip.Prefix]int // connections that have not logged in, by where they come from
-	changing                       // those of o are of the start
+	arriving  map[net.Conn]struct{} // by a balancer that has not said whose they are
+	strangers map[netip.Prefix]int  // connections that have not logged in, by where they come from
+	changing                        // those of o are of the start
 
 	budget *budget // of commands
 	kept   *budget // of contexts
@@ -68,6 +69,7 @@ func New(o Options) *Server {
 		cancel:    cancel,
 		listeners: make(map[net.Listener]struct{}),
 		conns:     make(map[*conn]struct{}),
+		arriving:  make(map[net.Conn]struct{}),
 		strangers: make(map[netip.Prefix]int),
 		changing:  o.changing(),
 		budget:    newBudget(o.MaxCommands),
@@ -120,7 +122,7 @@ func (s *Server) serve(l net.Listener, implicitTLS bool) error {
 		nc, err := l.Accept()
 		if err == nil {
 			wait = 5 * time.Millisecond
-			s.start(nc, implicitTLS)
+			s.take(nc, implicitTLS)
 			continue
 		}
 		if s.isClosing() {
@@ -310,6 +312,9 @@ func (s *Server) beginClosing() []*conn {
 	s.closing = true
 	for l := range s.listeners {
 		l.Close()
+	}
+	for nc := range s.arriving {
+		nc.Close()
 	}
 	conns := make([]*conn, 0, len(s.conns))
 	for c := range s.conns {

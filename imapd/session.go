@@ -383,8 +383,8 @@ const (
 // watch cancels the connection's commands when the client goes away while one
 // runs; the function that it returns ends it.
 func (c *conn) watch() (stop func()) {
-	tcp, ok := c.raw.(*net.TCPConn)
-	if !ok {
+	tcp := tcpOf(c.raw)
+	if tcp == nil {
 		return func() {}
 	}
 	c.mu.Lock()

@@ -63,6 +63,7 @@ var homes = map[string][]string{
 	"google.golang.org/grpc":              {"index/remote", "index/remote/wire"},
 	"github.com/emersion/go-smtp":         {"lmtpd"},
 	"github.com/emersion/go-sasl":         {"auth", "cmd/..."},
+	"github.com/pires/go-proxyproto":      {"imapd"},
 	"github.com/coreos/go-oidc/v3":        {"auth"},
 	"github.com/go-jose/go-jose/v4":       {"auth"},
 	"github.com/go-crypt/x":               {"auth"},

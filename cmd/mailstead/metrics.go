@@ -77,9 +77,9 @@ func (p *process) metrics() []prometheus.Collector {
 			return 0
 		}),
 	}
-	if p.certificate.config(false) != nil {
-		all = append(all, gauge("mailstead_certificate_expiry_timestamp_seconds", "When the certificate expires, in seconds since 1970.", func() float64 {
-			return float64(p.certificate.current.Load().Leaf.NotAfter.Unix())
+	if p.certificates.config(false) != nil {
+		all = append(all, gauge("mailstead_certificate_expiry_timestamp_seconds", "When the certificate expires, of several the first, in seconds since 1970.", func() float64 {
+			return float64(p.certificates.current.Load().ends.Unix())
 		}))
 	}
 	if p.index != nil {

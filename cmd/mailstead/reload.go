@@ -11,7 +11,7 @@ func (p *process) reload() {
 		return
 	}
 	inForce, taken, restart := p.config.Reload(next)
-	if err := p.certificate.read(inForce.TLS); err != nil {
+	if err := p.certificates.read(inForce.TLS); err != nil {
 		p.stay(err)
 		return
 	}

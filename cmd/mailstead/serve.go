@@ -44,17 +44,17 @@ func (a *app) serveCommand() *cobra.Command {
 
 // process is what serves: the roles of one configuration.
 type process struct {
-	config      *config.Config                 // in force
-	load        func() (*config.Config, error) // as it would be now
-	log         *slog.Logger
-	level       *slog.LevelVar
-	tracing     tracing
-	measured    *measured
-	store       *store.Store
-	certificate *certificate
-	manager     manager
-	sockets     sockets
-	rejected    atomic.Bool // the configuration, when it was read last
+	config       *config.Config                 // in force
+	load         func() (*config.Config, error) // as it would be now
+	log          *slog.Logger
+	level        *slog.LevelVar
+	tracing      tracing
+	measured     *measured
+	store        *store.Store
+	certificates *certificates
+	manager      manager
+	sockets      sockets
+	rejected     atomic.Bool // the configuration, when it was read last
 
 	imap  *imapd.Server // nil: not served
 	index *node.Node    // search indexes; nil: not here
@@ -82,7 +82,7 @@ func (a *app) serve(ctx context.Context, c *config.Config, load func() (*config.
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
-	p := &process{config: c, load: load, log: a.logger(c), level: &a.level, measured: newMeasured(), certificate: &certificate{}, drain: func() {}}
+	p := &process{config: c, load: load, log: a.logger(c), level: &a.level, measured: newMeasured(), certificates: &certificates{}, drain: func() {}}
 	p.manager = manager{p.log}
 	if p.sockets, err = inheritedSockets(); err != nil {
 		return err
@@ -100,7 +100,7 @@ func (a *app) serve(ctx context.Context, c *config.Config, load func() (*config.
 			err = errors.Join(err, c.Close())
 		}
 	}()
-	if err := p.certificate.read(c.TLS); err != nil {
+	if err := p.certificates.read(c.TLS); err != nil {
 		return err
 	}
 	if err := p.open(); err != nil {
@@ -186,16 +186,16 @@ func (p *process) openIMAP() error {
 	if err != nil {
 		return err
 	}
-	if len(overTLS) > 0 && p.certificate.config(false) == nil {
+	if len(overTLS) > 0 && p.certificates.config(false) == nil {
 		return errors.New("IMAP over TLS needs tls.cert_file and tls.key_file")
 	}
 	c := p.config
 	authenticator := auth.New(p.store, authOptions(c, p.log))
 	options := imapd.Options{
 		Store: p.store, Authenticator: authenticator, Logger: p.log,
-		TLS: p.certificate.config(slices.Contains(c.Auth.Mechanisms, "EXTERNAL")), PlaintextLogin: c.IMAP.PlaintextLogin,
+		TLS: p.certificates.config(slices.Contains(c.Auth.Mechanisms, "EXTERNAL")), PlaintextLogin: c.IMAP.PlaintextLogin,
 		Version: version(), MaxConnections: c.IMAP.MaxConnections,
-		MaxPerAddress: c.IMAP.MaxConnectionsPerAddress, Account: accountShare(c), Tenant: tenantShare(c),
+		MaxPerAddress: c.IMAP.MaxConnectionsPerAddress, Account: accountShare(c), Tenant: tenantShare(c), Balancers: prefixes(c.IMAP.Balancers),
 		LoginTimeout: c.IMAP.LoginTime, IdleTimeout: c.IMAP.IdleTime, ReadTimeout: c.IMAP.ReadTime, WriteTimeout: c.IMAP.WriteTime,
 		SearchTimeout: c.IMAP.SearchTime, MaxLine: int(c.IMAP.MaxLine), MaxLiteral: int64(c.IMAP.MaxLiteral), MaxNesting: c.IMAP.MaxNesting,
 		MaxRanges: c.IMAP.MaxSetRanges, MaxContexts: c.IMAP.MaxContexts, MaxContextMemory: int64(c.IMAP.MaxContextMemory), MaxLevels: c.IMAP.MaxSectionDepth, MaxCommands: int64(c.IMAP.MaxCommandMemory),

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -80,6 +81,8 @@ func TestServeReload(t *testing.T) {
 			}
 		}
 	}
+	folder := t.TempDir()
+	byName := certificateFor(t, filepath.Join(folder, "one"), "tls.crt", "tls.key", time.Hour, "localhost")
 	shows(first)()
 	delivers("452 4.2.2")()
 	tested := []string{"drain_time"}
@@ -90,6 +93,16 @@ func TestServeReload(t *testing.T) {
 		{map[string]string{"log.level": "warn"}, tells(false)},
 		{map[string]string{"log.level": "info"}, tells(true)},
 		{map[string]string{"tls.cert_file": otherCert, "tls.key_file": otherKey}, shows(other)},
+		{map[string]string{"tls.folder": folder}, func() {
+			c, err := tls.Dial("tcp", s.address("imaps"), &tls.Config{ServerName: "localhost", InsecureSkipVerify: true}) // which one it is, is what the test is about
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if string(c.ConnectionState().PeerCertificates[0].Raw) != byName {
+				t.Error("not the certificate of the name")
+			}
+		}},
 		{map[string]string{"imap.max_connections_per_account": "1"}, func() {
 			c := s.dial("imap")
 			c.say("a LOGIN full@one.test " + storetest.Password + "\r\n")
@@ -102,7 +115,7 @@ func TestServeReload(t *testing.T) {
 		}},
 		{map[string]string{"imap.max_connections_per_address": "1"}, func() {
 			s.dial("imap") // there may be one of before, too
-			s.dial("imap").hear("* BYE [UNAVAILABLE]")
+			s.dial("imap").hear("* BYE [LIMIT]")
 		}},
 		{map[string]string{"imap.max_connections_per_address": "100"}, greets("imap", "* OK ")},
 		{map[string]string{"imap.max_connections": "1"}, greets("imap", "* BYE [UNAVAILABLE]")},
@@ -114,6 +127,26 @@ func TestServeReload(t *testing.T) {
 		}},
 		{map[string]string{"lmtp.max_connections": "100"}, greets("lmtp", "220 ")},
 		{map[string]string{"lmtp.allow": "[192.0.2.1]"}, greets("lmtp", "421 4.7.1")},
+		{
+			map[string]string{
+				"auth.trusted": "[192.0.2.1]", "auth.max_failures_per_address": "1", "auth.max_failures_per_account": "1", "auth.max_failures_per_tenant": "1", "auth.block_time": "1h",
+			},
+			func() {
+				c := s.dial("imap")
+				c.say("a LOGIN full@one.test wrong\r\nb LOGIN full@one.test " + storetest.Password + "\r\n")
+				c.await("a NO [AUTHENTICATIONFAILED]")
+				c.await("b NO [LIMIT]")
+				names, err := s.store.FailedNames(t.Context())
+				if err != nil || len(names) != 4 { // with that of an address that is known
+					t.Errorf("%+v, %v", names, err)
+				}
+				for _, n := range names {
+					if n.Blocked == nil || time.Until(*n.Blocked).Round(time.Hour) != time.Hour {
+						t.Errorf("%+v", n)
+					}
+				}
+			},
+		},
 	} {
 		s.reload(change.settings)
 		change.check()

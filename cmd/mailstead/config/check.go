@@ -72,6 +72,13 @@ func (l *loader) check(c *Config) {
 	} else if c.Has(RoleIMAP) && c.IMAP.ListenTLS != "" && c.Database.URL != "" {
 		l.problem(at("imap.listen_tls"), "IMAP over TLS needs tls.cert_file and tls.key_file; without a certificate set imap.listen_tls to off")
 	}
+	if dir := c.TLS.Folder; dir != "" {
+		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+			l.problem(at("tls.folder"), "%s: want a folder that is there", dir)
+		} else if c.TLS.CertFile == "" {
+			l.problem(at("tls.folder"), "tls.folder needs tls.cert_file as well, for clients that ask for another name or none")
+		}
+	}
 	if c.Objects.CAFile != "" {
 		if text, err := os.ReadFile(c.Objects.CAFile); err != nil {
 			l.problem(at("objects.ca_file"), "%v", err)

@@ -221,6 +221,9 @@ type TLS struct {
 	CertFile string `yaml:"cert_file" reload:"hangup"`
 	// PEM file with its key.
 	KeyFile string `yaml:"key_file" reload:"hangup"`
+	// Folder with certificates of further names, each in a folder of its own, as fullchain.pem and privkey.pem (where certbot has them: /etc/letsencrypt/live) or tls.crt and
+	// tls.key. A client is shown that of the name that it asks for (SNI), and that of cert_file where there is none.
+	Folder string `yaml:"folder" reload:"hangup"`
 }
 
 // Auth is how users log in.
@@ -252,6 +255,8 @@ type IMAP struct {
 	Listen Listen `yaml:"listen"`
 	// Address of IMAP over TLS; off: none.
 	ListenTLS Listen `yaml:"listen_tls"`
+	// Networks and addresses of balancers, whose connections begin with whose they are: the PROXY protocol, version 1 or 2, which they have to send.
+	Balancers []Network `yaml:"balancers"`
 	// Whether clients on this machine itself may log in without TLS, for tests.
 	PlaintextLogin bool `yaml:"plaintext_login"`
 	// The most connections at once; more are told to come back.
