@@ -81,4 +81,4 @@ func (h argon2id) matches(p password) bool {
 	return subtle.ConstantTimeCompare(h.derive(p, len(h.key)), h.key) == 1
 }
 
-func (h argon2id) cost() int64 { return int64(h.memory) }
+func (h argon2id) cost() int64 { return max(int64(h.memory), busy) }

@@ -61,8 +61,7 @@ func (e *RefusedError) Unwrap() error { return e.Err }
 type attempt struct {
 	a       *Authenticator
 	account store.Login // zero but for its tenant where there is none
-	there   bool
-	login   string // as NormalLogin has it; "": it is none
+	login   string      // as NormalLogin has it; "": it is none
 	from    netip.Addr
 	limits  AttemptLimits
 	trusted bool
@@ -78,7 +77,7 @@ func (a *Authenticator) attempt(ctx context.Context, ch Channel, login string) (
 	if err != nil && !errors.Is(err, store.ErrNotExist) {
 		return nil, fmt.Errorf("login: %w", err)
 	}
-	t.account, t.there = account, err == nil
+	t.account = account
 	t.trusted = account.Trusted || !ch.From.IsValid() || slices.ContainsFunc(t.limits.Trusted, func(p netip.Prefix) bool { return p.Contains(ch.From.Unmap()) })
 	return t, t.allowed()
 }

@@ -137,7 +137,7 @@ func TestServeReload(t *testing.T) {
 				c.await("a NO [AUTHENTICATIONFAILED]")
 				c.await("b NO [LIMIT]")
 				names, err := s.store.FailedNames(t.Context())
-				if err != nil || len(names) != 4 { // with that of an address that is known
+				if err != nil || len(names) < 3 { // and that of the address, if it is known by then
 					t.Errorf("%+v, %v", names, err)
 				}
 				for _, n := range names {

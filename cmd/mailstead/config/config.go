@@ -255,8 +255,6 @@ type IMAP struct {
 	Listen Listen `yaml:"listen"`
 	// Address of IMAP over TLS; off: none.
 	ListenTLS Listen `yaml:"listen_tls"`
-	// Networks and addresses of balancers, whose connections begin with whose they are: the PROXY protocol, version 1 or 2, which they have to send.
-	Balancers []Network `yaml:"balancers"`
 	// Whether clients on this machine itself may log in without TLS, for tests.
 	PlaintextLogin bool `yaml:"plaintext_login"`
 	// The most connections at once; more are told to come back.
@@ -264,6 +262,8 @@ type IMAP struct {
 	// The most connections at once that come from one address, of IPv6 from one network of 64 bits, and have not logged in; more are told to
 	// come back. Those that have are bounded by their account.
 	MaxConnectionsPerAddress int `yaml:"max_connections_per_address" reload:"hangup"`
+	// Networks and addresses of balancers, whose connections begin with whose they are: the PROXY protocol, version 1 or 2, which they have to send.
+	Balancers []Network `yaml:"balancers"`
 	// The most connections at once that are logged in to one account.
 	MaxConnectionsPerAccount int `yaml:"max_connections_per_account" reload:"hangup"`
 	// The most connections at once that are logged in to accounts of one tenant; 0: no limit.
@@ -403,7 +403,7 @@ func Default() *Config {
 			Mechanisms: defaultMechanisms(), Trusted: loopback(), MaxFailuresPerAddress: 20, MaxFailuresPerAccount: 50, MaxFailuresPerTenant: 1000, BlockTime: 5 * time.Minute,
 		},
 		IMAP: IMAP{
-			Listen: ":143", ListenTLS: ":993", MaxConnections: 20000, MaxConnectionsPerAddress: 2000, MaxConnectionsPerAccount: 1000, MaxSearchesPerAccount: 16,
+			Listen: ":143", ListenTLS: ":993", Balancers: []Network{}, MaxConnections: 20000, MaxConnectionsPerAddress: 2000, MaxConnectionsPerAccount: 1000, MaxSearchesPerAccount: 16,
 			LoginTime: time.Minute, IdleTime: 30 * time.Minute, ReadTime: 2 * time.Minute, WriteTime: 2 * time.Minute, SearchTime: 5 * time.Minute, ProgressTime: 10 * time.Second,
 			MaxLine: 64 << 10, MaxLiteral: 64 << 10, MaxNesting: 100, MaxContexts: 10, MaxContextMemory: 64 << 20, MaxSetRanges: 20_000, MaxSectionDepth: 100, MaxCommandMemory: 256 << 20, MaxAppendMemory: 16 << 20, Compress: true, MaxInflation: 100, MaxWrongCommands: 50, MaxLoginFailures: 5,
 			MaxCommandsAtOnce: 4, MaxCommandsBeside: 100,
