@@ -11,7 +11,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 # Where `mailstead dev` and the tests find the S3 server, wherever their own binary lies.
 LIBRARY := $(if $(filter 0,$(shell id -u)),/usr/local/lib/mailstead,$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mailstead)
 
-.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz fuzz-corpus long rights property search day quota billing tenants crash index-bench index-accounts index-long e2e e2e-serve e2e-clients e2e-auth e2e-backup login-bench login-timing bench bench-search memory clean
+.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz fuzz-corpus long rights property search day quota billing tenants crash index-bench index-accounts index-long e2e e2e-serve e2e-clients e2e-auth e2e-backup login-bench login-timing login-guess bench bench-search memory clean
 
 run: dev-deps build
 	bin/mailstead dev --data $(DATA) --port-base $(PORT)
@@ -93,6 +93,10 @@ e2e-auth: build dev-deps
 # How many logins there are in a second, with remembered passwords and without; and whether the time of a refusal tells who is there.
 login-bench: test-deps
 	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 30m -run '^TestLoginRate$$' ./imapd -args -login.count=10000
+
+# A program that tries 1,000 passwords is stopped; one of 200 is part of make test.
+login-guess: test-deps
+	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 30m -run '^TestGuessing$$' ./imapd -args -login.guesses=1000
 
 login-timing: test-deps
 	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 30m -run '^TestLoginTiming$$' ./imapd -args -login.tries=500

@@ -18,7 +18,7 @@ import (
 	"mailstead.dev/store/storetest/testdb"
 )
 
-// A program that tries 1,000 passwords, from one address and from fifty, on two front ends, is stopped, and does not get in with the right one then. Its
+// A program that tries many passwords, from one address and from fifty, on two front ends, is stopped, and does not get in with the right one then. Its
 // user does, from another address, and from one that they have used before also where others fail.
 func TestGuessing(t *testing.T) {
 	cluster := storetest.Config(t)
@@ -63,7 +63,7 @@ func TestGuessing(t *testing.T) {
 		var guessing sync.WaitGroup
 		for worker := range 20 {
 			guessing.Go(func() {
-				for guess := worker; guess < 1000; guess += 20 {
+				for guess := worker; guess < *guesses; guess += 20 {
 					answer := login(from(guess), addresses[guess/50%2], user, fmt.Sprint("guess", guess))
 					mu.Lock()
 					answers[answer]++
@@ -73,7 +73,7 @@ func TestGuessing(t *testing.T) {
 		}
 		guessing.Wait()
 		t.Logf("from %d: %v", test.from, answers)
-		if answers[wrong]+answers[blocked] != 1000 || answers[wrong] > test.most {
+		if answers[wrong]+answers[blocked] != *guesses || answers[wrong] > test.most {
 			t.Errorf("from %d addresses: %v", test.from, answers)
 		}
 		c := dialFrom(t, from(2), addresses[1]) // with the right password in the end

@@ -16,6 +16,7 @@ import (
 
 var (
 	loginCount  = flag.Int("login.count", 20, "logins of TestLoginRate with remembered passwords; their rate is looked at where there are 1000")
+	guesses     = flag.Int("login.guesses", 200, "passwords that TestGuessing tries")
 	timingTries = flag.Int("login.tries", 3, "tries of each kind in TestLoginTiming; their time is looked at where there are 100")
 )
 
