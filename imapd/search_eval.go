@@ -77,12 +77,28 @@ func (c *searchCmd) search(ctx context.Context, s *session, v *view.View, among 
 func (c *searchCmd) searchView(ctx context.Context, s *session, v *view.View, uids view.UIDSet) (found, open view.UIDSet, err error) {
 	var matching, unsettled []id.UID
 	n := 0
+	next := 0
 	for span := range v.Spans(uids) {
-		if ctx.Err() != nil {
-			return found, open, ctx.Err()
+		if n >= next {
+			if ctx.Err() != nil {
+				return found, open, ctx.Err()
+			}
+			c.progress.reached(n - len(unsettled))
+			next = n + checkEvery
 		}
-		c.progress.reached(n - len(unsettled))
 		n += span.Len()
+		if span.Len() < fewOfSpan { // where every other message is gone
+			for i := range span.Len() {
+				m := span.Message(i)
+				switch c.key.eval(&m, s.selected.recent, nil) {
+				case isTrue:
+					matching = append(matching, m.UID)
+				case isOpen:
+					unsettled = append(unsettled, m.UID)
+				}
+			}
+			continue
+		}
 		yes, maybe := c.key.evalSpan(span, s.selected.recent)
 		of := span.UIDs()
 		yes.each(func(i int) { matching = append(matching, of[i]) })
@@ -346,7 +362,7 @@ func dayOf(t time.Time) int64 {
 	return dayAt(t.Unix(), int64(offset))
 }
 
-// dayAt is dayOf of a time in seconds after the epoch, in a zone so many seconds before UTC.
+// dayAt is dayOf of a time in seconds after the epoch, in a zone so many seconds ahead of UTC.
 func dayAt(unix, offset int64) int64 {
 	const day = 24 * 60 * 60
 	local := unix + offset

@@ -9,6 +9,9 @@ import (
 // The keys that flags, dates, sizes and sets answer are evaluated for a run of messages at a time, column by column: that
 // is what a search of a large mailbox takes longest for.
 
+// fewOfSpan is up to how many messages are evaluated one by one as soon.
+const fewOfSpan = 8
+
 // spanSet is a set of the messages of a span.
 type spanSet [view.SpanSize / 64]uint64
 

@@ -381,6 +381,7 @@ func (a *Account) emails(s *scorch.IndexSnapshot) (*roaring.Bitmap, error) {
 type Stats struct {
 	UpTo      id.Email
 	Emails    uint64
+	Stamp     uint64
 	Removed   uint64 // emails of which words are still there
 	Made      time.Time
 	WordBytes int64 // on disk
@@ -409,7 +410,7 @@ func (a *Account) Stats() (Stats, error) {
 	if err != nil {
 		return Stats{}, err
 	}
-	r := Stats{UpTo: id.Email(st.upTo), Emails: st.emails, Made: made.ModTime(), Memory: a.cache.of(a)}
+	r := Stats{UpTo: id.Email(st.upTo), Emails: st.emails, Stamp: st.stamp, Made: made.ModTime(), Memory: a.cache.of(a)}
 	for _, seg := range s.Segments() {
 		if gone := seg.Deleted(); gone != nil {
 			r.Removed += gone.GetCardinality()

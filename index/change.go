@@ -92,6 +92,9 @@ func (a *Account) Remove(ctx context.Context, emails []id.Email) error {
 	})
 }
 
+// errChangeFailed says that a change was not begun, for the one before it has failed just now.
+var errChangeFailed = errors.New("the change before has failed")
+
 // change runs a change, one at a time.
 func (a *Account) change(f func() error) error {
 	done, err := a.use()
@@ -99,7 +102,9 @@ func (a *Account) change(f func() error) error {
 		return err
 	}
 	a.writing.Lock()
-	err = f()
+	if err = errChangeFailed; !a.failed {
+		err = f()
+	}
 	failed := a.failed
 	a.writing.Unlock()
 	done()

@@ -67,8 +67,10 @@ func (a *Account) openWords() error {
 		return err
 	}
 	e := &engine{Scorch: opened.(*scorch.Scorch), account: a, async: make(chan error, 1), closing: make(chan struct{})}
+	if _, there := engines.LoadOrStore(a.storeDir(), e); there {
+		return ErrInUse
+	}
 	engines.Store(e.Scorch, e)
-	engines.Store(a.storeDir(), e)
 	err = guard(func() error {
 		if err := e.Open(); err != nil {
 			return openError(err)
@@ -86,7 +88,7 @@ func (a *Account) openWords() error {
 func (e *engine) close() error {
 	close(e.closing)
 	engines.Delete(e.Scorch)
-	engines.Delete(e.account.storeDir())
+	engines.CompareAndDelete(e.account.storeDir(), e)
 	return e.Close()
 }
 
@@ -114,8 +116,8 @@ func (e *engine) fail(err error) {
 	<-e.closing
 }
 
-// mayMerge compares the checksums of files before they are merged: what is damaged would come out whole. It is called by
-// the goroutine that merges.
+// mayMerge compares the checksums of files before they are merged, those that were not compared since the index was
+// opened: what is damaged would come out whole. It is called by the goroutine that merges.
 func (e *engine) mayMerge() bool {
 	debug.SetPanicOnFault(true) // while it merges, too
 	err := guard(func() error {

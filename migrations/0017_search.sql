@@ -15,7 +15,7 @@ CREATE TABLE search_index (
     account_id bigint NOT NULL,
     node       text COLLATE "C" NOT NULL,
     stamp      bigint NOT NULL DEFAULT 0, -- given before the last change of it; the index has this one
-    stamp_old  bigint NOT NULL DEFAULT 0, -- or this one, where that change was not made; else it is of another time than the database
+    stamp_old  bigint NOT NULL DEFAULT 0, -- or this one, where that change was not made, or copy_stamp; else it is of another time than the database
     up_to      bigint NOT NULL DEFAULT 0, -- the last email that is in it
     emails     bigint NOT NULL DEFAULT 0,
     word_bytes bigint NOT NULL DEFAULT 0, -- on the node's disk
@@ -26,6 +26,7 @@ CREATE TABLE search_index (
     copy_key   text COLLATE "C",          -- the object with a copy of the index; NULL: there is none
     copy_stamp bigint NOT NULL DEFAULT 0, -- the stamp of that copy
     copy_up_to bigint NOT NULL DEFAULT 0, -- and how far it goes
+    copied_at  timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant_id, account_id),
     FOREIGN KEY (tenant_id, account_id) REFERENCES account_state (tenant_id, account_id) ON DELETE CASCADE
 ) WITH (fillfactor = 50);

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -15,19 +16,20 @@ type IndexCopy struct {
 	Key   string // of the object; "": there is none
 	Stamp uint64
 	UpTo  id.Email
+	Age   time.Duration
 }
 
 // IndexCopy returns which copy of its index an account has.
 func (s *Store) IndexCopy(ctx context.Context, t id.Tenant, account id.Account) (c IndexCopy, err error) {
 	const query = `
-		SELECT coalesce(copy_key, ''), copy_stamp, copy_up_to
+		SELECT coalesce(copy_key, ''), copy_stamp, copy_up_to, now() - copied_at
 		FROM search_index
 		WHERE tenant_id = $1 AND account_id = $2`
 
 	err = s.read(ctx, t, func(b *pgx.Batch) {
 		b.Queue(query, t, account).QueryRow(func(row pgx.Row) error {
 			var stamp int64
-			err := row.Scan(&c.Key, &stamp, &c.UpTo)
+			err := row.Scan(&c.Key, &stamp, &c.UpTo, &c.Age)
 			c.Stamp = uint64(stamp)
 			return err
 		})
@@ -43,7 +45,7 @@ func (s *Store) SaveIndexCopy(ctx context.Context, t id.Tenant, account id.Accou
 	const (
 		consume = `DELETE FROM object_intent WHERE tenant_id = $1 AND object_key = $2`
 		save    = `
-			UPDATE search_index SET copy_key = $4, copy_stamp = $5, copy_up_to = $6
+			UPDATE search_index SET copy_key = $4, copy_stamp = $5, copy_up_to = $6, copied_at = now()
 			WHERE tenant_id = $1 AND account_id = $2 AND node = $3`
 	)
 	c.Key = newObjectKey(t, "i")

@@ -106,16 +106,17 @@ type IndexState struct {
 	Emails    int64
 	WordBytes int64
 	TextBytes int64
+	Stamp     uint64 // of the last change; 0: none
 }
 
-// IndexReached notes the state of an index, if it is the node's, and reports whether it is.
+// IndexReached notes the state of an index, if it is the node's and of the database's time, and reports whether it is.
 func (s *Store) IndexReached(ctx context.Context, t id.Tenant, account id.Account, node string, state IndexState) (mine bool, err error) {
 	const query = `
 		UPDATE search_index SET up_to = $4, emails = $5, word_bytes = $6, text_bytes = $7, changed_at = now()
-		WHERE tenant_id = $1 AND account_id = $2 AND node = $3`
+		WHERE tenant_id = $1 AND account_id = $2 AND node = $3 AND ($8::bigint = 0 OR $8::bigint IN (stamp, stamp_old, copy_stamp))`
 
 	err = s.transact(ctx, t, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, query, t, account, node, state.UpTo, state.Emails, state.WordBytes, state.TextBytes)
+		tag, err := tx.Exec(ctx, query, t, account, node, state.UpTo, state.Emails, state.WordBytes, state.TextBytes, int64(state.Stamp))
 		mine = tag.RowsAffected() == 1
 		return err
 	})

@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -140,7 +142,8 @@ func (s *searched) phases() []phase {
 		}, after: func(t *testing.T, _ int) { s.indexed(t); s.noticed(t) }},
 		{name: "its folder goes while it runs", changes: true, beside: func(t *testing.T, more func(int) bool) {
 			for i := 0; more(i); i++ {
-				if err := os.RemoveAll(s.node.dir); err != nil {
+				lost := filepath.Join(t.TempDir(), "lost") // at once, for it is written to
+				if err := os.Rename(s.node.dir, lost); err != nil && !errors.Is(err, fs.ErrNotExist) {
 					t.Fatal(err)
 				}
 				pause()

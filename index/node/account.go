@@ -29,7 +29,8 @@ type account struct {
 	working sync.Mutex // held by who adds to the index, and takes from it
 
 	// Guarded by the node's mu:
-	holders int // who has it from the node's map
+	making  bool // an index is being made of its copy, which takes a while
+	holders int  // who has it from the node's map
 	current *opened
 }
 
@@ -40,13 +41,14 @@ type opened struct {
 	dir     string
 
 	// Guarded by the account's working:
-	copy      store.IndexCopy // that there is, if it is known
-	copyKnown bool
-	copyNext  time.Time // before which none is saved
+	copy      store.IndexCopy // that there is
+	copyKnown time.Time       // since when
+	copyNext  time.Time       // before which none is saved
 
 	// Guarded by the node's mu:
 	users  int
 	last   time.Time // when it was used
+	known  time.Time // when it was compared with what the database knows
 	doomed bool      // closed, and removed, when nobody uses it any more
 	lost   bool      // removed by somebody else
 }
@@ -58,6 +60,12 @@ func (n *Node) use(ctx context.Context, k key, create bool) (*opened, error) {
 		return nil, err
 	}
 	defer n.release(a)
+	n.mu.Lock()
+	making := a.making
+	n.mu.Unlock()
+	if making && !create {
+		return nil, index.ErrNone // it need not be waited for
+	}
 	a.opening.Lock()
 	defer a.opening.Unlock()
 	x := n.taken(a)
@@ -92,8 +100,11 @@ func (n *Node) lose(x *opened) {
 	n.mu.Lock()
 	x.lost = true
 	n.mu.Unlock()
-	n.unuse(x, true)
+	n.unuse(x, errFolderGone)
 }
+
+// errFolderGone says that somebody has removed the folder of an index.
+var errFolderGone = errors.New("the folder of the search index is gone")
 
 // hold returns the account of the node's map.
 func (n *Node) hold(k key) (*account, error) {
@@ -129,11 +140,14 @@ func (n *Node) taken(a *account) *opened {
 	return a.current
 }
 
-// unuse gives an index back. One that is damaged answers nobody any more, and is wanted anew.
-func (n *Node) unuse(x *opened, damaged bool) {
+// unuse gives an index back, with what became of its use. One that is useless answers nobody any more, and is wanted anew.
+func (n *Node) unuse(x *opened, err error) {
 	n.mu.Lock()
-	if damaged && !x.doomed {
-		n.log.Warn("a search index is damaged, and will be made anew", "tenant", x.account.tenant, "account", x.account.account)
+	if useless(err) && !x.doomed {
+		n.log.Warn("a search index cannot be used any more, and will be made anew", "tenant", x.account.tenant, "account", x.account.account, "reason", err)
+		if errors.Is(err, index.ErrDamaged) {
+			n.distrust[x.account.key] = true
+		}
 		n.counted.rebuilt.Add(1)
 		n.doom(x)
 		n.wanted[x.account.key] = true
@@ -154,7 +168,7 @@ func (n *Node) unuse(x *opened, damaged bool) {
 
 // useless tells whether an error says that an index is to be made anew.
 func useless(err error) bool {
-	return errors.Is(err, index.ErrDamaged) || errors.Is(err, store.ErrStaleIndex)
+	return errors.Is(err, index.ErrDamaged) || errors.Is(err, store.ErrStaleIndex) || errors.Is(err, errFolderGone)
 }
 
 // doom takes an index out of use. n.mu is held.
@@ -280,6 +294,11 @@ func (n *Node) openCurrent(ctx context.Context, a *account, create bool) (*opene
 		if !useless(err) && !errors.Is(err, index.ErrVersion) {
 			return nil, err
 		}
+		if errors.Is(err, index.ErrDamaged) {
+			n.mu.Lock()
+			n.distrust[a.key] = true
+			n.mu.Unlock()
+		}
 		n.counted.rebuilt.Add(1)
 		n.log.Warn("a search index cannot be used, and will be made anew", "tenant", a.tenant, "account", a.account, "reason", err)
 		if err := os.RemoveAll(n.path(a.key)); err != nil {
@@ -306,7 +325,22 @@ func (n *Node) known(ctx context.Context, x *opened) error {
 	if err == nil && !known {
 		err = store.ErrStaleIndex
 	}
+	n.mu.Lock()
+	x.known = time.Now()
+	n.mu.Unlock()
 	return err
+}
+
+// stillKnown is known, every now and then.
+func (n *Node) stillKnown(ctx context.Context, x *opened) error {
+	const often = 10 * time.Second
+	n.mu.Lock()
+	due := time.Since(x.known) > often
+	n.mu.Unlock()
+	if !due {
+		return nil
+	}
+	return n.known(ctx, x)
 }
 
 // stamp gives an index another stamp for the change that follows, of which all has been read by now.
@@ -315,11 +349,15 @@ func (n *Node) stamp(ctx context.Context, x *opened) error { return n.stampFor(c
 // stampFor gives a stamp to an index that is about to take the place of another.
 func (n *Node) stampFor(ctx context.Context, old, x *opened) error {
 	has, err := old.index.Stamp()
-	if err != nil {
+	if err != nil && (x == old || !useless(err)) {
 		return err
 	}
 	next := 1 + rand.Uint64N(math.MaxInt64)
-	if err := n.o.Source.StampIndex(ctx, x.account.tenant, x.account.account, n.name, has, next); err != nil {
+	err = n.o.Source.StampIndex(ctx, x.account.tenant, x.account.account, n.name, has, next)
+	if errors.Is(err, store.ErrStaleIndex) && x != old { // the new one has nothing of the other
+		err = n.o.Source.StampIndex(ctx, x.account.tenant, x.account.account, n.name, 0, next)
+	}
+	if err != nil {
 		return err
 	}
 	x.index.SetStamp(next)
@@ -331,7 +369,9 @@ func (n *Node) begin(ctx context.Context, a *account, number int) (*opened, erro
 	if err := os.RemoveAll(n.folder(a.key, number)); err != nil {
 		return nil, err
 	}
+	n.setMaking(a, true)
 	x, err := n.restore(ctx, a, number)
+	n.setMaking(a, false)
 	if errors.Is(err, index.ErrNone) {
 		x, err = n.open(a, number)
 	}
@@ -342,6 +382,12 @@ func (n *Node) begin(ctx context.Context, a *account, number int) (*opened, erro
 		return nil, errors.Join(err, x.index.Close(), os.RemoveAll(x.dir))
 	}
 	return x, nil
+}
+
+func (n *Node) setMaking(a *account, making bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	a.making = making
 }
 
 // folder is that of an index of an account.
@@ -377,7 +423,7 @@ func (n *Node) currentNumber(k key) (int, error) {
 	return number, nil
 }
 
-// setCurrent makes an index the one that counts, and removes what is left of others.
+// setCurrent makes an index the one that counts.
 func (n *Node) setCurrent(k key, number int) error {
 	dir := n.path(k)
 	next := filepath.Join(dir, currentFile+".next")

@@ -14,6 +14,7 @@ import (
 
 	"mailstead.dev/index"
 	"mailstead.dev/store"
+	"mailstead.dev/store/blob"
 )
 
 // A copy of an index in object storage is a tar file of its folder. Another node that takes the account goes on from
@@ -22,12 +23,16 @@ import (
 // copiedFolder is where a copy is made: links, mostly.
 const copiedFolder = "copied"
 
-// copyAgain is after how long a copy is tried again that could not be saved.
-const copyAgain = 10 * time.Minute
+const (
+	// copyAgain is after how long a copy is tried again that could not be saved.
+	copyAgain = 10 * time.Minute
+	// copyReplaced is after how long a copy is replaced though little has changed: it may have texts that have been removed since.
+	copyReplaced = 7 * 24 * time.Hour
+)
 
 // saveIfDue saves a copy of an index that has many more emails than the last one. The account's working is held.
 func (n *Node) saveIfDue(ctx context.Context, x *opened) error {
-	if n.o.CopyAfter <= 0 || time.Now().Before(x.copyNext) {
+	if time.Now().Before(x.copyNext) {
 		return nil
 	}
 	err := n.saveIfMore(ctx, x)
@@ -46,13 +51,20 @@ func (n *Node) saveIfMore(ctx context.Context, x *opened) error {
 	if err != nil || int(stats.UpTo) < n.o.CopyAfter {
 		return err
 	}
-	if !x.copyKnown {
+	if x.copyKnown.IsZero() {
 		if x.copy, err = n.o.Source.IndexCopy(ctx, x.account.tenant, x.account.account); err != nil {
 			return err
 		}
-		x.copyKnown = true
+		x.copyKnown = time.Now()
 	}
-	if more := int64(stats.UpTo - x.copy.UpTo); x.copy.Key != "" && more < max(int64(n.o.CopyAfter), int64(stats.Emails)/4) {
+	there, age := x.copy.Key != "", x.copy.Age+time.Since(x.copyKnown)
+	switch more := int64(stats.UpTo - x.copy.UpTo); {
+	case n.o.CopyAfter <= 0 && there:
+		x.copyKnown = time.Time{}
+		return n.o.Source.DropIndexCopy(ctx, x.account.tenant, x.account.account, x.copy)
+	case n.o.CopyAfter <= 0:
+		return nil
+	case there && more < max(int64(n.o.CopyAfter), int64(stats.Emails)/4) && (age < copyReplaced || stats.Stamp == x.copy.Stamp):
 		return nil
 	}
 	return n.save(ctx, x)
@@ -84,7 +96,7 @@ func (n *Node) save(ctx context.Context, x *opened) (err error) {
 	err = n.o.Source.SaveIndexCopy(ctx, x.account.tenant, x.account.account, n.name, saved, from, size)
 	from.Close()
 	<-done
-	x.copyKnown = false
+	x.copyKnown = time.Time{}
 	if err == nil {
 		n.counted.copies.Add(1)
 	}
@@ -95,7 +107,7 @@ func (n *Node) save(ctx context.Context, x *opened) (err error) {
 func archive(to io.Writer, dir fs.FS) error {
 	w := tar.NewWriter(to)
 	err := eachFile(dir, func(name string, info fs.FileInfo) error {
-		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: info.Size(), Format: tar.FormatUSTAR}); err != nil {
+		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: info.Size(), ModTime: info.ModTime(), Format: tar.FormatUSTAR}); err != nil {
 			return err
 		}
 		f, err := dir.Open(name)
@@ -140,15 +152,39 @@ func (n *Node) restore(ctx context.Context, a *account, number int) (*opened, er
 	if c.Key == "" || n.o.CopyAfter <= 0 {
 		return nil, index.ErrNone
 	}
-	x, err := n.restoreFrom(ctx, a, number, c)
-	if err == nil || ctx.Err() != nil || errors.Is(err, store.ErrUnavailable) {
+	n.mu.Lock()
+	distrust := n.distrust[a.key]
+	n.mu.Unlock()
+	var x *opened
+	if distrust {
+		err = index.ErrDamaged // its copy may be as well
+	} else {
+		x, err = n.restoreFrom(ctx, a, number, c)
+	}
+	if err == nil || ctx.Err() != nil || !uselessCopy(err) {
 		return x, err
 	}
 	n.log.Warn("the copy of a search index cannot be used", "tenant", a.tenant, "account", a.account, "error", err)
 	if err := errors.Join(n.o.Source.DropIndexCopy(ctx, a.tenant, a.account, c), os.RemoveAll(n.folder(a.key, number))); err != nil {
 		return nil, err
 	}
+	n.mu.Lock()
+	delete(n.distrust, a.key)
+	n.mu.Unlock()
 	return nil, index.ErrNone
+}
+
+// uselessCopy tells whether an error says that a copy is of no use, rather than that it cannot be had now.
+func uselessCopy(err error) bool {
+	if errors.Is(err, blob.ErrUnavailable) {
+		return false
+	}
+	for _, useless := range []error{blob.ErrNotFound, index.ErrDamaged, index.ErrVersion, store.ErrStaleIndex, tar.ErrHeader, io.ErrUnexpectedEOF} {
+		if errors.Is(err, useless) {
+			return true
+		}
+	}
+	return false
 }
 
 func (n *Node) restoreFrom(ctx context.Context, a *account, number int, c store.IndexCopy) (*opened, error) {
@@ -195,7 +231,7 @@ func extract(from io.Reader, dir string) error {
 			return err
 		}
 		_, err = io.Copy(f, r)
-		if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		if err := errors.Join(err, f.Sync(), f.Close(), root.Chtimes(h.Name, h.ModTime, h.ModTime)); err != nil {
 			return err
 		}
 	}

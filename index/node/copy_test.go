@@ -1,8 +1,10 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,7 +51,7 @@ func TestCopies(t *testing.T) {
 	}
 	r.deliver(1)
 	r.whole(13)
-	if again := copied(); again != first {
+	if again := copied(); again.Key != first.Key {
 		t.Errorf("one email more, and another copy: %+v after %+v", again, first)
 	}
 
@@ -92,16 +94,42 @@ func TestCopies(t *testing.T) {
 		t.Errorf("the second copy: %v", err)
 	}
 
-	// One that is damaged is not used.
-	if err := bucket.Delete(t.Context(), second.Key); err != nil {
+	// One that is damaged is not used; nor again, where that turns out later.
+	body, err := bucket.Get(t.Context(), second.Key, 0, -1)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := bucket.Put(t.Context(), second.Key, strings.NewReader("nonsense"), 8); err != nil {
+	data, err := io.ReadAll(body)
+	if err := errors.Join(err, body.Close()); err != nil {
 		t.Fatal(err)
 	}
+	data[bytes.Index(data, []byte(".zap"))/512*512+512+100] ^= 1 // of a file of words
+	replace := func(content []byte) {
+		t.Helper()
+		if err := bucket.Delete(t.Context(), second.Key); err != nil {
+			t.Fatal(err)
+		}
+		if err := bucket.Put(t.Context(), second.Key, bytes.NewReader(content), int64(len(content))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	replace(data)
+	r.stop()
+	r.dir = t.TempDir()
+	r.startWith(options)
+	r.await("the index is made of the mail", func() bool {
+		_, err := r.find(r.node, "message7")
+		return err == nil && r.node.Counted().Emails == int64(r.n)
+	})
+	r.whole(r.n)
+	r.finds(r.node, "message7", 7)
+	if second = saved(1); second.Key == first.Key {
+		t.Error("the damaged copy is kept")
+	}
+	replace([]byte("nonsense"))
 	elsewhere()
 	if c := r.node.Counted(); c.Emails != int64(r.n) {
-		t.Errorf("with a damaged copy %+v, want all %d indexed", c, r.n)
+		t.Errorf("with a copy that is none %+v, want all %d indexed", c, r.n)
 	}
 	r.finds(r.node, "message7", 7)
 	third := saved(1)

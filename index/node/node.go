@@ -73,6 +73,7 @@ type Node struct {
 	accounts map[key]*account
 	wanted   map[key]bool // searches have found too little there
 	failing  map[key]failing
+	distrust map[key]bool // accounts whose index was damaged: so may its copy be
 	closed   bool
 	wake     chan struct{} // to Run: something is wanted
 
@@ -119,7 +120,7 @@ func New(o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Node{o: o, cache: index.NewCache(o.OpenMemory), name: name, unlock: unlock, log: o.Logger, accounts: make(map[key]*account), wanted: make(map[key]bool), failing: make(map[key]failing), wake: make(chan struct{}, 1)}, nil
+	return &Node{o: o, cache: index.NewCache(o.OpenMemory), name: name, unlock: unlock, log: o.Logger, accounts: make(map[key]*account), wanted: make(map[key]bool), failing: make(map[key]failing), distrust: make(map[key]bool), wake: make(chan struct{}, 1)}, nil
 }
 
 func orDefault[T comparable](v, otherwise T) T {
@@ -169,10 +170,12 @@ func (n *Node) with(ctx context.Context, k key, f func(*index.Account) error) er
 	if err != nil {
 		return err
 	}
-	err = f(x.index)
+	if err = n.stillKnown(ctx, x); err == nil {
+		err = f(x.index)
+	}
 	if err != nil && x.folderGone() {
 		n.want(k)
 	}
-	n.unuse(x, useless(err))
+	n.unuse(x, err)
 	return err
 }

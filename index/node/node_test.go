@@ -281,7 +281,7 @@ func TestDamagedInUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.node.unuse(x, true)
+	r.node.unuse(x, index.ErrDamaged)
 	r.madeAnew(10, 10+10)
 	r.stop()
 	if err := os.RemoveAll(r.node.path(k)); err != nil {
@@ -501,7 +501,7 @@ func TestFailing(t *testing.T) {
 	asked := u.asked
 	u.of = nil
 	u.mu.Unlock()
-	if asked != 1 {
+	if asked > 2 { // else it would be tens
 		t.Errorf("the account that fails was tried %d times in a moment", asked)
 	}
 	ann.node, ann.stop = r.node, r.stop

@@ -25,7 +25,7 @@ func TestDatabaseRestored(t *testing.T) {
 			if err != nil {
 				r.Fatal(err)
 			}
-			defer r.node.unuse(x, false)
+			defer r.node.unuse(x, nil)
 			x.account.working.Lock()
 			defer x.account.working.Unlock()
 			if err := r.node.stamp(r.Context(), x); err != nil {
@@ -125,4 +125,34 @@ func (s *saved) restore() {
 	s.Helper()
 	s.do("DROP DATABASE " + s.name + " WITH (FORCE)")
 	s.do("ALTER DATABASE " + s.name + "_saved RENAME TO " + s.name)
+}
+
+// Where the database goes back while the node runs, it notices that, too.
+func TestDatabaseRestoredBeneath(t *testing.T) {
+	cluster := storetest.Config(t)
+	s := storetest.Open(t, cluster)
+	r := &running{T: t, store: s, user: storetest.Account(t, s, "ann@one.test"), dir: t.TempDir()}
+	r.openInbox()
+	r.start()
+	defer func() { r.stop() }()
+	r.deliver(10)
+	r.whole(10)
+	// As a replica that did not have the last commits yet.
+	owner, err := pgx.Connect(t.Context(), cluster.SuperDSN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer owner.Close(t.Context())
+	for _, statement := range []string{
+		"UPDATE search_index SET stamp = stamp_old - 1, stamp_old = stamp_old - 2, up_to = 5",
+		"UPDATE account_state SET next_email = 9",
+		"DELETE FROM email WHERE email_id > 8",
+	} {
+		if _, err := owner.Exec(t.Context(), statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+	r.await("the index is made anew", func() bool { return r.node.Counted().Rebuilt == 1 && r.status().UpTo == 8 })
+	r.finds(r.node, "message9")
+	r.finds(r.node, "message7", 7)
 }

@@ -92,6 +92,11 @@ func (n *Node) Close() error {
 // round does what there is to do for accounts: what was asked, and what is new.
 func (n *Node) round(ctx context.Context) error {
 	n.mu.Lock()
+	for k, f := range n.failing { // of accounts that are gone, or another node's by now
+		if time.Since(f.until) > failedMost {
+			delete(n.failing, k)
+		}
+	}
 	wanted, most := n.wanted, workAtOnce+len(n.failing)
 	n.wanted = make(map[key]bool)
 	n.mu.Unlock()
@@ -109,7 +114,7 @@ func (n *Node) round(ctx context.Context) error {
 	var workers sync.WaitGroup
 	room := make(chan struct{}, n.o.Workers)
 	var mu sync.Mutex // guards errs and again
-	again := len(work) == most
+	again := false
 	for _, w := range work {
 		k := key{w.TenantID, w.AccountID}
 		if n.waits(k) {
@@ -125,7 +130,7 @@ func (n *Node) round(ctx context.Context) error {
 			n.note(k, err)
 			mu.Lock()
 			defer mu.Unlock()
-			again = again || more
+			again = again || more || err == nil && len(work) == most
 			if err != nil {
 				errs = append(errs, fmt.Errorf("account %d of tenant %d: %w", w.AccountID, w.TenantID, err))
 			}
@@ -222,7 +227,7 @@ func (n *Node) follow(ctx context.Context, k key) (more bool, err error) {
 		err = n.saveIfDue(ctx, x)
 	}
 	x.account.working.Unlock()
-	n.unuse(x, useless(err))
+	n.unuse(x, err)
 	if old {
 		_, err = n.rebuild(ctx, k)
 	}
@@ -233,6 +238,9 @@ func (n *Node) follow(ctx context.Context, k key) (more bool, err error) {
 // come. The account's working is held.
 func (n *Node) add(ctx context.Context, x *opened) (more bool, err error) {
 	k := x.account.key
+	if err := n.known(ctx, x); err != nil {
+		return false, err
+	}
 	for over := time.Now().Add(turn); ; {
 		if err := n.giveWay(ctx); err != nil {
 			return false, err
@@ -244,6 +252,9 @@ func (n *Node) add(ctx context.Context, x *opened) (more bool, err error) {
 		docs, octets, upTo, err := n.read(ctx, k, from)
 		if err != nil {
 			return false, err
+		}
+		if upTo < from { // the database goes less far than the index
+			return false, store.ErrStaleIndex
 		}
 		if upTo > from {
 			if err := n.stamp(ctx, x); err != nil {
@@ -292,7 +303,7 @@ func (n *Node) tell(ctx context.Context, x *opened) (mine bool, err error) {
 		return false, err
 	}
 	return n.o.Source.IndexReached(ctx, x.account.tenant, x.account.account, n.name, store.IndexState{
-		UpTo: stats.UpTo, Emails: int64(stats.Emails), WordBytes: stats.WordBytes, TextBytes: stats.TextBytes,
+		UpTo: stats.UpTo, Emails: int64(stats.Emails), WordBytes: stats.WordBytes, TextBytes: stats.TextBytes, Stamp: stats.Stamp,
 	})
 }
 
@@ -363,7 +374,7 @@ func (n *Node) rebuild(ctx context.Context, k key) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer func() { n.unuse(old, false) }()
+	defer func() { n.unuse(old, nil) }()
 	a := old.account
 	a.working.Lock()
 	defer a.working.Unlock()
@@ -437,7 +448,7 @@ func (n *Node) verify(ctx context.Context, k key) (string, error) {
 	err = x.index.Check(ctx)
 	stats, statsErr := x.index.Stats()
 	x.account.working.Unlock()
-	n.unuse(x, useless(err))
+	n.unuse(x, err)
 	if err := errors.Join(err, statsErr); err != nil {
 		return "", err
 	}
@@ -492,6 +503,7 @@ func (n *Node) remove(k key) error {
 	x := a.current
 	if x != nil {
 		n.doom(x)
+		x.lost = true // what may come to be in its folder is not its
 	}
 	idle := x != nil && x.users == 0
 	n.mu.Unlock()

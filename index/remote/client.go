@@ -158,7 +158,7 @@ func (c *Client) connection(address string) (*grpc.ClientConn, error) {
 	if c.o.TLS != nil {
 		safety = credentials.NewTLS(c.o.TLS)
 	}
-	// One that has gone without a word is noticed also between questions.
+	// One that has gone without a word is noticed while it is waited for.
 	alive := grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: aliveEvery, Timeout: aliveEvery})
 	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(safety), alive, grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReply), grpc.MaxCallSendMsgSize(maxQuestion)))
 	if err != nil {

@@ -151,7 +151,7 @@ func (s Span) Flags() []Flags { return s.chunk.flags[s.from:s.to] }
 // Sizes returns those of the messages, in octets.
 func (s Span) Sizes() []int64 { return s.chunk.fixed.sizes[s.from:s.to] }
 
-// InternalDate returns that of the i-th message, in seconds after the epoch, and how many seconds its zone is before UTC.
+// InternalDate returns that of the i-th message, in seconds after the epoch, and how many seconds its zone is ahead of UTC.
 func (s Span) InternalDate(i int) (unix, offset int64) {
 	f := s.chunk.fixed
 	return f.internal[s.from+i], 60 * int64(f.zone(s.from+i))

@@ -210,7 +210,7 @@ type Search struct {
 	// How many emails more than its last copy in object storage an index has, and a quarter more, when it is copied again. From its copy
 	// another node goes on when it takes the account. 0: there are no copies.
 	CopyAfter int `yaml:"copy_after"`
-	// After how long the accounts of an index node that is gone are taken by others, which make their indexes anew: longer than a restart takes.
+	// After how long the accounts of an index node that is gone are taken by others, which go on from copies or make their indexes anew: longer than a restart takes.
 	TakeoverAfter time.Duration `yaml:"takeover_after"`
 }
 
