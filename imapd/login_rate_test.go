@@ -75,7 +75,7 @@ func TestLoginTiming(t *testing.T) {
 		}
 	}
 	a := auth.New(s, auth.Options{Attempts: auth.AttemptLimits{Address: 1 << 30, Account: 1 << 30, Tenant: 1 << 30}})
-	connect := serveStore(t, s, func(o *Options) { o.Logger, o.Authenticator, o.MaxLoginFailures = nil, a, 1<<30 })
+	connect := serveStore(t, s, func(o *Options) { o.Logger, o.Authenticator, o.MaxLoginFailures, o.LoginTimeout = nil, a, 1<<30, time.Hour })
 	c := connect(t)
 	c.expect("* OK ...")
 	logins := []string{"nobody@time.test", "ours@time.test", "ssha@time.test", "none@time.test"}
