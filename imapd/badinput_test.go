@@ -124,6 +124,9 @@ func TestMalformedCommands(t *testing.T) {
 						if i > 0 && len(shape) > 1000 || i >= literals && strings.Contains(shape, "{") {
 							continue
 						}
+						if name+arguments+shape == "AUTHENTICATE PLAIN " {
+							continue // some clients mean that there is no initial response
+						}
 						malformed(name + arguments + shape)
 					}
 					if got := c.want("NOOP", "OK "); len(got) > 0 {

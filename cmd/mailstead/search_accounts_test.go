@@ -34,7 +34,8 @@ func TestIndexOfManyAccounts(t *testing.T) {
 	s := &searched{t: t, fronts: []*serving{front}}
 	n := s.newIndexNode(t)
 	n.configure(map[string]string{"search.max_open": fmt.Sprint(max(1000, *indexAccounts)), "search.workers": "2"})
-	n.begin()
+	n.start([]string{"GOMEMLIMIT=900MiB"}) // as the chart gives it to a container of 1 GiB, about
+	n.hears("READY=1")
 	t.Logf("the process %d has the indexes", n.cmd.Process.Pid)
 
 	begin := time.Now()
