@@ -638,9 +638,14 @@ func TestEveryTableAndFunctionIsOfATenant(t *testing.T) {
 			     FROM pg_policy p WHERE p.polrelid = c.oid)
 			= ARRAY['owner true*true` + local.OwnerRole + `', 'tenant (tenant_id = ( SELECT current_tenant() AS current_tenant))*truemailstead_serving'])
 		ORDER BY 1`)
-	// They hold nothing of a tenant: who does which job, and which slot is filled.
-	if want := []string{"lease", "search_node", "staging_ring"}; !slices.Equal(open, want) {
+	// They hold nothing of a tenant: who does which job, which slot is filled, and a secret of the installation; or,
+	// login_attempt, what only functions can reach.
+	if want := []string{"lease", "login_attempt", "login_secret", "search_node", "staging_ring"}; !slices.Equal(open, want) {
 		t.Errorf("tables without the rules of protect: %v, want %v", open, want)
+	}
+	for _, reached := range texts(`SELECT privilege_type || ' by ' || grantee FROM information_schema.role_table_grants
+		WHERE table_name = 'login_attempt' AND grantee <> '` + local.OwnerRole + `'`) {
+		t.Errorf("login_attempt can be reached: %s", reached)
 	}
 	if others := texts(`
 		SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

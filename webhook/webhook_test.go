@@ -45,7 +45,10 @@ func TestPost(t *testing.T) {
 			}
 			http.Redirect(w, r, "/other", http.StatusTemporaryRedirect)
 		}, "answered 307"},
-		{"silent", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "Timeout"},
+		{"silent", func(_ http.ResponseWriter, r *http.Request) {
+			<-r.Context().Done()
+			panic(http.ErrAbortHandler) // to return is an answer
+		}, "Timeout"},
 		{"cut", func(w http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) }, "EOF"},
 		{"long header", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X", strings.Repeat("x", 2*maxHeader)) }, "header"},
 		{"endless answer", func(w http.ResponseWriter, r *http.Request) {
