@@ -47,6 +47,8 @@ type Options struct {
 	Mechanisms []string
 	// Anonymous is the login of the account as which ANONYMOUS lets everybody look.
 	Anonymous string
+	// Secrets is the folder with the secrets of tenants' directories, a file each; "": there are none.
+	Secrets string
 	// Transport sends requests to issuers of tokens; http.DefaultTransport by default.
 	Transport http.RoundTripper
 
@@ -62,6 +64,7 @@ type Directory interface {
 	NoteFailedLogin(ctx context.Context, f store.FailedLogin) ([]store.Block, error)
 	NoteKnownAddresses(ctx context.Context, t id.Tenant, all []store.KnownAddress) error
 	ActAs(ctx context.Context, actor store.User, login string) (store.User, store.Standing, error)
+	CreateAccount(ctx context.Context, n store.NewAccount) (store.Account, error)
 	UpgradePassword(ctx context.Context, u store.User, old, secret string) error
 	UsedAppPassword(ctx context.Context, u store.User, p id.AppPassword) error
 	Revocations(ctx context.Context, since string) ([]store.Revocation, string, error)
@@ -84,6 +87,8 @@ type Authenticator struct {
 	on        map[string]bool // mechanisms
 	anonymous string
 	issuers   *issuers
+
+	directories *directories
 
 	hashes  []*scramHash // that verifiers are kept for
 	turns   turns
@@ -113,19 +118,20 @@ func New(d Directory, o Options) *Authenticator {
 		on[name] = true
 	}
 	a := &Authenticator{
-		directory: d,
-		log:       o.Logger,
-		verified:  newVerified(cmp.Or(o.CacheTTL, 5*time.Minute), cmp.Or(o.CacheEntries, 50_000)),
-		maxWait:   cmp.Or(o.MaxWait, 10*time.Second),
-		capacity:  capacity,
-		hashing:   semaphore.NewWeighted(capacity),
-		nobody:    argon2id{memory: hashMemory, time: hashTime, threads: hashThreads, salt: make([]byte, saltLen), key: make([]byte, keyLen)},
-		sessions:  newSessions(),
-		on:        on,
-		anonymous: o.Anonymous,
-		issuers:   newIssuers(o.Transport),
-		recent:    newRecent(),
-		hashes:    hashesOf(o.Mechanisms),
+		directory:   d,
+		log:         o.Logger,
+		verified:    newVerified(cmp.Or(o.CacheTTL, 5*time.Minute), cmp.Or(o.CacheEntries, 50_000)),
+		maxWait:     cmp.Or(o.MaxWait, 10*time.Second),
+		capacity:    capacity,
+		hashing:     semaphore.NewWeighted(capacity),
+		nobody:      argon2id{memory: hashMemory, time: hashTime, threads: hashThreads, salt: make([]byte, saltLen), key: make([]byte, keyLen)},
+		sessions:    newSessions(),
+		on:          on,
+		anonymous:   o.Anonymous,
+		issuers:     newIssuers(o.Transport),
+		directories: newDirectories(o.Secrets, o.Logger),
+		recent:      newRecent(),
+		hashes:      hashesOf(o.Mechanisms),
 	}
 	a.Limit(o.Attempts)
 	return a
@@ -182,6 +188,9 @@ func (a *Authenticator) check(ctx context.Context, ch Channel, t *attempt, p pas
 			return a.admitApp(ctx, ch, t.account, app)
 		}
 	}
+	if t.account.Directory != "" {
+		return a.byDirectory(ctx, t, p)
+	}
 	s := parseSecret(t.account.Password)
 	if s.proof == nil || len(p.given) > maxPassword { // "" lets nobody in
 		return Grant{}, a.refuse(ctx, t, p)
@@ -218,6 +227,14 @@ func (a *Authenticator) as(ctx context.Context, g Grant, identity string) (Grant
 	}
 	g.User, g.rests = u, append(g.rests, standing)
 	return g, nil
+}
+
+// vouched takes the role from who is let in because somebody of the tenant's says so, an issuer or a directory: that could say it of anybody. With
+// roles, only one of the platform.
+func (g *Grant) vouched(roles bool) {
+	if !roles || g.User.Role == store.RolePlatformSupport || g.User.Role == store.RolePlatformAdmin {
+		g.User.Role = store.RoleNone
+	}
 }
 
 // admit lets in who has shown that they are the account's user.
@@ -257,8 +274,8 @@ func (a *Authenticator) refuse(ctx context.Context, t *attempt, p password) erro
 }
 
 func (a *Authenticator) verify(ctx context.Context, t *attempt, s secret, p password) error {
-	key := a.verified.key(t.account, p)
-	if a.verified.has(key) {
+	key := a.verified.key(t.account.User.Login, p, t.account.Password)
+	if _, ok := a.verified.get(key); ok {
 		return nil
 	}
 	if s.outdated(a.hashes) { // one at a time: the hash may be a slow one, and all that are right want to upgrade it
@@ -267,25 +284,33 @@ func (a *Authenticator) verify(ctx context.Context, t *attempt, s secret, p pass
 			return err
 		}
 		defer leave()
-		if a.verified.has(key) {
+		if _, ok := a.verified.get(key); ok {
 			return nil
 		}
 	}
-	ok, err := a.matches(ctx, t, s.proof, p)
-	if err != nil {
+	if err := a.prove(ctx, t, s.proof, p); err != nil {
 		return err
-	}
-	if !ok {
-		if _, like := s.proof.(argon2id); like {
-			return store.ErrAuth
-		}
-		return a.refuse(ctx, t, p) // as long as a login that does not exist takes, or longer
 	}
 	if s.outdated(a.hashes) {
 		a.upgrade(ctx, t.account, s, p)
 	}
-	a.verified.add(key)
+	a.verified.add(key, t.account.User.Login)
 	return nil
+}
+
+// prove verifies a password, and takes as long as for a login that does not exist, or longer, where it is wrong. nil: nothing is right.
+func (a *Authenticator) prove(ctx context.Context, t *attempt, with proof, p password) error {
+	if with == nil {
+		return a.refuse(ctx, t, p)
+	}
+	ok, err := a.matches(ctx, t, with, p)
+	if err != nil || ok {
+		return err
+	}
+	if _, like := with.(argon2id); like {
+		return store.ErrAuth
+	}
+	return a.refuse(ctx, t, p)
 }
 
 // upgrade keeps a password that was right in the form in which new ones are kept. If there is no memory for that now, the next login does.

@@ -93,6 +93,9 @@ func (a *Authenticator) scramCandidates(ctx context.Context, h *scramHash, ch Ch
 		return nil, nil, err
 	}
 	account := t.account
+	if account.Directory != "" {
+		account.Password = "" // it is the directory's to say which password is the user's, and that knows nothing of SCRAM
+	}
 	factors, ok := factorsOf(account, h)
 	if !ok {
 		nobody := scram.StoredCredentials{KeyFactors: decoy, StoredKey: make([]byte, h.size), ServerKey: make([]byte, h.size)}

@@ -124,6 +124,7 @@ func endedBy(all map[*held]struct{}, r store.Revocation) (ended []*held) {
 
 // Watch ends sessions that are held when what they rest on is revoked, wherever that was done, until ctx ends; and it notes from where accounts are used.
 func (a *Authenticator) Watch(ctx context.Context) error {
+	defer a.directories.close()
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	since, away := "0", false // all that is known: what was revoked between the first login and now is among it

@@ -25,6 +25,7 @@ for purpose in "$@"; do
       need gcc has gcc # for the race detector
       need libc6-dev test -e /usr/include/stdio.h
       need pgbouncer has pgbouncer
+      need slapd has slapd
       ;;
     deploy)
       need systemd has systemd-analyze
@@ -54,6 +55,7 @@ for purpose in "$@"; do
     auth)
       need gsasl has gsasl
       need fetchmail has fetchmail
+      need slapd has slapd
       ;;
     backup)
       need offlineimap3 has offlineimap
@@ -73,5 +75,8 @@ if [ "$(id -u)" -ne 0 ]; then
   as_root=(sudo)
 fi
 echo "installing ${packages[*]}"
+case " ${packages[*]} " in *" slapd "*) # no directory of this machine is asked for
+  echo 'slapd slapd/no_configuration boolean true' | "${as_root[@]}" debconf-set-selections ;;
+esac
 "${as_root[@]}" apt-get update -qq
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"

@@ -117,6 +117,10 @@ func (logins) NoteFailedLogin(context.Context, store.FailedLogin) ([]store.Block
 	return nil, nil
 }
 
+func (logins) CreateAccount(context.Context, store.NewAccount) (store.Account, error) {
+	return store.Account{}, store.ErrNoDomain
+}
+
 func (logins) NoteKnownAddresses(context.Context, id.Tenant, []store.KnownAddress) error { return nil }
 
 // authenticate returns an authenticator for a directory that leaves no goroutine behind.

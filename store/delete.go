@@ -199,6 +199,7 @@ func (s *Store) DeleteTenant(ctx context.Context, t id.Tenant) error {
 			`DELETE FROM quota_event WHERE tenant_id = $1`,
 			`DELETE FROM token_issuer WHERE tenant_id = $1`,
 			`DELETE FROM tenant_network WHERE tenant_id = $1`,
+			`DELETE FROM tenant_directory WHERE tenant_id = $1`,
 			`DELETE FROM swept WHERE tenant_id = $1`,
 			`DELETE FROM usage_account WHERE tenant_id = $1`,
 			`DELETE FROM usage_read WHERE tenant_id = $1`,

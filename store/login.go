@@ -19,6 +19,7 @@ type Login struct {
 	Disabled     bool   // the account or its tenant
 	Standing     Standing
 	AppPasswords []LoginAppPassword // those that have not expired
+	Directory    string             // the settings of the tenant's directory elsewhere, which is asked in the place of Password; "": there is none
 
 	// Where it was looked up for an address:
 	Attempts Attempts
@@ -41,10 +42,10 @@ func (s *Store) LookupLogin(ctx context.Context, login string) (Login, error) {
 	return s.LookupLoginFrom(ctx, login, netip.Addr{})
 }
 
-// LookupLoginFrom is LookupLogin for somebody who comes from an address. With ErrNoAccount it tells the tenant whose account it would be, and what has failed.
+// LookupLoginFrom is LookupLogin for somebody who comes from an address. With ErrNoAccount it tells the tenant whose account it would be, that tenant's directory, and what has failed.
 func (s *Store) LookupLoginFrom(ctx context.Context, login string, from netip.Addr) (Login, error) {
 	const query = `
-		SELECT tenant_id, account_id, login, role, password, disabled, revoked, tenant_revoked, app_passwords, attempts, known, trusted
+		SELECT tenant_id, account_id, login, role, password, disabled, revoked, tenant_revoked, app_passwords, attempts, known, trusted, directory
 		FROM lookup_login($1, nullif($2::text, '')::inet, $3)`
 
 	normal, err := NormalLogin(login)
@@ -64,6 +65,7 @@ func (s *Store) LookupLoginFrom(ctx context.Context, login string, from netip.Ad
 		Attempts      *string
 		Known         *time.Time
 		Trusted       bool
+		Directory     *string
 	}
 	rows, err := lookup[row](ctx, s, query, normal, inet(from), attemptsWithin) // normal may be "", which is nobody's
 	if err != nil {
@@ -71,6 +73,9 @@ func (s *Store) LookupLoginFrom(ctx context.Context, login string, from netip.Ad
 	}
 	r := rows[0]
 	l := Login{Trusted: r.Trusted}
+	if r.Directory != nil {
+		l.Directory = *r.Directory
+	}
 	if r.TenantID != nil {
 		l.User.Tenant = *r.TenantID
 	}

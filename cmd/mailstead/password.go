@@ -81,18 +81,27 @@ func isTerminal(r io.Reader) bool {
 func (a *app) askPassword() (string, error) {
 	var typed [2]string
 	for i, prompt := range []string{"Password: ", "Again: "} {
-		fmt.Fprint(a.err, prompt)
-		text, err := term.ReadPassword(int(a.in.(*os.File).Fd()))
-		fmt.Fprintln(a.err)
+		text, err := a.readPassword(prompt)
 		if err != nil {
-			return "", fmt.Errorf("password: %w", err)
+			return "", err
 		}
-		typed[i] = string(text)
+		typed[i] = text
 	}
 	if typed[0] != typed[1] {
 		return "", errors.New("the two passwords are not the same")
 	}
 	return typed[0], nil
+}
+
+// readPassword asks once.
+func (a *app) readPassword(prompt string) (string, error) {
+	fmt.Fprint(a.err, prompt)
+	text, err := term.ReadPassword(int(a.in.(*os.File).Fd()))
+	fmt.Fprintln(a.err)
+	if err != nil {
+		return "", fmt.Errorf("password: %w", err)
+	}
+	return string(text), nil
 }
 
 // mechanisms are those that are on, by their names.

@@ -61,6 +61,7 @@ func (a *app) root() *cobra.Command {
 		a.blocksCommand(),
 		a.configCommand(),
 		a.devCommand(),
+		a.directoryCommand(),
 		a.domainCommand(),
 		a.fsckCommand(),
 		a.gcCommand(),

@@ -236,7 +236,7 @@ func (p *process) openIMAP() error {
 }
 
 func authOptions(c *config.Config, log *slog.Logger) auth.Options {
-	return auth.Options{Mechanisms: mechanisms(c), Anonymous: c.Auth.AnonymousAccount, Attempts: attemptLimits(c), Logger: log}
+	return auth.Options{Mechanisms: mechanisms(c), Anonymous: c.Auth.AnonymousAccount, Secrets: c.Auth.SecretsFolder, Attempts: attemptLimits(c), Logger: log}
 }
 
 // attemptLimits say how many logins may fail.

@@ -4,7 +4,7 @@
     auth.py --mailstead bin/mailstead --data DATA --port-base PORT --work DIR
 
 The account is made with the operator's commands, like its app passwords, its certificate and the issuer of its tokens,
-which is a small one here. gsasl knows STARTTLS alone; curl, fetchmail, mutt and Python know both.
+which is a small one here. Another is of a tenant whose users are in LDAP, which is killed in the middle. gsasl knows STARTTLS alone; curl, fetchmail, mutt and Python know both.
 """
 import argparse
 import base64
@@ -12,6 +12,7 @@ import http.server
 import imaplib
 import json
 import pathlib
+import socket
 import ssl
 import subprocess
 import sys
@@ -74,6 +75,53 @@ class Issuer:
         text = b64url(json.dumps({"alg": "RS256", "kid": "one"}).encode()) + "." + b64url(json.dumps(claims).encode())
         signature = subprocess.run(["openssl", "dgst", "-sha256", "-sign", self.key], input=text.encode(), stdout=subprocess.PIPE, check=True).stdout
         return text + "." + b64url(signature)
+
+
+class Slapd:
+    """Debian's slapd, with one user in it."""
+
+    PEOPLE = """dn: dc=staff
+objectClass: domain
+dc: staff
+
+dn: cn=search,dc=staff
+objectClass: organizationalRole
+objectClass: simpleSecurityObject
+cn: search
+userPassword: finder
+
+dn: uid=jane,dc=staff
+objectClass: account
+objectClass: simpleSecurityObject
+uid: jane@staff.test
+userPassword: right
+"""
+
+    def __init__(self, work):
+        self.dir = work / "slapd"
+        (self.dir / "db").mkdir(parents=True)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        (self.dir / "slapd.conf").write_text("".join(line + "\n" for line in (
+            "include /etc/ldap/schema/core.schema", "include /etc/ldap/schema/cosine.schema", "modulepath /usr/lib/ldap", "moduleload back_mdb", "database mdb",
+            f"directory {self.dir}/db", "suffix dc=staff", "access to attrs=userPassword by anonymous auth", "access to * by dn.exact=cn=search,dc=staff read by * none")))
+        must("/usr/sbin/slapadd", "-q", "-f", self.dir / "slapd.conf", stdin=self.PEOPLE)
+        self.start()
+
+    def start(self):
+        with open(self.dir / "log", "ab") as log:
+            self.process = subprocess.Popen(["/usr/sbin/slapd", "-f", self.dir / "slapd.conf", "-h", f"ldap://127.0.0.1:{self.port}/", "-d", "0"],
+                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        for _ in range(100):
+            with socket.socket() as s:
+                if s.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.1)
+        raise SystemExit("slapd does not listen")
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
 
 
 class Clients:
@@ -212,6 +260,32 @@ def main():
                     print(f"{'ok  ' if ok else 'FAIL'} {client.__name__} {mechanism} over {over}: {what}", flush=True)
                     if not ok:
                         failures.append(f"{client.__name__} {mechanism} over {over}, {what}:\n{got[1]}")
+
+    # Users of a directory: with what that says, and while it is away.
+    login = "jane@staff.test"
+    mailstead("tenant", "create", "staff")
+    mailstead("domain", "create", "staff.test", "--tenant", "staff")
+    mailstead("account", "create", login, "--no-password")
+    slapd = Slapd(o.work)
+    try:
+        mailstead("directory", "set", "staff", f"ldap://127.0.0.1:{slapd.port}", "--plaintext", "--base", "dc=staff", "--filter", "(uid={login})",
+                  "--account", "cn=search,dc=staff", "--secret", "ldap")
+        for away in (False, True, False):
+            if away:
+                slapd.stop()
+            elif slapd.process.poll() is not None:
+                slapd.start()
+            for client, mechanism, over in ((c.gsasl, "PLAIN", "STARTTLS"), (c.gsasl, "LOGIN", "STARTTLS"), (c.curl, "PLAIN", "TLS"), (c.curl, "LOGIN", "STARTTLS")):
+                for what, secret in (("right", "right"), ("wrong", "wrong")):
+                    ok, said = client(mechanism, secret, over, login)
+                    count += 1
+                    right = what == "right"  # which is remembered while the directory is away
+                    good = ok == right and (right or ("UNAVAILABLE" if away else "AUTHENTICATIONFAILED") in said)
+                    print(f"{'ok  ' if good else 'FAIL'} {client.__name__} {mechanism} over {over}: {what} by LDAP{', which is away' if away else ''}", flush=True)
+                    if not good:
+                        failures.append(f"{client.__name__} {mechanism} over {over}, {what} by LDAP, away {away}:\n{said}")
+    finally:
+        slapd.stop()
 
     # What is changed counts at once.
     mailstead("account", "app-password", "revoke", LOGIN, "phone")

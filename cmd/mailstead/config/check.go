@@ -86,9 +86,12 @@ func (l *loader) check(c *Config) {
 			l.problem(at("objects.ca_file"), "no certificate in %s: want a PEM file", c.Objects.CAFile)
 		}
 	}
-	if dir := c.Store.SpoolDir; dir != "" {
-		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-			l.problem(at("store.spool_dir"), "%s: want a folder that is there", dir)
+	for _, folder := range []struct{ key, dir string }{{"store.spool_dir", c.Store.SpoolDir}, {"auth.secrets_folder", c.Auth.SecretsFolder}} {
+		if folder.dir == "" {
+			continue
+		}
+		if info, err := os.Stat(folder.dir); err != nil || !info.IsDir() {
+			l.problem(at(folder.key), "%s: want a folder that is there", folder.dir)
 		}
 	}
 	for _, port := range []struct {

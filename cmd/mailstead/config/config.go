@@ -235,6 +235,8 @@ type Auth struct {
 	Mechanisms []Mechanism `yaml:"mechanisms"`
 	// Login of the account as which ANONYMOUS lets everybody look, and change nothing.
 	AnonymousAccount string `yaml:"anonymous_account"`
+	// Folder of files with the secrets by which tenants' directories are asked (`mailstead directory set --secret`), one each, read whenever one is needed. Empty: none.
+	SecretsFolder string `yaml:"secrets_folder"`
 	// Networks and addresses from which logins may fail as often as they like, such as that of a webmail server. Tenants can have more (`mailstead tenant network`).
 	Trusted []Network `yaml:"trusted" reload:"hangup"`
 	// How many logins may fail within an hour from one address, of IPv6 from one network of 64 bits, before it is blocked: then only accounts that have been logged in to from

@@ -1,0 +1,253 @@
+package directory
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	ber "github.com/go-asn1-ber/asn1-ber"
+	"github.com/go-ldap/ldap/v3"
+)
+
+// LDAP: RFC 4511. An account that may do so searches for the user's entry, and then it is tried to bind as that with the password, so that nothing but
+// the directory itself sees what it is verified by. Where there is no such entry it is tried with one that there cannot be: that takes as long.
+
+// maxMessage bounds what is read of an answer at once, in octets.
+const maxMessage = 1 << 20
+
+func init() { ber.MaxPacketLengthBytes = maxMessage } // which is the library's only way to say so
+
+type ldapDirectory struct {
+	settings Settings
+	address  string
+	tls      *tls.Config // nil: none
+	starts   bool        // by StartTLS
+	secret   func() (string, error)
+
+	mu     sync.Mutex // guards what follows
+	idle   []*ldapConn
+	closed bool
+}
+
+// ldapConn is a connection, of one question at a time.
+type ldapConn struct {
+	*ldap.Conn
+	raw net.Conn // whose deadline ends what takes too long, at whatever point
+}
+
+func openLDAP(s Settings, secret func() (string, error)) (*ldapDirectory, error) {
+	u, err := url.Parse(s.URL)
+	if err != nil {
+		return nil, err
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"ldap": ldap.DefaultLdapPort, "ldaps": ldap.DefaultLdapsPort}[u.Scheme]
+	}
+	d := &ldapDirectory{settings: s, address: net.JoinHostPort(u.Hostname(), port), starts: u.Scheme == "ldap", secret: secret}
+	if !s.Plaintext {
+		d.tls = s.trust(&tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12})
+	}
+	return d, nil
+}
+
+func (d *ldapDirectory) ask(ctx context.Context, login, password string) (Answer, error) {
+	c, rested, err := d.take(ctx)
+	if err != nil {
+		return Answer{}, err
+	}
+	answer, err := d.askOn(ctx, c, login, password)
+	if rested && (ldap.IsErrorWithCode(err, ldap.ErrorNetwork) || errors.Is(err, net.ErrClosed)) && ctx.Err() == nil { // the server has closed it meanwhile, and the others
+		c.Close()
+		d.drop(false)
+		if c, err = d.dial(ctx); err != nil {
+			return Answer{}, err
+		}
+		answer, err = d.askOn(ctx, c, login, password)
+	}
+	if err != nil {
+		c.Close()
+		return Answer{}, err
+	}
+	d.give(c)
+	return answer, nil
+}
+
+// take returns a connection that rests, or a new one.
+func (d *ldapDirectory) take(ctx context.Context) (c *ldapConn, rested bool, err error) {
+	d.mu.Lock()
+	if last := len(d.idle) - 1; last >= 0 {
+		c, d.idle = d.idle[last], d.idle[:last]
+	}
+	d.mu.Unlock()
+	if c != nil {
+		return c, true, nil
+	}
+	c, err = d.dial(ctx)
+	return c, false, err
+}
+
+// give lets a connection rest.
+func (d *ldapDirectory) give(c *ldapConn) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := c.raw.SetDeadline(time.Time{}); err != nil || d.closed {
+		c.Close()
+		return
+	}
+	d.idle = append(d.idle, c)
+}
+
+// drop closes the connections that rest, and for good those that do later.
+func (d *ldapDirectory) drop(forGood bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, c := range d.idle {
+		c.Close()
+	}
+	d.idle, d.closed = nil, d.closed || forGood
+}
+
+func (d *ldapDirectory) close() { d.drop(true) }
+
+func (d *ldapDirectory) dial(ctx context.Context) (*ldapConn, error) {
+	raw, err := new(net.Dialer).DialContext(ctx, "tcp", d.address)
+	if err != nil {
+		return nil, err
+	}
+	if err := limit(ctx, raw); err != nil {
+		raw.Close()
+		return nil, err
+	}
+	over := raw
+	if d.tls != nil && !d.starts {
+		secured := tls.Client(raw, d.tls)
+		if err := secured.HandshakeContext(ctx); err != nil {
+			raw.Close()
+			return nil, err
+		}
+		over = secured
+	}
+	c := &ldapConn{ldap.NewConn(over, over != raw), raw}
+	c.Start()
+	if d.tls != nil && d.starts {
+		if err := c.StartTLS(d.tls); err != nil {
+			c.Close()
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// limit has a connection end when ctx does.
+func limit(ctx context.Context, raw net.Conn) error {
+	deadline, _ := ctx.Deadline()
+	return raw.SetDeadline(deadline)
+}
+
+func (d *ldapDirectory) askOn(ctx context.Context, c *ldapConn, login, password string) (Answer, error) {
+	if err := limit(ctx, c.raw); err != nil {
+		return Answer{}, err
+	}
+	if err := d.bind(c); err != nil {
+		return Answer{}, fmt.Errorf("bind as %q: %w", d.settings.Account, err)
+	}
+	entry, err := d.search(ctx, c, login)
+	if err != nil {
+		return Answer{}, err
+	}
+	name := "cn=" + rand.Text()
+	if d.settings.Base != "" {
+		name += "," + d.settings.Base
+	}
+	if entry != nil {
+		name = entry.DN
+	}
+	right, err := bound(c.Bind(name, password))
+	if err != nil || !right || entry == nil {
+		return Answer{}, err
+	}
+	whose, err := d.account(entry, login)
+	return Answer{Right: err == nil, Login: whose}, err
+}
+
+// bind makes a connection that of who searches.
+func (d *ldapDirectory) bind(c *ldapConn) error {
+	if d.settings.Account == "" {
+		return c.UnauthenticatedBind("")
+	}
+	secret, err := d.secret()
+	if err != nil {
+		return err
+	}
+	return c.Bind(d.settings.Account, secret)
+}
+
+// search returns the one entry of a login, nil where there is none.
+func (d *ldapDirectory) search(ctx context.Context, c *ldapConn, login string) (*ldap.Entry, error) {
+	attribute := d.settings.Attribute
+	if attribute == "" {
+		attribute = "1.1" // none (RFC 4511 section 4.5.1.8)
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	found := c.SearchAsync(ctx, ldap.NewSearchRequest(
+		d.settings.Base, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 2, 0, false, d.settings.filter(login), []string{attribute}, nil), 1)
+	var entry *ldap.Entry
+	for found.Next() {
+		switch {
+		case found.Entry() == nil: // a referral, which is not followed
+		case entry != nil:
+			return nil, errMany
+		default:
+			entry = found.Entry()
+		}
+	}
+	switch err := found.Err(); {
+	case ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded):
+		return nil, errMany
+	case err != nil:
+		return nil, fmt.Errorf("search: %w", err)
+	}
+	return entry, ctx.Err()
+}
+
+var errMany = fmt.Errorf("%w: the filter finds more than one entry", errOdd)
+
+// account returns the login of the account that an entry is of.
+func (d *ldapDirectory) account(entry *ldap.Entry, login string) (string, error) {
+	if d.settings.Attribute == "" {
+		return "", nil
+	}
+	values := entry.GetEqualFoldAttributeValues(d.settings.Attribute)
+	for _, v := range values {
+		if strings.EqualFold(v, login) {
+			return "", nil
+		}
+	}
+	if len(values) != 1 {
+		return "", fmt.Errorf("%w: the attribute %s has %d values, none of which is the login", errOdd, d.settings.Attribute, len(values))
+	}
+	return values[0], nil
+}
+
+// refusals are the results of a bind that are about who wants it, and not about the directory (RFC 4511 appendix A.1).
+var refusals = []uint16{
+	ldap.LDAPResultInvalidCredentials, ldap.LDAPResultInappropriateAuthentication, ldap.LDAPResultNoSuchObject, ldap.LDAPResultInsufficientAccessRights,
+	ldap.LDAPResultUnwillingToPerform, ldap.LDAPResultConstraintViolation, // as accounts are locked
+}
+
+// bound tells what comes of a bind.
+func bound(err error) (right bool, away error) {
+	if err == nil || ldap.IsErrorAnyOf(err, refusals...) {
+		return err == nil, nil
+	}
+	return false, err
+}
