@@ -64,8 +64,9 @@ func newSearched(t *testing.T, seed uint64) *searched {
 	t.Helper()
 	s := &searched{t: t, seed: seed, logins: []string{"ann@search.test", "bob@search.test"}}
 	s.delivered = map[string]delivery{}
-	a := newServing(t, nil)
-	s.fronts = []*serving{a, a.newServing(nil)}
+	roles := map[string]string{"roles": "[imap, lmtp, admin]"} // the indexes are another process's
+	a := newServing(t, roles)
+	s.fronts = []*serving{a, a.newServing(roles)}
 	for _, f := range s.fronts {
 		f.start(nil)
 	}
