@@ -7,7 +7,7 @@ import (
 	"mailstead.dev/imapd/wire"
 )
 
-// capabilities is all that is announced, each with the RFC that it stands for
+// capabilities is all that is announced, each with the text that it stands for
 // and when it is: never where what it announces would be refused. Behind a last "="
 // stands what it depends on.
 var capabilities = []struct {
@@ -42,10 +42,12 @@ var capabilities = []struct {
 	{"CONTEXT=SORT", "RFC 5267", anytime},
 	{"THREAD=ORDEREDSUBJECT", "RFC 5256", anytime},
 	{"THREAD=REFERENCES", "RFC 5256", anytime},
+	{"THREAD=REFS", "draft-ietf-morg-inthread-01 section 4", anytime},
 	{"MULTISEARCH", "RFC 7377", anytime},
 	{"FILTERS", "RFC 5466", anytime},
 	{"I18NLEVEL=2", "RFC 5255 section 4.4", anytime},
 	{"SEARCHRES", "RFC 5182", anytime},
+	{"SEARCH=FUZZY", "RFC 6203", anytime},
 	{"LIST-EXTENDED", "RFC 5258", anytime},
 	{"LIST-STATUS", "RFC 5819", anytime},
 	{"STATUS=SIZE", "RFC 8438", anytime},

@@ -47,7 +47,7 @@ func TestCapabilities(t *testing.T) {
 		"QUOTASET":         {"SETQUOTA"},
 		"ACL":              {"GETACL", "SETACL", "DELETEACL", "LISTRIGHTS", "MYRIGHTS"},
 	}
-	rfc := regexp.MustCompile(`^RFC [0-9]+( section [0-9.]+)?$`)
+	rfc := regexp.MustCompile(`^(RFC [0-9]+|draft-[a-z0-9-]+)( section [0-9.]+)?$`)
 	var needed []string
 	for _, c := range capabilities {
 		if !rfc.MatchString(c.rfc) {
@@ -80,7 +80,7 @@ func TestCapabilitiesAreUsed(t *testing.T) {
 		"SPECIAL-USE": ` LIST \(SPECIAL-USE\)`, "UIDPLUS": ` UID EXPUNGE `, "UNSELECT": ` UNSELECT$`, "MOVE": ` MOVE `,
 		"CONDSTORE": `\(UNCHANGEDSINCE `, "QRESYNC": `\(QRESYNC \(`, "ESEARCH": ` SEARCH RETURN \(`, "SORT": ` SORT \(`, "SORT=DISPLAY": ` SORT \(DISPLAYFROM`, "ESORT": ` SORT RETURN \(`,
 		"CONTEXT=SEARCH": ` SEARCH RETURN \(UPDATE`, "CONTEXT=SORT": ` SORT RETURN \(UPDATE`, "MULTISEARCH": ` ESEARCH IN \(`,
-		"FILTERS": ` FILTER `, "I18NLEVEL=2": ` COMPARATOR`, "THREAD=ORDEREDSUBJECT": ` THREAD ORDEREDSUBJECT`, "THREAD=REFERENCES": ` THREAD REFERENCES`, "SEARCHRES": ` RETURN \(SAVE\)`,
+		"FILTERS": ` FILTER `, "I18NLEVEL=2": ` COMPARATOR`, "THREAD=ORDEREDSUBJECT": ` THREAD ORDEREDSUBJECT`, "THREAD=REFERENCES": ` THREAD REFERENCES`, "THREAD=REFS": ` THREAD REFS`, "SEARCH=FUZZY": ` SEARCH FUZZY `, "SEARCHRES": ` RETURN \(SAVE\)`,
 		"LIST-EXTENDED": ` LIST \(SUBSCRIBED\)`, "LIST-STATUS": ` RETURN \(STATUS \(`, "STATUS=SIZE": ` STATUS \w+ \(SIZE`,
 		"MULTIAPPEND": `^C: five \{3\+\}$`, "OBJECTID": ` FETCH .*EMAILID`, "APPENDLIMIT=": ` STATUS \w+ \(APPENDLIMIT`,
 		"SAVEDATE": ` SAVEDATE`, "WITHIN": ` YOUNGER `, "CREATE-SPECIAL-USE": ` CREATE \w+ \(USE `, "PREVIEW": ` FETCH .*PREVIEW`,

@@ -43,6 +43,8 @@ func (s *session) keepUpdated(c *searchContext) {
 	refused := c.search.key.unsteady()
 	switch {
 	case refused != "":
+	case slices.ContainsFunc(c.keys, func(k order.Key) bool { return k.By == order.Relevancy }):
+		refused = "An order by relevancy is not kept up to date"
 	case len(s.selected.contexts) >= s.server.o.MaxContexts:
 		refused = "Too many searches are kept up to date"
 	case !s.weigh(c):

@@ -223,9 +223,9 @@ func (c *searchContext) merge(ctx context.Context, s *session, v *view.View, uid
 	by := sortCmd{searchCmd: *c.search, keys: c.keys}
 	by.progress = s.startProgress(uids.Len())
 	if uids.Len() > 1+len(c.found.sorted)/insertions {
-		return by.sorted(ctx, s, finding{v, c.found.set.Union(uids)})
+		return by.sorted(ctx, s, finding{view: v, uids: c.found.set.Union(uids)})
 	}
-	added, err := by.sorted(ctx, s, finding{v, uids})
+	added, err := by.sorted(ctx, s, finding{view: v, uids: uids})
 	if err != nil {
 		return nil, err
 	}
@@ -233,7 +233,7 @@ func (c *searchContext) merge(ctx context.Context, s *session, v *view.View, uid
 	rest := c.found.sorted
 	for _, uid := range added {
 		n, _ := slices.BinarySearchFunc(rest, uid, func(there, uid id.UID) int {
-			first, failed := by.sorted(ctx, s, finding{v, view.NewUIDSet(there, uid)})
+			first, failed := by.sorted(ctx, s, finding{view: v, uids: view.NewUIDSet(there, uid)})
 			switch {
 			case failed != nil:
 				err = failed

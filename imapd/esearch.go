@@ -224,15 +224,15 @@ func (c *esearchCmd) searchAll(ctx context.Context, s *session, names []string) 
 // searchMailbox searches what the session has selected.
 func (c *esearchCmd) searchMailbox(ctx context.Context, s *session, v *view.View) error {
 	c.key.bind(s)
-	found, err := c.search(ctx, s, v, s.selected.told.UIDs)
+	found, err := c.findIn(ctx, s, v)
 	if err != nil {
 		return err
 	}
-	if found.Empty() {
+	if found.uids.Empty() {
 		return nil
 	}
 	c.of = s.selected.Mailbox
-	return c.tellExtended(s, finding{v, found}, results{set: found})
+	return c.tellExtended(s, found, results{set: found.uids})
 }
 
 // openToSearch opens a mailbox by its name.

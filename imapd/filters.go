@@ -28,7 +28,7 @@ const (
 //
 // filter-name = 1*<any ATOM-CHAR except "/">
 func (r *searchReader) filter(k *searchKey) *searchKey {
-	k.op, k.filter = opAnd, r.d.Atom()
+	k.op, k.filter, k.fuzzy = opAnd, r.d.Atom(), r.fuzzy
 	if strings.Contains(k.filter, "/") {
 		r.d.Fail("%.40q is no name of a filter", k.filter)
 	}
@@ -64,8 +64,11 @@ func (c *searchCmd) expand(ctx context.Context, s *session) error {
 	if named {
 		c.key.inline()
 	}
-	if c.numbers && s.uidOnly {
+	switch {
+	case c.numbers && s.uidOnly:
 		return errUIDRequired
+	case c.scored && !c.fuzzy:
+		return errNoScores
 	}
 	return nil
 }
@@ -143,7 +146,7 @@ func (s *session) filterValues(ctx context.Context, of []*searchKey) (map[string
 func (c *searchCmd) readFilter(k *searchKey, value string, limits wire.DecoderOptions) error {
 	in := bufio.NewReader(strings.NewReader(value + "\r\n"))
 	d := wire.NewDecoder(in, limits)
-	r := searchReader{d: d, cmd: c, charset: defaultCharset, keys: c.keyCount}
+	r := searchReader{d: d, cmd: c, charset: defaultCharset, keys: c.keyCount, fuzzy: k.fuzzy}
 	r.keysInto(k, readKeyName(d))
 	c.keyCount = r.keys
 	if err := d.End(); err != nil {

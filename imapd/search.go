@@ -5,7 +5,7 @@ package imapd
 //
 // RFC 3501 section 6.4.4; MODSEQ: RFC 7162 section 3.1.5; RETURN: RFC 4731; SAVE: RFC 5182;
 // PARTIAL: RFC 9394; EMAILID and THREADID: RFC 8474 section 6; SAVEDON and its like: RFC 8514 section
-// 4.3; OLDER and YOUNGER: RFC 5032.
+// 4.3; OLDER and YOUNGER: RFC 5032; FUZZY: RFC 6203 (search_fuzzy.go).
 
 import (
 	"cmp"
@@ -34,14 +34,17 @@ type searchCmd struct {
 	badCharset bool // and is not known
 	key        *searchKey
 	queries    []index.Query
-	modSeq     bool // a MODSEQ key is among the keys
-	extended   bool // there are return options
+	likely     []int // those of FUZZY keys
+	modSeq     bool  // a MODSEQ key is among the keys
+	extended   bool  // there are return options
 	returns    returnOptions
 	partial    *partial // of returnPartial
 
 	filters  []*searchKey // whose keys are not there yet
 	keyCount int
 	of       *store.Mailbox // that an ESEARCH response names; nil: it is the selected one
+	fuzzy    bool           // a FUZZY key is among the keys
+	scored   bool           // how relevant each message is, is asked for
 
 	// Of the search under way:
 	answers  *answers // of the index; nil: none
@@ -50,7 +53,7 @@ type searchCmd struct {
 }
 
 // returnOptions is a set of what a search returns, and whether it saves.
-type returnOptions uint8
+type returnOptions uint16
 
 const (
 	returnMin returnOptions = 1 << iota
@@ -61,13 +64,15 @@ const (
 	returnPartial
 	returnUpdate  // the client is kept up to date (context.go)
 	returnContext // it will ask again (RFC 5267 section 4.2): what that is answered from is kept in any case
+	returnRelevancy
 
-	returnData = returnMin | returnMax | returnAll | returnCount | returnPartial
+	returnData = returnMin | returnMax | returnAll | returnCount | returnPartial | returnRelevancy
 )
 
 var returnNames = map[string]returnOptions{
 	"UPDATE": returnUpdate, "CONTEXT": returnContext,
 	"MIN": returnMin, "MAX": returnMax, "ALL": returnAll, "COUNT": returnCount, "SAVE": returnSave, "PARTIAL": returnPartial,
+	"RELEVANCY": returnRelevancy,
 }
 
 // searchKey is a node of the program.
@@ -83,6 +88,7 @@ type searchKey struct {
 	query   int       // of opText: index of queries
 	object  id.Object // of EMAILID and THREADID
 	filter  string    // of FILTER, whose keys are the kids of opAnd until they are put in its place
+	fuzzy   bool      // of FILTER: its first key is that of FUZZY
 
 	// Set by resolve, for one view:
 	uids view.UIDSet
@@ -176,6 +182,7 @@ type searchReader struct {
 	cmd     *searchCmd
 	charset *charset // nil: not known, so that strings mean nothing
 	keys    int
+	fuzzy   bool // the key that is read is one of FUZZY
 }
 
 // search = "SEARCH" [SP search-return-opts] [SP "CHARSET" SP astring] 1*(SP search-key)
@@ -202,6 +209,9 @@ func (c *searchCmd) readProgram(d *wire.Decoder, first string) {
 	}
 	r.keysInto(c.key, first)
 	c.keyCount = r.keys
+	if c.scored && !c.fuzzy && len(c.filters) == 0 {
+		d.Refuse(errNoScores)
+	}
 }
 
 // readKeyName reads the name that a search, or what stands before it, begins with; "" if it has none.
@@ -220,6 +230,9 @@ func (c *searchCmd) readCriteria(d *wire.Decoder) {
 	r.readCharset()
 	r.keysInto(c.key, "")
 	c.keyCount = r.keys
+	if c.scored && !c.fuzzy && len(c.filters) == 0 {
+		d.Refuse(errNoScores)
+	}
 }
 
 func (r *searchReader) readCharset() {
@@ -235,6 +248,7 @@ func (r *searchReader) keysInto(root *searchKey, first string) {
 	} else {
 		root.kids = append(root.kids, r.key())
 	}
+	r.fuzzy = false // it is of the first key of a filter, which stands for its text
 	for r.d.TrySP() {
 		root.kids = append(root.kids, r.key())
 	}
@@ -261,6 +275,7 @@ func (c *searchCmd) readReturns(d *wire.Decoder) {
 		}
 		c.returns |= returnNames[name]
 	})
+	c.scored = c.returns&returnRelevancy != 0
 	if c.returns&returnAll != 0 && c.partial != nil { // RFC 9394 section 3.1
 		d.Fail("ALL and PARTIAL exclude each other")
 	}
@@ -328,6 +343,9 @@ func (r *searchReader) named(name string) *searchKey {
 	case "FILTER":
 		d.SP()
 		return r.filter(k)
+	case "FUZZY":
+		d.SP()
+		return r.likely()
 	case "OLDER", "YOUNGER":
 		d.SP()
 		k.op, k.number = opOlder, int64(d.NZNumber())
@@ -411,6 +429,10 @@ func (r *searchReader) modSeq(k *searchKey) {
 func (r *searchReader) text(k *searchKey, q index.Query) *searchKey {
 	s := r.d.AString()
 	k.op, k.query = opText, len(r.cmd.queries)
+	if r.fuzzy {
+		q.Like = index.Loosest
+		r.cmd.likely = append(r.cmd.likely, k.query)
+	}
 	if k.query == maxSearchTexts {
 		r.d.Exceed("Too many strings to search for: at most %d are allowed", maxSearchTexts)
 	}
@@ -463,6 +485,7 @@ func (c *searchCmd) saving(s *session, answer func() error) error {
 type finding struct {
 	view *view.View
 	uids view.UIDSet
+	scores
 }
 
 // find searches, and calls tell, which the time of the search is for as well.
@@ -477,12 +500,21 @@ func (c *searchCmd) find(ctx context.Context, s *session, tell func(context.Cont
 		}
 		c.progress = s.startProgress(s.selected.told.UIDs.Len())
 		c.key.bind(s)
-		found := finding{view: v}
-		if found.uids, err = c.search(ctx, s, v, s.selected.told.UIDs); err == nil {
-			err = tell(ctx, s, found)
+		found, err := c.findIn(ctx, s, v)
+		if err != nil {
+			return err
 		}
-		return err
+		return tell(ctx, s, found)
 	})
+}
+
+// findIn searches what the session knows of the selected mailbox.
+func (c *searchCmd) findIn(ctx context.Context, s *session, v *view.View) (f finding, err error) {
+	f.view = v
+	if f.uids, err = c.search(ctx, s, v, s.selected.told.UIDs); err == nil && c.scored {
+		f.scores, err = c.score(ctx, s, v, f.uids)
+	}
+	return f, err
 }
 
 // within calls search once it is its turn, with the time that it has.
@@ -598,6 +630,9 @@ func (c *searchCmd) tellExtended(s *session, f finding, all results) error {
 	}
 	c.beginExtended(s, s.tag)
 	c.tellReturned(s, all, part)
+	if c.returns&returnRelevancy != 0 && !all.set.Empty() {
+		c.tellScores(s, f, all, part)
+	}
 	if c.modSeq && !returned.Empty() {
 		s.enc.Raw(" MODSEQ ").Number(uint64(s.reportHighest(f.view, returned)))
 	}

@@ -1,6 +1,9 @@
 package imapd
 
 import (
+	"iter"
+	"slices"
+
 	"mailstead.dev/store/id"
 	"mailstead.dev/store/view"
 )
@@ -26,6 +29,14 @@ func (r results) last() id.UID {
 		return r.set.Max()
 	}
 	return r.sorted[len(r.sorted)-1]
+}
+
+// each are the messages in their order.
+func (r results) each() iter.Seq[id.UID] {
+	if r.sorted != nil {
+		return slices.Values(r.sorted)
+	}
+	return r.set.All()
 }
 
 // part returns those at some places.

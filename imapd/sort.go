@@ -2,7 +2,7 @@ package imapd
 
 // SORT and UID SORT.
 //
-// RFC 5256 section 3; DISPLAYFROM and DISPLAYTO: RFC 5957; RETURN: RFC 5267 section 3; MODSEQ: RFC 7162
+// RFC 5256 section 3; DISPLAYFROM and DISPLAYTO: RFC 5957; RELEVANCY: RFC 6203 section 6; RETURN: RFC 5267 section 3; MODSEQ: RFC 7162
 // section 3.1.9. What is searched is read, and found, as in SEARCH. What mail is sorted by stays in memory (package order).
 
 import (
@@ -30,7 +30,7 @@ type sortCmd struct {
 
 var sortCriteria = map[string]order.Criterion{
 	"ARRIVAL": order.Arrival, "CC": order.Cc, "DATE": order.Date, "DISPLAYFROM": order.DisplayFrom, "DISPLAYTO": order.DisplayTo,
-	"FROM": order.From, "SIZE": order.Size, "SUBJECT": order.Subject, "TO": order.To,
+	"FROM": order.From, "RELEVANCY": order.Relevancy, "SIZE": order.Size, "SUBJECT": order.Subject, "TO": order.To,
 }
 
 func readSort(d *wire.Decoder) (run, error)    { return parseSort(d, false) }
@@ -69,6 +69,7 @@ func (c *sortCmd) readKeys(d *wire.Decoder) {
 		if k.By, ok = sortCriteria[name]; !ok && d.Err() == nil {
 			d.Fail("Unknown sort criterion %.40q", name)
 		}
+		c.scored = c.scored || k.By == order.Relevancy
 		if !slices.ContainsFunc(c.keys, func(o order.Key) bool { return o.By == k.By }) { // what it would decide is decided
 			c.keys = append(c.keys, k)
 		}
@@ -129,7 +130,7 @@ func (f finding) ordered() ([]id.UID, []order.Message) {
 	uids, messages := make([]id.UID, 0, f.uids.Len()), make([]order.Message, 0, f.uids.Len())
 	for m := range f.view.In(f.uids) {
 		uids = append(uids, m.UID)
-		messages = append(messages, order.Message{Email: m.Email, Arrival: m.InternalDate.Unix(), Size: m.Size})
+		messages = append(messages, order.Message{Email: m.Email, Arrival: m.InternalDate.Unix(), Size: m.Size, Relevancy: f.of(m.UID)})
 	}
 	return uids, messages
 }

@@ -2,7 +2,7 @@ package imapd
 
 // THREAD and UID THREAD.
 //
-// RFC 5256 section 3. What is searched is read, and found, as in SEARCH.
+// RFC 5256 section 3; REFS: draft-ietf-morg-inthread-01 section 4. What is searched is read, and found, as in SEARCH.
 
 import (
 	"context"
@@ -16,7 +16,7 @@ type threadCmd struct {
 	by order.Algorithm
 }
 
-var threadAlgorithms = map[string]order.Algorithm{"ORDEREDSUBJECT": order.OrderedSubject, "REFERENCES": order.References}
+var threadAlgorithms = map[string]order.Algorithm{"ORDEREDSUBJECT": order.OrderedSubject, "REFERENCES": order.References, "REFS": order.Refs}
 
 func readThread(d *wire.Decoder) (run, error)    { return parseThread(d, false) }
 func readUIDThread(d *wire.Decoder) (run, error) { return parseThread(d, true) }

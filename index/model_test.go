@@ -77,6 +77,9 @@ func (e *modelEmail) document(n id.Email) Document {
 }
 
 func (e *modelEmail) matches(q Query) bool {
+	if q.Like != Exactly && e.like(q) {
+		return true
+	}
 	want := foldModel(q.Text)
 	in := func(texts []string) bool {
 		return slices.ContainsFunc(texts, func(s string) bool { return strings.Contains(foldModel(s), want) })
@@ -192,6 +195,9 @@ func (m *model) query() Query {
 	if q.In == Header {
 		q.Field = oneOf(m, []string{"From", "to", "SUBJECT", "subject", "x-one", "Received", "x-absent"})
 	}
+	if m.IntN(8) == 0 {
+		q.Like = oneOf(m, []Likeness{SameWords, SameForms, OneSlip, TwoSlips})
+	}
 	switch m.IntN(10) {
 	case 0:
 		q.Text = "" // any
@@ -229,6 +235,9 @@ func (m *model) piece() string {
 		}
 		from := m.IntN(len(runes))
 		piece := string(runes[from:min(len(runes), from+1+m.IntN(1+m.IntN(20)))])
+		if m.IntN(6) == 0 {
+			piece = m.slip(piece)
+		}
 		if m.IntN(2) == 0 {
 			piece = strings.Map(func(r rune) rune {
 				if r < 0x80 {

@@ -53,6 +53,10 @@ type plan struct {
 	any    bool     // nothing is known of words: all emails that have the field may match
 	exact  bool     // what is found matches for certain
 	runs   []run
+
+	like  Likeness
+	words []likeWord // which, all found, are enough
+	sure  bool       // for certain
 }
 
 // run is a piece of a query's string that lies within one word.
@@ -81,6 +85,7 @@ func planOf(q query) plan {
 	if utf8.ValidString(q.pattern) {
 		p.runs = runsOf(q.pattern)
 	}
+	p.like, p.words, p.sure = q.like, q.words, p.fields[0] != fieldHeader
 	p.any = len(p.runs) == 0
 	p.exact = len(p.runs) == 1 && len(p.runs[0].text) == len(q.pattern) && p.fields[0] != fieldHeader
 	if len(p.runs) > maxRuns {

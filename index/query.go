@@ -1,6 +1,7 @@
 package index
 
 import (
+	"math/bits"
 	"strings"
 
 	"mailstead.dev/store/message"
@@ -22,6 +23,7 @@ type Query struct {
 	In    Scope
 	Field string // of Header: the field's name
 	Text  string // UTF-8
+	Like  Likeness
 }
 
 // Matcher answers a list of queries, one email at a time. It is safe for concurrent use.
@@ -32,13 +34,18 @@ type query struct {
 	in      Scope
 	field   string // lower case
 	pattern string // normalised
+	like    Likeness
+	words   []likeWord // of the pattern, if less than itself will do
 }
 
 // NewMatcher returns a matcher of queries, whose answers come in the same order.
 func NewMatcher(queries []Query) *Matcher {
 	m := &Matcher{make([]query, len(queries))}
 	for i, q := range queries {
-		m.queries[i] = query{q.In, strings.ToLower(q.Field), message.Normalize(q.Text)}
+		m.queries[i] = query{in: q.In, field: strings.ToLower(q.Field), pattern: message.Normalize(q.Text), like: q.Like}
+		if q.Like != Exactly {
+			m.queries[i].words = likeWordsOf(m.queries[i].pattern)
+		}
 	}
 	return m
 }
@@ -48,12 +55,13 @@ type answers struct {
 	queries []query
 	found   []bool
 	settled []bool
-	open    int // not settled
+	words   []uint64 // of each query, a set of those of its words that were found
+	open    int      // not settled
 }
 
 // answer begins with the queries that every email matches settled.
 func (m *Matcher) answer(found []bool) *answers {
-	a := &answers{queries: m.queries, found: found, settled: make([]bool, len(m.queries)), open: len(m.queries)}
+	a := &answers{queries: m.queries, found: found, settled: make([]bool, len(m.queries)), words: make([]uint64, len(m.queries)), open: len(m.queries)}
 	for i, q := range a.queries {
 		if q.in != Header && q.pattern == "" {
 			a.settle(i, true)
@@ -83,10 +91,24 @@ func (a *answers) take(t message.Text) {
 // takeNormalised is take from a query on, of a text whose value is normalised already.
 func (a *answers) takeNormalised(from int, t message.Text) {
 	for i, q := range a.queries[from:] {
-		if !a.settled[from+i] && q.looksAt(t) && strings.Contains(t.Value, q.pattern) {
+		if !a.settled[from+i] && q.looksAt(t) && (strings.Contains(t.Value, q.pattern) || len(q.words) > 0 && a.takeWords(from+i, t.Value)) {
 			a.settle(from+i, true)
 		}
 	}
+}
+
+// takeWords looks for the words of a query in a text, and tells whether all of them have been found by now.
+func (a *answers) takeWords(i int, text string) (all bool) {
+	q := &a.queries[i]
+	everyone := uint64(1)<<len(q.words) - 1
+	cut(text, func(_ int, word string) {
+		for left := everyone &^ a.words[i]; left != 0; left &= left - 1 {
+			if n := bits.TrailingZeros64(left); q.words[n].is(word, q.like) {
+				a.words[i] |= 1 << n
+			}
+		}
+	})
+	return a.words[i] == everyone
 }
 
 func (q query) looksAt(t message.Text) bool {

@@ -52,30 +52,30 @@ func TestMatcher(t *testing.T) {
 		want    bool
 		content bool // it has to be read, where the header is not kept whole
 	}{
-		{Query{Header, "Subject", "grüsse"}, false, false},
-		{Query{Header, "Subject", "GRÜßE AUS ulm"}, true, false},
-		{Query{Header, "subject", "u\u0308"}, true, false},
-		{Query{Header, "From", "müller"}, true, false},
-		{Query{Header, "From", "joerg@"}, true, false},
-		{Query{Header, "To", "joerg"}, false, false},
-		{Query{Header, "X-Empty", ""}, true, true},
-		{Query{Header, "X-Absent", ""}, false, true},
-		{Query{Header, "X-Filler", "filler"}, false, true},
-		{Query{Header, "Subject", "forwarded"}, false, false},
-		{Query{Header, "Content-Type", "pdf"}, false, false},
-		{Query{Body, "", "trofishi"}, true, true},
-		{Query{Body, "", "STRAßE, CAFÉ"}, true, true},
-		{Query{Body, "", "cafe"}, true, true},
-		{Query{Body, "", "search"}, false, true}, // inside an attachment
-		{Query{Body, "", "secret"}, false, true},
-		{Query{Body, "", "ulm"}, false, true},
-		{Query{Body, "", "forwarded THING"}, true, true},
-		{Query{Body, "", "far away"}, true, true},
-		{Query{Body, "", "café\r\nfar"}, false, true}, // no match spans two texts
-		{Query{Body, "", ""}, true, false},
-		{Query{Anywhere, "", "secret"}, true, true},
-		{Query{Anywhere, "", "ulm"}, true, false},
-		{Query{Anywhere, "", "absent"}, false, true},
+		{Query{In: Header, Field: "Subject", Text: "grüsse"}, false, false},
+		{Query{In: Header, Field: "Subject", Text: "GRÜßE AUS ulm"}, true, false},
+		{Query{In: Header, Field: "subject", Text: "u\u0308"}, true, false},
+		{Query{In: Header, Field: "From", Text: "müller"}, true, false},
+		{Query{In: Header, Field: "From", Text: "joerg@"}, true, false},
+		{Query{In: Header, Field: "To", Text: "joerg"}, false, false},
+		{Query{In: Header, Field: "X-Empty", Text: ""}, true, true},
+		{Query{In: Header, Field: "X-Absent", Text: ""}, false, true},
+		{Query{In: Header, Field: "X-Filler", Text: "filler"}, false, true},
+		{Query{In: Header, Field: "Subject", Text: "forwarded"}, false, false},
+		{Query{In: Header, Field: "Content-Type", Text: "pdf"}, false, false},
+		{Query{In: Body, Text: "trofishi"}, true, true},
+		{Query{In: Body, Text: "STRAßE, CAFÉ"}, true, true},
+		{Query{In: Body, Text: "cafe"}, true, true},
+		{Query{In: Body, Text: "search"}, false, true}, // inside an attachment
+		{Query{In: Body, Text: "secret"}, false, true},
+		{Query{In: Body, Text: "ulm"}, false, true},
+		{Query{In: Body, Text: "forwarded THING"}, true, true},
+		{Query{In: Body, Text: "far away"}, true, true},
+		{Query{In: Body, Text: "café\r\nfar"}, false, true}, // no match spans two texts
+		{Query{In: Body, Text: ""}, true, false},
+		{Query{In: Anywhere, Text: "secret"}, true, true},
+		{Query{In: Anywhere, Text: "ulm"}, true, false},
+		{Query{In: Anywhere, Text: "absent"}, false, true},
 	}
 	for _, test := range tests {
 		for _, whole := range []bool{true, false} {

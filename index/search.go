@@ -1,6 +1,7 @@
 package index
 
 import (
+	"bytes"
 	"context"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -113,26 +114,45 @@ func (r *segmentReader) search(ctx context.Context, plans []plan) ([]Answer, err
 			return nil, err
 		}
 		doubt.or(unsure)
-		if p.exact {
-			doubt.andNot(found)
-		} else {
+		if !p.exact {
 			doubt.or(found)
 			found = r.none()
 		}
+		if len(p.words) > 0 {
+			like, err := r.findLike(ctx, p)
+			if err != nil {
+				return nil, err
+			}
+			if p.sure {
+				found.or(like)
+			} else {
+				doubt.or(like)
+			}
+		}
+		doubt.andNot(found)
 		answers[i] = Answer{r.emails(found), r.emails(doubt)}
 	}
 	return answers, nil
 }
 
+// among returns the documents in which a plan has something to look at.
+func (r *segmentReader) among(p plan) (docs, error) {
+	of := r.live()
+	if p.name == "" {
+		return of, nil
+	}
+	named := r.none()
+	if err := r.addWord(named, fieldNames, []byte(p.name)); err != nil {
+		return nil, err
+	}
+	return of.and(named), nil
+}
+
 // find returns the documents that a plan finds by their words, and those of which it does not know.
 func (r *segmentReader) find(ctx context.Context, p plan) (found, doubt docs, err error) {
-	of := r.live()
-	if p.name != "" {
-		named := r.none()
-		if err := r.addWord(named, fieldNames, []byte(p.name)); err != nil {
-			return nil, nil, err
-		}
-		of.and(named)
+	of, err := r.among(p)
+	if err != nil {
+		return nil, nil, err
 	}
 	if p.any || of.count() == 0 {
 		return of, r.none(), nil
@@ -175,4 +195,51 @@ func (r *segmentReader) findIn(ctx context.Context, field string, runs []run, of
 		}
 	}
 	return found, all, nil
+}
+
+// findLike returns the documents that have, of each word of a plan, one that is like it.
+func (r *segmentReader) findLike(ctx context.Context, p plan) (docs, error) {
+	found, err := r.among(p)
+	if err != nil {
+		return nil, err
+	}
+	for i := range p.words {
+		with := r.none()
+		for _, field := range p.fields {
+			if err := r.addLike(ctx, with, field, &p.words[i], p.like); err != nil {
+				return nil, err
+			}
+		}
+		if found.and(with).count() == 0 {
+			break
+		}
+	}
+	return found, nil
+}
+
+// addLike adds the documents that have a word which is like another to d.
+func (r *segmentReader) addLike(ctx context.Context, d docs, field string, w *likeWord, like Likeness) error {
+	list, err := r.wordList(field)
+	if err != nil {
+		return err
+	}
+	for words, at := 1, list.from(w.first); ; words++ {
+		n := bytes.IndexByte(list.text[at:], '\n')
+		if n < 0 {
+			return nil
+		}
+		word := list.text[at : at+n]
+		at += n + 1
+		if !bytes.HasPrefix(word, []byte(w.first)) {
+			return nil
+		}
+		if w.is(string(word), like) {
+			if err := r.addWord(d, field, word); err != nil {
+				return err
+			}
+		}
+		if words%patienceInWords == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
 }

@@ -266,6 +266,15 @@ func (l *wordList) next(pattern []byte, rarest, from int) int {
 	return -1
 }
 
+// from returns where the words that begin with something begin.
+func (l *wordList) from(beginning string) int {
+	i := bytes.Index(l.text, append([]byte{'\n'}, beginning...))
+	if i < 0 {
+		return len(l.text)
+	}
+	return i + 1
+}
+
 func (l *wordList) rarest(pattern []byte) (at int) {
 	for i, c := range pattern {
 		if l.counts[c] < l.counts[pattern[at]] {

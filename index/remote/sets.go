@@ -49,7 +49,7 @@ var scopes = map[index.Scope]wire.Query_Scope{
 func encodeQueries(queries []index.Query) []*wire.Query {
 	all := make([]*wire.Query, len(queries))
 	for i, q := range queries {
-		all[i] = &wire.Query{Scope: scopes[q.In], Field: q.Field, Text: []byte(q.Text)}
+		all[i] = &wire.Query{Scope: scopes[q.In], Field: q.Field, Text: []byte(q.Text), Like: uint32(q.Like)}
 	}
 	return all
 }
@@ -60,11 +60,11 @@ func decodeQueries(queries []*wire.Query) ([]index.Query, error) {
 		known := false
 		for scope, sent := range scopes {
 			if sent == q.GetScope() {
-				all[i], known = index.Query{In: scope, Field: q.GetField(), Text: string(q.GetText())}, true
+				all[i], known = index.Query{In: scope, Field: q.GetField(), Text: string(q.GetText()), Like: index.Likeness(q.GetLike())}, true
 			}
 		}
-		if !known { // of a front end of a later version, which reads the mail then
-			return nil, status.Errorf(codes.InvalidArgument, "unknown scope %d", q.GetScope())
+		if !known || q.GetLike() > uint32(index.Loosest) { // of a front end of a later version, which reads the mail then
+			return nil, status.Errorf(codes.InvalidArgument, "unknown scope %d, or likeness %d", q.GetScope(), q.GetLike())
 		}
 	}
 	return all, nil

@@ -153,6 +153,34 @@ func (m *member) setParent(p *member) {
 
 // byReferences is REFERENCES of section 3.
 func byReferences(letters []letter) []*member {
+	top := linked(letters)
+	sortSiblings(letters, top) // (4)
+	top = mergeSubjects(letters, top)
+	sortSiblings(letters, top) // (6)
+	return top
+}
+
+// byRefs is REFS of the draft.
+func byRefs(letters []letter) []*member {
+	top := linked(letters)
+	sortSiblings(letters, top)
+	slices.SortStableFunc(top, func(a, b *member) int { return cmp.Compare(a.latest(letters), b.latest(letters)) })
+	return top
+}
+
+// latest is when the last message of a thread came.
+func (m *member) latest(letters []letter) (arrival int64) {
+	if !m.dummy() {
+		arrival = letters[m.at].arrival
+	}
+	for _, c := range m.children {
+		arrival = max(arrival, c.latest(letters))
+	}
+	return arrival
+}
+
+// linked is steps (1) to (3).
+func linked(letters []letter) []*member {
 	members := make([]*member, len(letters))
 	byID := map[string]*member{}
 	for i, l := range letters {
@@ -203,9 +231,6 @@ func byReferences(letters []letter) []*member {
 	for _, m := range top {
 		m.parent = nil
 	}
-	sortSiblings(letters, top) // (4)
-	top = mergeSubjects(letters, top)
-	sortSiblings(letters, top) // (6)
 	return top
 }
 
@@ -366,7 +391,7 @@ func TestThreadsAsTheTextSays(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 5256))
 		letters := randomLetters(r, 1+r.IntN(40))
 		table, messages := tableOf(t, r, letters)
-		for algorithm, want := range map[Algorithm]string{References: written(byReferences(letters)), OrderedSubject: written(byOrderedSubject(letters))} {
+		for algorithm, want := range map[Algorithm]string{References: written(byReferences(letters)), Refs: written(byRefs(letters)), OrderedSubject: written(byOrderedSubject(letters))} {
 			f, ok, err := table.Thread(context.Background(), messages, algorithm)
 			if err != nil || !ok {
 				t.Fatal(ok, err)

@@ -11,9 +11,11 @@ type Message struct {
 	Email   id.Email
 	Arrival int64 // INTERNALDATE, in seconds after the epoch
 	Size    int64
+
+	Relevancy uint8 // the higher, the sooner it comes
 }
 
-// Criterion is what is sorted by (RFC 5256 section 3, RFC 5957 section 4).
+// Criterion is what is sorted by (RFC 5256 section 3, RFC 5957 section 4, RFC 6203 section 6).
 type Criterion uint8
 
 // The criteria.
@@ -24,6 +26,7 @@ const (
 	DisplayFrom
 	DisplayTo
 	From
+	Relevancy
 	Size
 	Subject
 	To
@@ -102,7 +105,7 @@ func differing(values []uint64) (bits uint64) {
 }
 
 // Stored tells whether sorting by the key takes what emails say, and so the rows of a table.
-func (k Key) Stored() bool { return k.By != Arrival && k.By != Size }
+func (k Key) Stored() bool { return k.By != Arrival && k.By != Size && k.By != Relevancy }
 
 // values returns numbers that are in the order of a key of the messages.
 func (t *Table) values(messages []Message, k Key) ([]uint64, bool) {
@@ -129,6 +132,8 @@ func (t *Table) values(messages []Message, k Key) ([]uint64, bool) {
 			values[i] = ordered(m.Arrival)
 		case k.By == Size:
 			values[i] = ordered(m.Size)
+		case k.By == Relevancy:
+			values[i] = uint64(^m.Relevancy)
 		case k.By == Date:
 			values[i] = ordered(t.date(m, row))
 		}

@@ -5,23 +5,27 @@ import (
 	"slices"
 )
 
-// Algorithm is how messages are threaded (RFC 5256 section 3).
+// Algorithm is how messages are threaded (RFC 5256 section 3; Refs: draft-ietf-morg-inthread-01 section 4).
 type Algorithm uint8
 
 // The algorithms.
 const (
 	OrderedSubject Algorithm = iota
 	References
+	Refs // as References, but nothing is joined by its subject, and threads are in the order of their latest arrivals
 )
 
 // Thread threads messages. It reports false where an email is not in the table.
 func (t *Table) Thread(ctx context.Context, messages []Message, by Algorithm) (f *Forest, ok bool, err error) {
-	x, ok, err := t.prepare(ctx, messages, by == References)
+	x, ok, err := t.prepare(ctx, messages, by != OrderedSubject)
 	if err != nil || !ok {
 		return nil, ok, err
 	}
-	if by == OrderedSubject {
+	switch by {
+	case OrderedSubject:
 		return x.orderedSubject(), true, nil
+	case Refs:
+		return x.gather().byArrival(messages), true, nil
 	}
 	return x.references(), true, nil
 }
@@ -244,4 +248,56 @@ func (g *grove) forest() *Forest {
 		}
 	}
 	return f
+}
+
+// byArrival is what is there instead of steps 4 to 6 in the algorithm REFS.
+func (g *grove) byArrival(messages []Message) *Forest {
+	f := newForest(g.n, len(g.counts))
+	tops, latest := g.tops(messages)
+	places := make([]int32, len(tops))
+	for i := range places {
+		places[i] = int32(i)
+	}
+	sortBy(places, latest)
+	for _, place := range slices.Backward(places) {
+		f.prepend(none, tops[place])
+	}
+	for _, m := range slices.Backward(g.byDate) {
+		if p := g.parents[m]; p != none {
+			f.prepend(p, m)
+		}
+	}
+	return f
+}
+
+// tops returns the first of each thread, in the order of their dates, and when the last message of each came.
+func (g *grove) tops(messages []Message) (tops []int32, latest []uint64) {
+	of := make([]int32, g.n+len(g.counts)) // the place in tops of what is above each node; none: not known yet
+	for i := range of {
+		of[i] = none
+	}
+	for _, m := range g.byDate {
+		top := m
+		if p := g.parents[m]; p != none {
+			if top = p; !g.dummy(p) || of[p] != none { // its first child by date is first met
+				continue
+			}
+		}
+		of[top] = int32(len(tops))
+		tops = append(tops, top)
+	}
+	latest = make([]uint64, len(tops))
+	var path []int32
+	for m := range g.n {
+		at := int32(m)
+		for path = path[:0]; of[at] == none; at = g.parents[at] {
+			path = append(path, at)
+		}
+		thread := of[at]
+		for _, node := range path {
+			of[node] = thread
+		}
+		latest[thread] = max(latest[thread], ordered(messages[m].Arrival))
+	}
+	return tops, latest
 }

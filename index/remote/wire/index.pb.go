@@ -77,6 +77,7 @@ type Query struct {
 	Scope         Query_Scope            `protobuf:"varint,1,opt,name=scope,proto3,enum=mailstead.index.v1.Query_Scope" json:"scope,omitempty"`
 	Field         string                 `protobuf:"bytes,2,opt,name=field,proto3" json:"field,omitempty"` // of HEADER
 	Text          []byte                 `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`   // which clients need not have sent as UTF-8
+	Like          uint32                 `protobuf:"varint,4,opt,name=like,proto3" json:"like,omitempty"`  // how much less than that will do; 0: nothing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -130,6 +131,13 @@ func (x *Query) GetText() []byte {
 		return x.Text
 	}
 	return nil
+}
+
+func (x *Query) GetLike() uint32 {
+	if x != nil {
+		return x.Like
+	}
+	return 0
 }
 
 type SearchRequest struct {
@@ -429,11 +437,12 @@ var File_index_proto protoreflect.FileDescriptor
 
 const file_index_proto_rawDesc = "" +
 	"\n" +
-	"\vindex.proto\x12\x12mailstead.index.v1\"\x95\x01\n" +
+	"\vindex.proto\x12\x12mailstead.index.v1\"\xa9\x01\n" +
 	"\x05Query\x125\n" +
 	"\x05scope\x18\x01 \x01(\x0e2\x1f.mailstead.index.v1.Query.ScopeR\x05scope\x12\x14\n" +
 	"\x05field\x18\x02 \x01(\tR\x05field\x12\x12\n" +
-	"\x04text\x18\x03 \x01(\fR\x04text\"+\n" +
+	"\x04text\x18\x03 \x01(\fR\x04text\x12\x12\n" +
+	"\x04like\x18\x04 \x01(\rR\x04like\"+\n" +
 	"\x05Scope\x12\n" +
 	"\n" +
 	"\x06HEADER\x10\x00\x12\b\n" +
