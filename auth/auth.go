@@ -47,6 +47,9 @@ type Options struct {
 	Mechanisms []string
 	// Anonymous is the login of the account as which ANONYMOUS lets everybody look.
 	Anonymous string
+	// Keytab is the file with the keys by which GSSAPI accepts tickets; without it there is no GSSAPI. Realms are those whose users are let in.
+	Keytab string
+	Realms []Realm
 	// Secrets is the folder with the secrets of tenants' directories, a file each; "": there are none.
 	Secrets string
 	// Transport sends requests to issuers of tokens; http.DefaultTransport by default.
@@ -86,6 +89,8 @@ type Authenticator struct {
 	sessions  *sessions
 	on        map[string]bool // mechanisms
 	anonymous string
+	keytab    string
+	realms    map[string]string // the domain of each
 	issuers   *issuers
 
 	directories *directories
@@ -128,10 +133,18 @@ func New(d Directory, o Options) *Authenticator {
 		sessions:    newSessions(),
 		on:          on,
 		anonymous:   o.Anonymous,
+		keytab:      o.Keytab,
+		realms:      make(map[string]string),
 		issuers:     newIssuers(o.Transport),
 		directories: newDirectories(o.Secrets, o.Logger),
 		recent:      newRecent(),
 		hashes:      hashesOf(o.Mechanisms),
+	}
+	for _, r := range o.Realms {
+		a.realms[r.Realm] = r.Domain
+	}
+	if o.Keytab == "" {
+		delete(on, "GSSAPI") // RFC 4752 section 3.2
 	}
 	a.Limit(o.Attempts)
 	return a

@@ -33,6 +33,7 @@ var mechanisms = []mechanism{
 	{"SCRAM-SHA-1-PLUS", Channel.bound, startScram(scramHashes[1], true)},
 	{"SCRAM-SHA-1", always, startScram(scramHashes[1], false)},
 	{"EXTERNAL", Channel.certified, startExternal},
+	{"GSSAPI", always, startGSSAPI},
 	{"OAUTHBEARER", always, startOAuthBearer},
 	{"XOAUTH2", always, startXOAuth2},
 	{"CRAM-MD5", always, startCramMD5},

@@ -56,6 +56,9 @@ for purpose in "$@"; do
       need gsasl has gsasl
       need fetchmail has fetchmail
       need slapd has slapd
+      need krb5-kdc has krb5kdc
+      need krb5-admin-server has kadmin.local
+      need krb5-user has kinit
       ;;
     backup)
       need offlineimap3 has offlineimap

@@ -236,7 +236,14 @@ func (p *process) openIMAP() error {
 }
 
 func authOptions(c *config.Config, log *slog.Logger) auth.Options {
-	return auth.Options{Mechanisms: mechanisms(c), Anonymous: c.Auth.AnonymousAccount, Secrets: c.Auth.SecretsFolder, Attempts: attemptLimits(c), Logger: log}
+	o := auth.Options{
+		Mechanisms: mechanisms(c), Anonymous: c.Auth.AnonymousAccount, Keytab: c.Auth.Keytab, Secrets: c.Auth.SecretsFolder,
+		Attempts: attemptLimits(c), Logger: log,
+	}
+	for _, r := range c.Auth.Realms {
+		o.Realms = append(o.Realms, r.Realm)
+	}
+	return o
 }
 
 // attemptLimits say how many logins may fail.

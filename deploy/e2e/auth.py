@@ -4,13 +4,14 @@
     auth.py --mailstead bin/mailstead --data DATA --port-base PORT --work DIR
 
 The account is made with the operator's commands, like its app passwords, its certificate and the issuer of its tokens,
-which is a small one here. Another is of a tenant whose users are in LDAP, which is killed in the middle. gsasl knows STARTTLS alone; curl, fetchmail, mutt and Python know both.
+which is a small one here; its tickets of Kerberos are Debian's KDC's. Another is of a tenant whose users are in LDAP, which is killed in the middle. gsasl knows STARTTLS alone; curl, fetchmail, mutt and Python know both.
 """
 import argparse
 import base64
 import http.server
 import imaplib
 import json
+import os
 import pathlib
 import socket
 import ssl
@@ -132,6 +133,10 @@ class Clients:
         self.ca, self.work = o.data / "tls" / "ca.pem", o.work
         self.certificate = None  # (file, key)
 
+    @staticmethod
+    def shows(ticket):
+        os.environ["KRB5CCNAME"] = str(ticket)
+
     def gsasl(self, mechanism, secret, over, login=LOGIN):
         if over != "STARTTLS":
             return None
@@ -140,13 +145,19 @@ class Clients:
             command += [f"--x509-cert-file={self.certificate[0]}", f"--x509-key-file={self.certificate[1]}"]
         if mechanism.startswith("SCRAM") and not mechanism.endswith("-PLUS"):
             command.append("--no-cb")  # else it says that it could, and is right to be refused where -PLUS is offered
+        if mechanism == "GSSAPI":
+            self.shows(secret)
+            return run(*command, "-z", "", "-a", login, stdin="\n")
         command += ["-n", secret] if mechanism == "ANONYMOUS" else ["-a", login, "-z", login if mechanism == "EXTERNAL" else "", "-p", secret]
         return run(*command, stdin="\n")
 
     def curl(self, mechanism, secret, over, login=LOGIN):
         url = f"imap://localhost:{self.starttls}/" if over == "STARTTLS" else f"imaps://localhost:{self.implicit}/"
         command = ["curl", "-sS", "-v", "--ssl-reqd", "--cacert", self.ca, "--login-options", f"AUTH={mechanism}", "-X", "NOOP", url]
-        if mechanism in ("OAUTHBEARER", "XOAUTH2"):
+        if mechanism == "GSSAPI":
+            self.shows(secret)
+            command += ["--user", login + ":"]
+        elif mechanism in ("OAUTHBEARER", "XOAUTH2"):
             command += ["--user", login, "--oauth2-bearer", secret]
         elif mechanism == "EXTERNAL":
             command += ["--cert", self.certificate[0], "--key", self.certificate[1], "--user", login + ":"]
@@ -170,6 +181,8 @@ class Clients:
         rc = self.work / "muttrc"
         rc.write_text(f'set ssl_force_tls ssl_starttls=yes ssl_ca_certificates_file="{self.ca}" certificate_file="" folder="{url[:-5]}" spoolfile="{url}"\n'
                       f'set imap_user="{LOGIN}" imap_pass="{secret}" imap_authenticators="{mechanism}" header_cache="" quit=yes wait_key=no beep=no\n')
+        if mechanism == "GSSAPI":
+            self.shows(secret)
         log = self.work / ".muttdebug0"
         log.unlink(missing_ok=True)
         try:
@@ -231,19 +244,22 @@ def main():
     mailstead("account", "app-password", "add", LOGIN, "laptop", "--certificate", certificates["known"][0])
 
     c = Clients(o)
-    right = {"OAUTHBEARER": issuer.token(), "XOAUTH2": issuer.token(), "CRAM-MD5": cram, "ANONYMOUS": "anyone"}
-    wrong = {"OAUTHBEARER": issuer.token(aud="other"), "XOAUTH2": issuer.token(exp=int(time.time()) - 60)}
+    right = {"OAUTHBEARER": issuer.token(), "XOAUTH2": issuer.token(), "CRAM-MD5": cram, "ANONYMOUS": "anyone", "GSSAPI": o.work.parent / "krb5" / "auth.cc"}
+    wrong = {"OAUTHBEARER": issuer.token(aud="other"), "XOAUTH2": issuer.token(exp=int(time.time()) - 60), "GSSAPI": o.work.parent / "krb5" / "stranger.cc"}
     scram = ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-1"]
     uses = [
-        (c.gsasl, ["PLAIN", "LOGIN", *scram, "EXTERNAL", "CRAM-MD5", "ANONYMOUS"]),
-        (c.curl, ["PLAIN", "LOGIN", "CRAM-MD5", "EXTERNAL", "OAUTHBEARER", "XOAUTH2"]),
+        (c.gsasl, ["PLAIN", "LOGIN", *scram, "EXTERNAL", "GSSAPI", "CRAM-MD5", "ANONYMOUS"]),
+        (c.curl, ["PLAIN", "LOGIN", "CRAM-MD5", "EXTERNAL", "GSSAPI", "OAUTHBEARER", "XOAUTH2"]),
         (c.fetchmail, ["PLAIN", "CRAM-MD5", "EXTERNAL"]),
-        (c.mutt, ["PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256", "SCRAM-SHA-1"]),
+        (c.mutt, ["PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256", "SCRAM-SHA-1", "GSSAPI"]),
         (c.python, ["LOGIN command", "PLAIN", "CRAM-MD5", "EXTERNAL", "OAUTHBEARER", "XOAUTH2", "ANONYMOUS"]),
     ]
+    only = os.environ.get("ONLY", "")
     failures, count = [], 0
     for client, mechanisms in uses:
         for mechanism in mechanisms:
+            if only and mechanism not in only.split(","):
+                continue
             tries = [("right", right.get(mechanism, PASSWORD), True)]
             if mechanism in ("PLAIN", *scram):
                 tries.append(("an app password", phone, True))

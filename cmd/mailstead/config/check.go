@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"mailstead.dev/auth/kerberos"
 )
 
 // Has reports whether this process runs the role r.
@@ -219,6 +221,13 @@ func (l *loader) check(c *Config) {
 	}
 	if slices.Contains(c.Auth.Mechanisms, "ANONYMOUS") != (c.Auth.AnonymousAccount != "") {
 		l.problem(at("auth.anonymous_account"), "the mechanism ANONYMOUS and auth.anonymous_account belong together: set both or none")
+	}
+	if gssapi := slices.Contains(c.Auth.Mechanisms, "GSSAPI"); gssapi != (c.Auth.Keytab != "") || gssapi != (len(c.Auth.Realms) > 0) {
+		l.problem(at("auth.keytab"), "the mechanism GSSAPI, auth.keytab and auth.realms belong together: set all or none")
+	} else if gssapi {
+		if _, err := kerberos.ReadKeytab(c.Auth.Keytab); err != nil {
+			l.problem(at("auth.keytab"), "%v", err)
+		}
 	}
 	if c.Tracing.Sample > 1 {
 		l.problem(at("tracing.sample"), "tracing.sample is %v: want at most 1, which is all", c.Tracing.Sample)

@@ -231,10 +231,14 @@ type Auth struct {
 	// The mechanisms of SASL that are on. All are offered over TLS alone: PLAIN, LOGIN, without either of which the command LOGIN is refused as well; SCRAM-SHA-256
 	// and SCRAM-SHA-1, each bound to TLS (-PLUS) as well, for which passwords that are set from then on are kept in another form too; EXTERNAL, for
 	// clients with a certificate, which all are asked for then; OAUTHBEARER and XOAUTH2, with tokens of the issuers
-	// of `mailstead tenant issuer`; CRAM-MD5, with app passwords that were made for it; ANONYMOUS.
+	// of `mailstead tenant issuer`; GSSAPI, with tickets of Kerberos (auth.keytab); CRAM-MD5, with app passwords that were made for it; ANONYMOUS.
 	Mechanisms []Mechanism `yaml:"mechanisms"`
 	// Login of the account as which ANONYMOUS lets everybody look, and change nothing.
 	AnonymousAccount string `yaml:"anonymous_account"`
+	// File with the keys of the service imap, such as imap/mail.example.org@EXAMPLE.ORG, by which GSSAPI (Kerberos) accepts tickets; read each time. Empty: there is no GSSAPI.
+	Keytab string `yaml:"keytab"`
+	// The realms of Kerberos whose users GSSAPI lets in: each is that of the domain of the same name, or of another: CORP.EXAMPLE.ORG=example.org.
+	Realms []Realm `yaml:"realms"`
 	// Folder of files with the secrets by which tenants' directories are asked (`mailstead directory set --secret`), one each, read whenever one is needed. Empty: none.
 	SecretsFolder string `yaml:"secrets_folder"`
 	// Networks and addresses from which logins may fail as often as they like, such as that of a webmail server. Tenants can have more (`mailstead tenant network`).
@@ -402,7 +406,7 @@ func Default() *Config {
 		Quota:  Quota{AuditEvery: time.Hour, LookEvery: time.Minute, WarnAt: []Percent{80, 90, 95}, Mail: true},
 		Search: Search{MinMessages: 500, Memory: 256 << 20, MaxOpen: 1000, Every: 5 * time.Second, Workers: 1, CopyAfter: 5000, TakeoverAfter: 2 * time.Minute},
 		Auth: Auth{
-			Mechanisms: defaultMechanisms(), Trusted: loopback(), MaxFailuresPerAddress: 20, MaxFailuresPerAccount: 50, MaxFailuresPerTenant: 1000, BlockTime: 5 * time.Minute,
+			Mechanisms: defaultMechanisms(), Realms: []Realm{}, Trusted: loopback(), MaxFailuresPerAddress: 20, MaxFailuresPerAccount: 50, MaxFailuresPerTenant: 1000, BlockTime: 5 * time.Minute,
 		},
 		IMAP: IMAP{
 			Listen: ":143", ListenTLS: ":993", Balancers: []Network{}, MaxConnections: 20000, MaxConnectionsPerAddress: 2000, MaxConnectionsPerAccount: 1000, MaxSearchesPerAccount: 16,

@@ -62,6 +62,14 @@ func (m *Mechanism) UnmarshalText(text []byte) error {
 	return oneOf((*string)(m), text, auth.MechanismNames()...)
 }
 
+// Realm is one of Kerberos, with the domain that its users are of.
+type Realm struct{ auth.Realm }
+
+func (r *Realm) UnmarshalText(text []byte) (err error) {
+	r.Realm, err = auth.ParseRealm(string(text))
+	return err
+}
+
 func defaultMechanisms() (all []Mechanism) {
 	for _, name := range auth.DefaultMechanisms {
 		all = append(all, Mechanism(name))

@@ -1,0 +1,38 @@
+package kerberos
+
+import (
+	"crypto/sha256"
+	"sync"
+	"time"
+)
+
+// replays are the authenticators that this process has seen, for as long as they could be sent again (RFC 4120 section 3.2.3). Who could send one again
+// that another process has seen has read it in TLS.
+type replays struct {
+	mu    sync.Mutex // guards what follows
+	until map[[sha256.Size]byte]time.Time
+	next  time.Time // to look which are over
+}
+
+var seen replays
+
+// first tells whether an authenticator, which is valid, is seen for the first time.
+func (r *replays) first(encrypted []byte, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now.After(r.next) {
+		for sum, until := range r.until {
+			if now.After(until) {
+				delete(r.until, sum)
+			}
+		}
+		r.next = now.Add(time.Minute)
+	}
+	if r.until == nil {
+		r.until = make(map[[sha256.Size]byte]time.Time)
+	}
+	sum := sha256.Sum256(encrypted)
+	_, before := r.until[sum]
+	r.until[sum] = now.Add(2 * maxSkew)
+	return !before
+}
