@@ -11,7 +11,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 # Where `mailstead dev` and the tests find the S3 server, wherever their own binary lies.
 LIBRARY := $(if $(filter 0,$(shell id -u)),/usr/local/lib/mailstead,$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mailstead)
 
-.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz fuzz-corpus long rights property search day quota billing tenants crash index-bench index-accounts index-long e2e e2e-serve e2e-clients e2e-auth e2e-directories e2e-backup login-bench login-timing login-guess bench bench-search memory clean
+.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz fuzz-corpus long rights property search day quota billing tenants crash index-bench index-accounts index-long e2e e2e-serve e2e-clients e2e-auth e2e-kerberos e2e-directories e2e-backup login-bench login-timing login-guess bench bench-search memory clean
 
 run: dev-deps build
 	bin/mailstead dev --data $(DATA) --port-base $(PORT)
@@ -89,6 +89,10 @@ e2e-clients: build dev-deps
 # Every mechanism of SASL, used by programs of others.
 e2e-auth: build dev-deps
 	deploy/e2e/auth
+
+# GSSAPI alone, with Debian's KDC.
+e2e-kerberos: build dev-deps
+	ONLY=GSSAPI deploy/e2e/auth
 
 # Directories of tenants: slapd, killed and started again, and a database that is asked in SQL. All of it is part of make test.
 e2e-directories: test-deps
