@@ -68,7 +68,8 @@ type attempt struct {
 	before  [2]int64 // what had failed here before the account was looked up, of the address and the account
 }
 
-// attempt looks up an account that somebody wants to log in to. Where they are kept out it is an ErrBlocked.
+// attempt looks up an account that somebody wants to log in to. Where they are kept out it is an ErrBlocked, and where the account is in another cell an
+// ElsewhereError.
 func (a *Authenticator) attempt(ctx context.Context, ch Channel, login string) (*attempt, error) {
 	t := &attempt{a: a, from: ch.From, limits: *a.limits.Load()}
 	t.login, _ = store.NormalLogin(login) // what is no login is nobody's
@@ -79,7 +80,10 @@ func (a *Authenticator) attempt(ctx context.Context, ch Channel, login string) (
 	}
 	t.account = account
 	t.trusted = account.Trusted || !ch.From.IsValid() || slices.ContainsFunc(t.limits.Trusted, func(p netip.Prefix) bool { return p.Contains(ch.From.Unmap()) })
-	return t, t.allowed()
+	if err := t.allowed(); err != nil {
+		return t, err
+	}
+	return t, a.elsewhere(ch, t)
 }
 
 func (t *attempt) keys() [2]string { return [2]string{store.Origin(t.from).String(), t.login} }

@@ -52,6 +52,8 @@ type Options struct {
 	Realms []Realm
 	// Secrets is the folder with the secrets of tenants' directories, a file each; "": there are none.
 	Secrets string
+	// Cells are this cell and others; by default there is but one.
+	Cells Cells
 	// Transport sends requests to issuers of tokens; http.DefaultTransport by default.
 	Transport http.RoundTripper
 
@@ -88,6 +90,7 @@ type Authenticator struct {
 	nobody    argon2id // what the password of an unknown login is compared with
 	sessions  *sessions
 	on        map[string]bool // mechanisms
+	cells     Cells
 	anonymous string
 	keytab    string
 	realms    map[string]string // the domain of each
@@ -132,6 +135,7 @@ func New(d Directory, o Options) *Authenticator {
 		nobody:      argon2id{memory: hashMemory, time: hashTime, threads: hashThreads, salt: make([]byte, saltLen), key: make([]byte, keyLen)},
 		sessions:    newSessions(),
 		on:          on,
+		cells:       o.Cells,
 		anonymous:   o.Anonymous,
 		keytab:      o.Keytab,
 		realms:      make(map[string]string),
@@ -163,6 +167,9 @@ type Channel struct {
 	TLS         *tls.ConnectionState // nil: none
 	Certificate *x509.Certificate    // that the server has shown; nil without TLS
 	From        netip.Addr           // where the client is; zero where that is not known
+
+	unbound    bool // an exchange cannot be bound to TLS
+	introduced bool // it is another cell's front end that passes on what the client sends
 }
 
 // Grant is that somebody is let in.
@@ -174,17 +181,25 @@ type Grant struct {
 }
 
 // Login lets somebody in by their password, or one of their app passwords. Its errors wrap store.ErrAuth,
-// store.ErrDisabled (only told to those who have the password), ErrBlocked or store.ErrUnavailable.
+// store.ErrDisabled (only told to those who have the password), ErrBlocked or store.ErrUnavailable; or it is an ElsewhereError.
 //
 // The account is looked up each time, also when the password needs no hashing
 // because it was verified lately: a new password and a disabled account take
 // effect at once.
 func (a *Authenticator) Login(ctx context.Context, ch Channel, login, given string) (Grant, error) {
+	return a.login(ctx, ch, "", login, given)
+}
+
+// login is Login for somebody who wants to act as another, where their account is elsewhere.
+func (a *Authenticator) login(ctx context.Context, ch Channel, identity, login, given string) (Grant, error) {
 	t, err := a.attempt(ctx, ch, login)
+	p := newPassword(given)
+	if e, ok := errors.AsType[*ElsewhereError](err); ok {
+		e.plain(identity, login, p)
+	}
 	if err != nil {
 		return Grant{}, err
 	}
-	p := newPassword(given)
 	g, err := a.check(ctx, ch, t, p)
 	switch {
 	case errors.Is(err, store.ErrAuth):
@@ -222,7 +237,7 @@ func (a *Authenticator) lookup(ctx context.Context, login string) (store.Login, 
 // LoginAs is Login for somebody who wants to act as another, their identity
 // (RFC 4616 section 2); "" is no other. store.ErrActAs where their role does not let them.
 func (a *Authenticator) LoginAs(ctx context.Context, ch Channel, identity, login, password string) (Grant, error) {
-	g, err := a.Login(ctx, ch, login, password)
+	g, err := a.login(ctx, ch, identity, login, password)
 	if err != nil {
 		return Grant{}, err
 	}

@@ -33,6 +33,9 @@ func startCramMD5(ctx context.Context, a *Authenticator, ch Channel, granted *Gr
 
 func (a *Authenticator) cramMD5(ctx context.Context, ch Channel, login string, challenge, digest []byte) (Grant, error) {
 	t, err := a.attempt(ctx, ch, login)
+	if _, ok := errors.AsType[*ElsewhereError](err); ok { // there the challenge would be another
+		return Grant{}, t.refused(ctx, nil)
+	}
 	if err != nil {
 		return Grant{}, err
 	}

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -59,6 +60,7 @@ func always(Channel) bool { return true }
 
 // Mechanisms returns the names of the mechanisms that are offered to who comes in that way.
 func (a *Authenticator) Mechanisms(ch Channel) (names []string) {
+	ch = a.channel(ch)
 	for _, m := range mechanisms {
 		if a.offers(m, ch) {
 			names = append(names, m.name)
@@ -74,32 +76,60 @@ func (a *Authenticator) offers(m mechanism, ch Channel) bool {
 // TakesPasswords tells whether there is a mechanism by which passwords are sent; else none are taken without one either.
 func (a *Authenticator) TakesPasswords() bool { return a.on["PLAIN"] || a.on["LOGIN"] }
 
+// channel is how somebody comes in. What may be passed on to another cell is bound to no TLS, which would be ours, so that -PLUS is not offered where
+// there are others.
+func (a *Authenticator) channel(ch Channel) Channel {
+	ch.unbound = len(a.cells.Others) > 0
+	return ch
+}
+
 // Exchange is one authentication: what the client sends goes to Next until it is done.
 type Exchange struct {
+	name    string // of the mechanism
 	server  sasl.Server
 	granted Grant
 }
 
 // Begin begins an exchange; ErrMechanism, ErrPrivacy.
 func (a *Authenticator) Begin(ctx context.Context, ch Channel, name string) (*Exchange, error) {
+	x := &Exchange{name: name}
+	if name == CellMechanism && len(a.cells.Others) > 0 && ch.Private {
+		x.server = startCell(ctx, a, &x.granted)
+		return x, nil
+	}
+	ch = a.channel(ch)
+	m, err := a.mechanism(name, ch)
+	if err != nil {
+		return nil, err
+	}
+	x.server = m.start(ctx, a, ch, &x.granted)
+	return x, nil
+}
+
+// mechanism finds one that can be used by who comes in that way.
+func (a *Authenticator) mechanism(name string, ch Channel) (m mechanism, err error) {
 	i := slices.IndexFunc(mechanisms, func(m mechanism) bool { return m.name == name })
 	switch {
 	case i < 0 || !a.on[strings.TrimSuffix(name, plus)]:
-		return nil, ErrMechanism
+		return m, ErrMechanism
 	case !ch.Private:
-		return nil, ErrPrivacy
+		return m, ErrPrivacy
 	case !a.offers(mechanisms[i], ch):
-		return nil, ErrMechanism
+		return m, ErrMechanism
 	}
-	x := new(Exchange)
-	x.server = mechanisms[i].start(ctx, a, ch, &x.granted)
-	return x, nil
+	return mechanisms[i], nil
 }
 
 // Next takes a response, nil for that there is no initial one, and returns the next challenge, or that the client is let in.
 // Its errors are those of LoginAs, and ErrMalformed.
 func (x *Exchange) Next(response []byte) (challenge []byte, done bool, err error) {
 	challenge, done, err = x.server.Next(response)
+	if e, ok := errors.AsType[*ElsewhereError](err); ok {
+		if e.Mechanism == "" {
+			e.Mechanism, e.Response = x.name, bytes.Clone(response)
+		}
+		return nil, true, e
+	}
 	if err != nil && !done {
 		return nil, false, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}

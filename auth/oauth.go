@@ -27,18 +27,18 @@ type oauthServer struct {
 	refused error // to be told when the client has taken the reason
 }
 
-func startOAuthBearer(ctx context.Context, a *Authenticator, _ Channel, granted *Grant) sasl.Server {
-	return startOAuth(ctx, a, granted, parseOAuthBearer, `{"status":"invalid_token"}`)
+func startOAuthBearer(ctx context.Context, a *Authenticator, ch Channel, granted *Grant) sasl.Server {
+	return startOAuth(ctx, a, ch, granted, parseOAuthBearer, `{"status":"invalid_token"}`)
 }
 
-func startXOAuth2(ctx context.Context, a *Authenticator, _ Channel, granted *Grant) sasl.Server {
-	return startOAuth(ctx, a, granted, parseXOAuth2, `{"status":"401","schemes":"bearer"}`)
+func startXOAuth2(ctx context.Context, a *Authenticator, ch Channel, granted *Grant) sasl.Server {
+	return startOAuth(ctx, a, ch, granted, parseXOAuth2, `{"status":"401","schemes":"bearer"}`)
 }
 
 // startOAuth begins an exchange in which the same is told to all who are refused: the scope would tell of what tenant an account is.
-func startOAuth(ctx context.Context, a *Authenticator, granted *Grant, parse func(response string) (bearer, error), why string) sasl.Server {
+func startOAuth(ctx context.Context, a *Authenticator, ch Channel, granted *Grant, parse func(response string) (bearer, error), why string) sasl.Server {
 	return &oauthServer{parse: parse, why: why, check: func(b bearer) (err error) {
-		*granted, err = a.bearer(ctx, b)
+		*granted, err = a.bearer(ctx, ch, b)
 		return err
 	}}
 }

@@ -20,7 +20,7 @@ const maxToken = 11 << 10
 
 // bearer lets in whom a token names. Whether an account is there is told to nobody who has no token for it: what the issuer
 // says decides first, of those that are not there as well.
-func (a *Authenticator) bearer(ctx context.Context, b bearer) (Grant, error) {
+func (a *Authenticator) bearer(ctx context.Context, ch Channel, b bearer) (Grant, error) {
 	said, err := peek(b.token)
 	if err != nil {
 		return Grant{}, store.ErrAuth
@@ -29,6 +29,9 @@ func (a *Authenticator) bearer(ctx context.Context, b bearer) (Grant, error) {
 		account, err := a.lookup(ctx, login)
 		missing := errors.Is(err, store.ErrNotExist)
 		if missing && account.User.Tenant == 0 {
+			if a.cells.among(account.Cell) && !ch.introduced {
+				return Grant{}, &ElsewhereError{Cell: account.Cell, Login: login}
+			}
 			continue
 		}
 		if err != nil && !missing {

@@ -25,7 +25,7 @@ var errBinding = errors.New("no such channel binding")
 
 // bound tells whether an exchange can be bound to the channel.
 func (ch Channel) bound() bool {
-	if ch.TLS == nil {
+	if ch.TLS == nil || ch.unbound {
 		return false
 	}
 	_, err := scram.NewTLSExporterBinding(ch.TLS) // which TLS 1.2 has not without its extended master secret

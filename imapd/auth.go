@@ -69,9 +69,17 @@ func (s *session) login(ctx context.Context, login, password string) error {
 	}
 	grant, err := s.server.o.Authenticator.Login(ctx, s.channel(), login, password)
 	if err != nil {
-		return s.refused(ctx, err)
+		return s.notHere(ctx, err)
 	}
 	return s.letIn(ctx, grant)
+}
+
+// notHere lets in whoever has their account elsewhere, and refuses all others.
+func (s *session) notHere(ctx context.Context, err error) error {
+	if e, ok := errors.AsType[*auth.ElsewhereError](err); ok {
+		return s.elsewhere(ctx, e)
+	}
+	return s.refused(ctx, err)
 }
 
 // channel is how the client comes in.
@@ -172,8 +180,9 @@ func (a authenticateCmd) run(ctx context.Context, s *session) error {
 		case errors.Is(err, auth.ErrMalformed):
 			return bad("Wrong authentication data")
 		case err != nil:
-			return s.refused(ctx, err)
+			return s.notHere(ctx, err)
 		case done:
+			s.introduced = a.mechanism == auth.CellMechanism
 			return s.letIn(ctx, exchange.Grant())
 		}
 		if response, err = s.challenge(challenge); err != nil {

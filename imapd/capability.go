@@ -60,7 +60,7 @@ var capabilities = []struct {
 	{"PREVIEW", "RFC 8970", anytime},
 	{"BINARY", "RFC 3516", anytime},
 	{"UTF8=ACCEPT", "RFC 6855", anytime},
-	{"UNAUTHENTICATE", "RFC 8437", afterLogin},
+	{"UNAUTHENTICATE", "RFC 8437", mayUnauthenticate},
 	{"COMPRESS=DEFLATE", "RFC 4978", mayCompress},
 	{"PARTIAL", "RFC 9394", anytime},
 	{"INPROGRESS", "RFC 9585", anytime},
@@ -77,6 +77,7 @@ var capabilities = []struct {
 	{"ACL", "RFC 4314", anytime},
 	{"RIGHTS=texk", "RFC 4314 section 5.1.1", anytime},
 	{"LIST-MYRIGHTS", "RFC 8440", anytime},
+	{"LOGIN-REFERRALS", "RFC 2221", refersLogins},
 }
 
 func anytime(*session) bool               { return true }
@@ -85,6 +86,7 @@ func literalsOfAnySize(s *session) bool   { return !s.server.o.LiteralMinus }
 func literalsOfSmallSize(s *session) bool { return s.server.o.LiteralMinus }
 func beforeLogin(s *session) bool         { return s.state == notAuthenticated }
 func afterLogin(s *session) bool          { return !beforeLogin(s) }
+func mayUnauthenticate(s *session) bool   { return afterLogin(s) && !s.introduced }
 func mayStartTLS(s *session) bool         { return beforeLogin(s) && !s.conn.tls && s.server.o.TLS != nil }
 func mayAuthenticate(s *session) bool     { return beforeLogin(s) && s.privacy() }
 func passwordsForbidden(s *session) bool {

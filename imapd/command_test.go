@@ -72,8 +72,9 @@ func TestCapabilities(t *testing.T) {
 func TestCapabilitiesAreUsed(t *testing.T) {
 	uses := map[string]string{
 		"STARTTLS": "", "LOGINDISABLED": "", // server_test.go
-		"INPROGRESS": "", // progress_test.go
-		"LITERAL-":   "", // append_test.go
+		"INPROGRESS":      "", // progress_test.go
+		"LOGIN-REFERRALS": "", // cells_test.go
+		"LITERAL-":        "", // append_test.go
 
 		"IMAP4rev1": ` LSUB `, "LITERAL+": `\{[0-9]+\+\}$`, "SASL-IR": ` AUTHENTICATE PLAIN \w+`, "AUTH=": ` AUTHENTICATE PLAIN `,
 		"ID": ` ID `, "ENABLE": ` ENABLE `, "IDLE": ` IDLE$`, "NAMESPACE": ` NAMESPACE$`, "CHILDREN": ` LIST "" `,

@@ -43,7 +43,7 @@ func readCompress(d *wire.Decoder) (run, error) {
 
 func (s *session) startCompression(algorithm string) error {
 	switch {
-	case s.server.o.NoCompress:
+	case s.server.o.NoCompress, s.introduced: // the front end in between may have to say that the connection ends
 		return bad("Compression is not offered")
 	case algorithm != "DEFLATE":
 		return bad("Unknown compression %.40s", algorithm)
@@ -60,7 +60,7 @@ func (s *session) startCompression(algorithm string) error {
 }
 
 func mayCompress(s *session) bool {
-	return !s.server.o.NoCompress && afterLogin(s) && s.compression == nil
+	return !s.server.o.NoCompress && !s.introduced && afterLogin(s) && s.compression == nil
 }
 
 // compress begins compression. What the client has sent behind the command is

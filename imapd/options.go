@@ -53,6 +53,11 @@ type Options struct {
 	// ProgressInterval is how often a client is told that what it waits for is under way; 10 seconds by default.
 	ProgressInterval time.Duration
 
+	// Cells are the other cells, by name: those that the Authenticator has as well.
+	Cells map[string]Cell
+	// ReferLogins refers clients whose account is in another cell to that (RFC 2221), in the place of passing through what both say.
+	ReferLogins bool
+
 	Balancers []netip.Prefix // whose connections begin with whose they are (PROXY protocol)
 
 	MaxConnections   int           // 20,000 by default

@@ -267,6 +267,21 @@ func (s *Server) admit(c *conn, u store.User) (tooMany string) {
 	return ""
 }
 
+// pass counts a connection as one that is logged in elsewhere, where its account and tenant are.
+func (s *Server) pass(c *conn) {
+	c.trust()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.acquaint(c)
+}
+
+// takeBack takes back pass.
+func (s *Server) takeBack(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.estrange(c)
+}
+
 // dismiss takes back admit.
 func (s *Server) dismiss(c *conn, u store.User) {
 	s.mu.Lock()

@@ -38,6 +38,9 @@ type session struct {
 	ahead    statusAhead
 	lane     *lane // in which this session's commands run; nil: they run alone
 
+	upstream   *upstream // to the cell that the client is logged in to; nil: to this one
+	introduced bool      // it is another cell's front end that has passed on the login
+
 	// Of the command that runs:
 	tag      string
 	uid      bool  // it is a UID command
@@ -68,6 +71,9 @@ func newSession(server *Server, c *conn) *session {
 func (s *session) serve(ctx context.Context) {
 	s.log.Debug("connected")
 	err := s.converse(ctx)
+	if s.upstream != nil {
+		s.upstream.close()
+	}
 	s.farewell(err)
 	s.log.Debug("disconnected", "reason", err)
 }
@@ -82,6 +88,9 @@ func (s *session) converse(ctx context.Context) error {
 		s.buffer()
 		if err := s.command(ctx); err != nil {
 			return err
+		}
+		if s.upstream != nil {
+			return s.passThrough(ctx)
 		}
 	}
 }

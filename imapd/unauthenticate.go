@@ -17,6 +17,9 @@ func readUnauthenticate(d *wire.Decoder) (run, error) { return do(runUnauthentic
 
 // runUnauthenticate never fails, for clients may send the next login along (RFC 8437 section 3).
 func runUnauthenticate(ctx context.Context, s *session) error {
+	if s.introduced { // who comes next would be taken for the front end that passes it on
+		return bad("UNAUTHENTICATE is not available")
+	}
 	if s.inflatedMore() { // RFC 8437 section 4.1: the client's compression ends with the command
 		return &errBye{"", "Compression ends with UNAUTHENTICATE"}
 	}

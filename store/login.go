@@ -25,6 +25,8 @@ type Login struct {
 	Attempts Attempts
 	Known    time.Time // when it was noted last, to within a day, that the account had been logged in to from there; zero: never
 	Trusted  bool      // the tenant lets nobody be kept out who comes from there
+
+	Cell string // where there is no account: in which other cell the login's domain lives; "": in none
 }
 
 // LoginAppPassword is an app password, as what it takes to log in by it.
@@ -42,10 +44,10 @@ func (s *Store) LookupLogin(ctx context.Context, login string) (Login, error) {
 	return s.LookupLoginFrom(ctx, login, netip.Addr{})
 }
 
-// LookupLoginFrom is LookupLogin for somebody who comes from an address. With ErrNoAccount it tells the tenant whose account it would be, that tenant's directory, and what has failed.
+// LookupLoginFrom is LookupLogin for somebody who comes from an address. With ErrNoAccount it tells the tenant whose account it would be, that tenant's directory, or the cell, and what has failed.
 func (s *Store) LookupLoginFrom(ctx context.Context, login string, from netip.Addr) (Login, error) {
 	const query = `
-		SELECT tenant_id, account_id, login, role, password, disabled, revoked, tenant_revoked, app_passwords, attempts, known, trusted, directory
+		SELECT tenant_id, account_id, login, role, password, disabled, revoked, tenant_revoked, app_passwords, attempts, known, trusted, directory, cell
 		FROM lookup_login($1, nullif($2::text, '')::inet, $3)`
 
 	normal, err := NormalLogin(login)
@@ -66,6 +68,7 @@ func (s *Store) LookupLoginFrom(ctx context.Context, login string, from netip.Ad
 		Known         *time.Time
 		Trusted       bool
 		Directory     *string
+		Cell          *string
 	}
 	rows, err := lookup[row](ctx, s, query, normal, inet(from), attemptsWithin) // normal may be "", which is nobody's
 	if err != nil {
@@ -75,6 +78,9 @@ func (s *Store) LookupLoginFrom(ctx context.Context, login string, from netip.Ad
 	l := Login{Trusted: r.Trusted}
 	if r.Directory != nil {
 		l.Directory = *r.Directory
+	}
+	if r.Cell != nil {
+		l.Cell = *r.Cell
 	}
 	if r.TenantID != nil {
 		l.User.Tenant = *r.TenantID

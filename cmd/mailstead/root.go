@@ -59,6 +59,7 @@ func (a *app) root() *cobra.Command {
 		a.aliasCommand(),
 		a.auditCommand(),
 		a.blocksCommand(),
+		a.cellCommand(),
 		a.configCommand(),
 		a.devCommand(),
 		a.directoryCommand(),

@@ -205,6 +205,10 @@ func (p *process) openIMAP() error {
 		LiteralMinus: c.IMAP.LiteralMinus, Refuse8Bit: c.IMAP.Refuse8Bit,
 		TracerProvider: p.tracing.provider(), Observe: p.measured.command,
 	}
+	if options.Cells, err = otherCells(c); err != nil {
+		return err
+	}
+	options.ReferLogins = c.Cells.Login == config.LoginRefer
 	if options.Index, err = p.searcher(); err != nil {
 		return err
 	}
@@ -238,7 +242,7 @@ func (p *process) openIMAP() error {
 func authOptions(c *config.Config, log *slog.Logger) auth.Options {
 	o := auth.Options{
 		Mechanisms: mechanisms(c), Anonymous: c.Auth.AnonymousAccount, Keytab: c.Auth.Keytab, Secrets: c.Auth.SecretsFolder,
-		Attempts: attemptLimits(c), Logger: log,
+		Attempts: attemptLimits(c), Cells: knownCells(c), Logger: log,
 	}
 	for _, r := range c.Auth.Realms {
 		o.Realms = append(o.Realms, r.Realm)

@@ -62,6 +62,7 @@ func (l *loader) check(c *Config) {
 		l.problem(at("search.folder"), "the role index needs search.folder, on a disk of this machine")
 	}
 	l.checkSearch(c.Search, at)
+	l.checkCells(c.Cells, at)
 	if c.Database.PgBouncer && c.Database.ListenURL == "" {
 		l.problem(at("database.pgbouncer"), "LISTEN does not work behind PgBouncer in transaction mode: set database.listen_url, to PostgreSQL itself")
 	}

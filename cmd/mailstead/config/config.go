@@ -27,6 +27,7 @@ type Config struct {
 	Search   Search   `yaml:"search"`
 	TLS      TLS      `yaml:"tls"`
 	Auth     Auth     `yaml:"auth"`
+	Cells    Cells    `yaml:"cells"`
 	IMAP     IMAP     `yaml:"imap"`
 	LMTP     LMTP     `yaml:"lmtp"`
 	HTTP     HTTP     `yaml:"http"`
@@ -255,6 +256,26 @@ type Auth struct {
 	BlockTime time.Duration `yaml:"block_time" reload:"hangup"`
 }
 
+// Cells are several databases, each with a bucket, index nodes and front ends of its own, which hold whole tenants: `mailstead cell` says which domains
+// live in another. Their front ends let in the users of all of them. Settings of the same name are the same in all cells.
+type Cells struct {
+	// The name of this cell: letters a to z, digits and -.
+	Name string `yaml:"name"`
+	// The other cells, each as NAME=HOST or NAME=HOST:PORT, where clients reach it by IMAP with STARTTLS; the port is 143 where there is none. Empty: there is but one cell.
+	Others []CellHost `yaml:"others"`
+	// Where front ends reach other cells by IMAP over TLS, each as NAME=HOST:PORT: those that are missing at their host in cells.others, port 993. Whatever is
+	// there has to show a certificate for that host.
+	Addresses []CellAddress `yaml:"addresses"`
+	// PEM file with the certificates of the authorities that those certificates are checked against. Empty: the system's.
+	CAFile string `yaml:"ca_file"`
+	// What the front ends of all cells know each other by, 32 characters or more.
+	Secret Secret `yaml:"secret"`
+	// What becomes of a client whose account is in another cell: proxy, it is passed through to that; or refer, it is told to go there itself (RFC 2221), which many
+	// programs do not understand. In both cases the other cell says whether its password is right. Where there are other cells, SCRAM is not offered with channel
+	// binding (-PLUS); CRAM-MD5, client certificates and ANONYMOUS let in the users of their own cell alone.
+	Login CellLogin `yaml:"login"`
+}
+
 // IMAP is the service for mail clients.
 type IMAP struct {
 	// Address of IMAP with STARTTLS; off: none.
@@ -408,6 +429,7 @@ func Default() *Config {
 		Auth: Auth{
 			Mechanisms: defaultMechanisms(), Realms: []Realm{}, Trusted: loopback(), MaxFailuresPerAddress: 20, MaxFailuresPerAccount: 50, MaxFailuresPerTenant: 1000, BlockTime: 5 * time.Minute,
 		},
+		Cells: Cells{Others: []CellHost{}, Addresses: []CellAddress{}, Login: LoginProxy},
 		IMAP: IMAP{
 			Listen: ":143", ListenTLS: ":993", Balancers: []Network{}, MaxConnections: 20000, MaxConnectionsPerAddress: 2000, MaxConnectionsPerAccount: 1000, MaxSearchesPerAccount: 16,
 			LoginTime: time.Minute, IdleTime: 30 * time.Minute, ReadTime: 2 * time.Minute, WriteTime: 2 * time.Minute, SearchTime: 5 * time.Minute, ProgressTime: 10 * time.Second,

@@ -1,0 +1,155 @@
+package auth
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-sasl"
+
+	"mailstead.dev/store"
+)
+
+// Who logs in where their account is not has what they send passed on to the cell that has it, which alone can tell whether it is right.
+// That cell has to know from where they come, or all who guess would be the front end that passes it on; so front ends introduce
+// themselves, by a mechanism of their own that is announced to nobody: a client response of
+//
+//	token NUL mechanism NUL response
+//
+// begins an exchange of the mechanism, as if the client that the token names had come itself. The token is signed with the secret that
+// the cells share, and holds for a minute and one cell.
+
+// CellMechanism is the mechanism by which front ends of other cells pass on what their clients send.
+const CellMechanism = "XMAILSTEAD-CELL"
+
+// Cells are this cell, and those that share a secret with it. Without others there are none.
+type Cells struct {
+	Name   string // of this one
+	Secret string
+	Others []string
+}
+
+// among tells whether there is another cell of that name.
+func (c Cells) among(name string) bool { return slices.Contains(c.Others, name) }
+
+// ElsewhereError says that an account lives in another cell. What the client has sent goes there as it is: as the response of an exchange of the
+// mechanism, which may go on.
+type ElsewhereError struct {
+	Cell      string
+	Login     string // "": it is in the response alone
+	Mechanism string
+	Response  []byte
+
+	attempt *attempt // nil: it cannot be guessed
+	guess   *uint16
+}
+
+func (e *ElsewhereError) Error() string { return "the account is in cell " + e.Cell }
+
+// Refused counts that the other cell has refused it, here as well, and returns the error that it is.
+func (e *ElsewhereError) Refused(ctx context.Context) error {
+	if e.attempt == nil {
+		return store.ErrAuth
+	}
+	return e.attempt.refused(ctx, e.guess)
+}
+
+// elsewhere returns an ElsewhereError where the account of an attempt lives in another cell. Nobody is passed on twice.
+func (a *Authenticator) elsewhere(ch Channel, t *attempt) error {
+	if !a.cells.among(t.account.Cell) || ch.introduced {
+		return nil
+	}
+	return &ElsewhereError{Cell: t.account.Cell, Login: t.login, attempt: t}
+}
+
+// plain makes of a password what PLAIN sends of it.
+func (e *ElsewhereError) plain(identity, login string, p password) {
+	e.Mechanism, e.Response, e.guess = "PLAIN", []byte(identity+"\x00"+login+"\x00"+p.given), e.attempt.guess(p)
+}
+
+// introductionTime is for how long a token holds, before and after: clocks may differ by as much.
+const introductionTime = time.Minute
+
+// Introduce begins an exchange of CellMechanism with another cell, on behalf of a client that comes from an address.
+func (a *Authenticator) Introduce(e *ElsewhereError, client netip.Addr) []byte {
+	from := ""
+	if client.IsValid() {
+		from = client.String()
+	}
+	said := strings.Join([]string{a.cells.Name, e.Cell, from, strconv.FormatInt(time.Now().Add(introductionTime).Unix(), 10)}, " ")
+	return bytes.Join([][]byte{append(a.cells.sign(said), said...), []byte(e.Mechanism), e.Response}, []byte{0})
+}
+
+// sign returns the signature of what a token says.
+func (c Cells) sign(said string) []byte {
+	mac := hmac.New(sha256.New, []byte(c.Secret))
+	mac.Write([]byte("introduction\x00" + said))
+	return hex.AppendEncode(nil, mac.Sum(nil))
+}
+
+var errIntroduction = errors.New("not an introduction by another cell")
+
+// introduction returns from where the client comes that a token is for.
+func (c Cells) introduction(token []byte) (client netip.Addr, err error) {
+	signature := 2 * sha256.Size
+	if len(token) < signature || !hmac.Equal(token[:signature], c.sign(string(token[signature:]))) {
+		return client, errIntroduction
+	}
+	words := strings.Split(string(token[signature:]), " ")
+	if len(words) != 4 || !c.among(words[0]) || words[1] != c.Name {
+		return client, errIntroduction
+	}
+	until, err := strconv.ParseInt(words[3], 10, 64)
+	if left := time.Until(time.Unix(until, 0)); err != nil || left < -introductionTime || left > 2*introductionTime {
+		return client, errIntroduction
+	}
+	if words[2] == "" {
+		return client, nil
+	}
+	return netip.ParseAddr(words[2])
+}
+
+// cellServer is an exchange that another cell passes on.
+type cellServer struct {
+	begin func(mechanism string, ch Channel) (sasl.Server, error)
+	a     *Authenticator
+	inner sasl.Server
+}
+
+func startCell(ctx context.Context, a *Authenticator, granted *Grant) sasl.Server {
+	return &cellServer{a: a, begin: func(name string, ch Channel) (sasl.Server, error) {
+		m, err := a.mechanism(name, ch)
+		if err != nil {
+			return nil, err
+		}
+		return m.start(ctx, a, ch, granted), nil
+	}}
+}
+
+// Next implements sasl.Server.
+func (c *cellServer) Next(response []byte) (challenge []byte, done bool, err error) {
+	if c.inner != nil {
+		return c.inner.Next(response)
+	}
+	parts := bytes.SplitN(response, []byte{0}, 3)
+	if len(parts) != 3 {
+		return nil, false, errIntroduction
+	}
+	client, err := c.a.cells.introduction(parts[0])
+	if err != nil {
+		return nil, true, store.ErrAuth
+	}
+	c.inner, err = c.begin(string(parts[1]), Channel{Protocol: IMAP, Private: true, From: client, introduced: true})
+	if err != nil {
+		return nil, false, err
+	}
+	return c.inner.Next(parts[2])
+}
