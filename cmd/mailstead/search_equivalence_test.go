@@ -30,9 +30,12 @@ func TestSearchEquivalence(t *testing.T) {
 	t.Logf("seed %d: run again with -args -search.seed=%d -search.messages=%d -search.queries=%d", seed, seed, *searchMessages, *searchQueries)
 	s := newSearched(t, seed)
 	s.fill(*searchMessages)
-	phases := s.phases()
+	phases, shares := s.phases(), 0
+	for _, p := range phases {
+		shares += p.share
+	}
 	for i, p := range phases {
-		t.Run(p.name, func(t *testing.T) { s.run(t, p, uint64(i+1), (*searchQueries+len(phases)-1)/len(phases)) })
+		t.Run(p.name, func(t *testing.T) { s.run(t, p, uint64(i+1), (*searchQueries*p.share+shares-1)/shares) })
 		if t.Failed() {
 			return // what follows is of no use
 		}
@@ -53,6 +56,7 @@ type searched struct {
 // phase is what happens while it is searched.
 type phase struct {
 	name    string
+	share   int                // of the queries
 	changes bool               // of mail
 	before  func(t *testing.T) // what is done first
 	// beside does something again and again, as long as there is more to come of it: more tells after how many times.

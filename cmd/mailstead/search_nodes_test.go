@@ -119,20 +119,21 @@ func (s *searched) asksTheIndex(p phase) phase {
 	return p
 }
 
+// phases are what is searched under. Where all mail is read for lack of an index, fewer queries take as long.
 func (s *searched) phases() []phase {
 	random := rand.New(rand.NewPCG(s.seed, 2))
 	pause := func() { time.Sleep(time.Duration(random.IntN(400)) * time.Millisecond) }
 	return []phase{
-		{name: "without an index", after: func(t *testing.T, _ int) { s.node.begin() }},
-		s.asksTheIndex(phase{name: "quiet"}),
-		s.asksTheIndex(phase{name: "mail comes and goes", changes: true}),
-		s.asksTheIndex(phase{name: "the index is rebuilt", changes: true, beside: func(t *testing.T, more func(int) bool) {
+		{name: "without an index", share: 1, after: func(t *testing.T, _ int) { s.node.begin() }},
+		s.asksTheIndex(phase{name: "quiet", share: 4}),
+		s.asksTheIndex(phase{name: "mail comes and goes", share: 3, changes: true}),
+		s.asksTheIndex(phase{name: "the index is rebuilt", share: 3, changes: true, beside: func(t *testing.T, more func(int) bool) {
 			for i := 0; more(i); i++ {
 				s.fronts[0].want("index rebuild "+s.logins[i%2], "made anew")
 				pause()
 			}
 		}}),
-		{name: "the index node is killed", changes: true, beside: func(t *testing.T, more func(int) bool) {
+		{name: "the index node is killed", share: 2, changes: true, beside: func(t *testing.T, more func(int) bool) {
 			for i := 0; more(i); i++ {
 				pause()
 				s.node.kill()
@@ -140,7 +141,7 @@ func (s *searched) phases() []phase {
 				s.node.begin()
 			}
 		}, after: func(t *testing.T, _ int) { s.indexed(t); s.noticed(t) }},
-		{name: "its folder goes while it runs", changes: true, beside: func(t *testing.T, more func(int) bool) {
+		{name: "its folder goes while it runs", share: 2, changes: true, beside: func(t *testing.T, more func(int) bool) {
 			for i := 0; more(i); i++ {
 				lost := filepath.Join(t.TempDir(), "lost") // at once, for it is written to
 				if err := os.Rename(s.node.dir, lost); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -150,7 +151,7 @@ func (s *searched) phases() []phase {
 			}
 		}, after: func(t *testing.T, _ int) { s.indexed(t) }},
 		{
-			name: "its folder goes while it does not run", changes: true,
+			name: "its folder goes while it does not run", share: 2, changes: true,
 			before: func(t *testing.T) {
 				s.node.kill()
 				if err := os.RemoveAll(s.node.dir); err != nil {
