@@ -34,7 +34,7 @@ type searchCmd struct {
 	badCharset bool // and is not known
 	key        *searchKey
 	queries    []index.Query
-	likely     []int // those of FUZZY keys
+	fuzzyTexts []int // those of FUZZY keys
 	modSeq     bool  // a MODSEQ key is among the keys
 	extended   bool  // there are return options
 	returns    returnOptions
@@ -133,6 +133,8 @@ const (
 	maxSearchKeys = 2000
 	// maxSearchTexts bounds the strings that are looked for.
 	maxSearchTexts = 200
+	// maxFuzzyTexts bounds those that are looked for fuzzily, for each word of them is compared with each of the mail.
+	maxFuzzyTexts = 20
 )
 
 // flagKeys are the keys that ask for system flags.
@@ -345,7 +347,7 @@ func (r *searchReader) named(name string) *searchKey {
 		return r.filter(k)
 	case "FUZZY":
 		d.SP()
-		return r.likely()
+		return r.readFuzzy()
 	case "OLDER", "YOUNGER":
 		d.SP()
 		k.op, k.number = opOlder, int64(d.NZNumber())
@@ -431,7 +433,10 @@ func (r *searchReader) text(k *searchKey, q index.Query) *searchKey {
 	k.op, k.query = opText, len(r.cmd.queries)
 	if r.fuzzy {
 		q.Like = index.Loosest
-		r.cmd.likely = append(r.cmd.likely, k.query)
+		if len(r.cmd.fuzzyTexts) == maxFuzzyTexts {
+			r.d.Exceed("Too many strings to search for with FUZZY: at most %d are allowed", maxFuzzyTexts)
+		}
+		r.cmd.fuzzyTexts = append(r.cmd.fuzzyTexts, k.query)
 	}
 	if k.query == maxSearchTexts {
 		r.d.Exceed("Too many strings to search for: at most %d are allowed", maxSearchTexts)

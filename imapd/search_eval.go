@@ -134,7 +134,7 @@ func (c *searchCmd) searchBatch(ctx context.Context, sel *selected, matcher *ind
 			continue
 		}
 		known := evidence{email: email, answers: c.answers}
-		known.found, known.settled = matcher.FromMeta(email.Meta)
+		known.found, known.settled = matcher.FromMeta(ctx, email.Meta)
 		switch c.key.eval(m, sel.recent, &known) {
 		case isTrue:
 			matches[i] = true

@@ -15,7 +15,7 @@ import (
 )
 
 // search-key =/ "FUZZY" SP search-key
-func (r *searchReader) likely() (k *searchKey) {
+func (r *searchReader) readFuzzy() (k *searchKey) {
 	before := r.fuzzy
 	r.fuzzy, r.cmd.fuzzy = true, true
 	r.d.Nest(func() { k = r.key() })
@@ -58,7 +58,7 @@ func (c *searchCmd) score(ctx context.Context, s *session, v *view.View, found v
 
 // forgive sets how like the strings of FUZZY keys what is found has to be.
 func (c *searchCmd) forgive(like index.Likeness) {
-	for _, i := range c.likely {
+	for _, i := range c.fuzzyTexts {
 		c.queries[i].Like = like
 	}
 }

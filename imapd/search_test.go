@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -234,7 +235,7 @@ func TestSearchEval(t *testing.T) {
 		first := c.key.eval(&m, s.selected.recent, nil)
 		matcher := index.NewMatcher(c.queries)
 		known := evidence{email: &store.Email{Meta: meta, EmailID: "Mone", ThreadID: "Tone"}}
-		known.found, known.settled = matcher.FromMeta(meta)
+		known.found, known.settled = matcher.FromMeta(t.Context(), meta)
 		second := c.key.eval(&m, s.selected.recent, &known)
 		if second != truthOf(test.want) || first != isOpen && first != second {
 			t.Errorf("SEARCH%s = %d, then %d, want %t", test.line, first, second, test.want)
@@ -281,7 +282,7 @@ func TestSearchOpen(t *testing.T) {
 			t.Fatal(err)
 		}
 		known := evidence{email: &store.Email{Meta: meta, EmailID: "Mone", ThreadID: "Tone"}}
-		known.found, known.settled = index.NewMatcher(c.queries).FromMeta(meta)
+		known.found, known.settled = index.NewMatcher(c.queries).FromMeta(context.Background(), meta)
 		m := view.Message{Flags: view.Seen}
 		if got := c.key.eval(&m, view.UIDSet{}, &known); got != want {
 			t.Errorf("SEARCH%s = %d, want %d", line, got, want)

@@ -29,7 +29,8 @@ import (
 // Likeness is how like a query's string what it finds has to be (RFC 6203). Each
 // finds all that those before it do.
 //
-// Words are compared one by one, whatever their order, and all of the string's have to be found.
+// Words are compared one by one, whatever their order, and all of the string's have to be found. Of a string that has too many
+// words for that, or too long ones, nothing is found but itself.
 type Likeness uint8
 
 const (
@@ -52,42 +53,48 @@ const (
 	maxLike = 8 * maxSlipping // octets of a word that is compared with another
 )
 
-// maxLikeWords bounds how many words of a string are compared: the longest are.
+// maxLikeWords bounds how many words of a string are compared.
 const maxLikeWords = 16
 
-// likeWord is a word of a query that is compared with others.
-type likeWord struct {
-	text    string // normalised
-	first   string // the first letter, with which all that is like it begins
-	letters []rune // without marks
-	stems   []string
+// comparedWord is a normalised word and what it is compared by, which is made when it is needed first.
+type comparedWord struct {
+	text    string
+	letters []rune   // without marks
+	stems   []string // in each language
 }
 
-// likeWordsOf returns the words of a normalised string.
+// likeWord is a word of a query.
+type likeWord struct {
+	comparedWord
+	first string // the first letter, with which all that is like it begins
+}
+
+// likeWordsOf returns the words of a normalised string that are to be compared; none where they are too many.
 func likeWordsOf(pattern string) []likeWord {
-	var texts []string
+	var words []likeWord
+	tooMuch := false
 	cut(pattern, func(_ int, w string) {
-		if !slices.Contains(texts, w) && len(w) <= maxWord {
-			texts = append(texts, w)
+		tooMuch = tooMuch || len(w) > maxLike || len(words) > maxLikeWords
+		if tooMuch || slices.ContainsFunc(words, func(known likeWord) bool { return known.text == w }) {
+			return
 		}
-	})
-	if len(texts) > maxLikeWords {
-		slices.SortStableFunc(texts, func(a, b string) int { return len(b) - len(a) })
-		texts = texts[:maxLikeWords]
-	}
-	words := make([]likeWord, len(texts))
-	for i, w := range texts {
 		_, n := utf8.DecodeRuneInString(w)
-		words[i] = likeWord{text: w, first: w[:n], letters: lettersOf(nil, w)}
-		if len(words[i].letters) >= minBeginning && len(words[i].letters) <= maxSlipping {
-			words[i].stems = stemsOf(w)
+		words = append(words, likeWord{first: w[:n], comparedWord: comparedWord{text: w}})
+	})
+	if tooMuch || len(words) > maxLikeWords {
+		return nil
+	}
+	for i := range words {
+		if w := &words[i]; len(w.folded()) >= minBeginning {
+			w.forms()
 		}
 	}
 	return words
 }
 
-// lettersOf appends the characters of a normalised word, without the marks upon them.
-func lettersOf(letters []rune, word string) []rune {
+// lettersOf returns the characters of a normalised word, without the marks upon them.
+func lettersOf(word string) []rune {
+	letters := make([]rune, 0, len(word))
 	for _, r := range word {
 		if r < utf8.RuneSelf || !unicode.IsMark(r) {
 			letters = append(letters, r)
@@ -96,31 +103,54 @@ func lettersOf(letters []rune, word string) []rune {
 	return letters
 }
 
-// is tells whether another normalised word is as like this one as has to be.
-func (w *likeWord) is(other string, like Likeness) bool {
-	if other == w.text {
+// folded returns the letters without the marks upon them.
+func (w *comparedWord) folded() []rune {
+	if w.letters == nil {
+		w.letters = lettersOf(w.text)
+	}
+	return w.letters
+}
+
+// forms returns what is the same in all forms of the word, in each language. Of a single word it is not known of which it is.
+func (w *comparedWord) forms() []string {
+	if w.stems == nil {
+		w.stems = stemsOf(w.text)
+	}
+	return w.stems
+}
+
+// is tells whether another word is as like this one as has to be.
+func (w *likeWord) is(other *comparedWord, like Likeness) bool {
+	if other.text == w.text {
 		return true
 	}
-	if like < SameForms || !strings.HasPrefix(other, w.first) || len(other) > maxLike {
+	if like < SameForms || !strings.HasPrefix(other.text, w.first) || len(other.text) > maxLike {
 		return false
 	}
-	var room [maxSlipping]rune
-	letters := lettersOf(room[:0], other)
+	want, letters := w.letters, other.folded()
 	same := 0 // so many letters at the beginning
-	for same < len(letters) && same < len(w.letters) && letters[same] == w.letters[same] {
+	for same < len(letters) && same < len(want) && letters[same] == want[same] {
 		same++
 	}
 	switch {
-	case same == len(letters) && same == len(w.letters),
-		same == len(w.letters) && same >= minBeginning,
-		same >= minBeginning && w.stem(other, letters):
+	case same == len(want) && (same == len(letters) || same >= minBeginning),
+		same >= minBeginning && max(len(want), len(letters)) <= maxSlipping && sameForm(w.stems, other.forms()):
 		return true
-	case like < OneSlip || len(w.letters) < minOneSlip || len(w.letters) > maxSlipping:
+	case like < OneSlip || len(want) < minOneSlip || len(want) > maxSlipping:
 		return false
-	case like == OneSlip || len(w.letters) < minTwoSlips:
-		return within(w.letters[same:], letters[same:], 1)
+	case like == OneSlip || len(want) < minTwoSlips:
+		return within(want[same:], letters[same:], 1)
 	}
-	return within(w.letters[same:], letters[same:], 2)
+	return within(want[same:], letters[same:], 2)
+}
+
+func sameForm(a, b []string) bool {
+	for i := range a {
+		if a[i] == b[i] {
+			return true
+		}
+	}
+	return false
 }
 
 // within tells whether no more than some slips make b of a.
@@ -139,21 +169,7 @@ func within(a, b []rune, slips int) bool {
 		len(a) > 1 && len(b) > 1 && a[0] == b[1] && a[1] == b[0] && within(a[2:], b[2:], slips)
 }
 
-// stem tells whether in any language both words are forms of one.
-func (w *likeWord) stem(other string, letters []rune) bool {
-	if len(w.stems) == 0 || len(letters) > maxSlipping {
-		return false
-	}
-	lower := lowered(other)
-	for i, language := range languages() {
-		if stemOf(language, lower) == w.stems[i] {
-			return true
-		}
-	}
-	return false
-}
-
-// languages are those whose forms of words are known. Of a single word it is not known of which it is, so all are tried.
+// languages are those whose forms of words are known.
 var languages = sync.OnceValue(func() []func(*snowballstem.Env) bool {
 	return []func(*snowballstem.Env) bool{
 		danish.Stem, dutch.Stem, english.Stem, finnish.Stem, french.Stem, german.Stem, hungarian.Stem, italian.Stem,
@@ -161,7 +177,7 @@ var languages = sync.OnceValue(func() []func(*snowballstem.Env) bool {
 	}
 })
 
-// stemsOf returns what is the same in all forms of a normalised word, in each language.
+// stemsOf returns the stems of a normalised word in each language.
 func stemsOf(word string) []string {
 	lower := lowered(word)
 	stems := make([]string, len(languages()))

@@ -1,13 +1,22 @@
 package index
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"mailstead.dev/store/id"
 	"mailstead.dev/store/message"
 )
 
@@ -48,7 +57,7 @@ func TestLikeness(t *testing.T) {
 			t.Fatalf("%q: %d words", test.word, len(words))
 		}
 		for like := SameWords; like <= Loosest; like++ {
-			if got := words[0].is(message.Normalize(test.other), like); got != (like >= test.want) {
+			if got := words[0].is(&comparedWord{text: message.Normalize(test.other)}, like); got != (like >= test.want) {
 				t.Errorf("%q and %q, likeness %d: %v", test.word, test.other, like, got)
 			}
 		}
@@ -72,6 +81,54 @@ func TestSlips(t *testing.T) {
 				t.Fatalf("%q and %q, %d slips: %v", string(a), string(b), slips, got)
 			}
 		}
+	}
+}
+
+// What takes long ends with who has asked for it.
+func TestLikenessEnds(t *testing.T) {
+	var b strings.Builder
+	for i := 0; b.Len() < 4<<20; i++ {
+		fmt.Fprintf(&b, "anna%s ", strconv.FormatInt(int64(i), 36))
+	}
+	raw := "\r\n" + b.String()
+	meta, err := message.Parse(strings.NewReader(raw), message.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := NewMatcher([]Query{{In: Body, Text: "annaqqqqqqqq annaqqqqqqqqqqqq", Like: Loosest}})
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	if found, err := m.Match(ctx, meta, func() (message.Reader, error) { return octets(raw), nil }); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, %v", found, err)
+	}
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("it went on for %v", took)
+	}
+}
+
+// Of a text that is cut, the last word is not taken for one.
+func TestLikenessOfCutText(t *testing.T) {
+	text := "contestable"
+	text = strings.Repeat("x ", (MaxText-len("contest"))/2) + " " + text
+	text = text[len(text)-MaxText-len("able"):]
+	a := mustOpen(t, filepath.Join(t.TempDir(), "a"))
+	if err := a.Add(t.Context(), []Document{{Email: 1, Texts: []message.Text{{Body: true, Value: text}}}}, 1); err != nil {
+		t.Fatal(err)
+	}
+	queries := []Query{{In: Body, Text: "contast", Like: Loosest}}
+	r, err := a.Search(t.Context(), queries)
+	if err != nil || r.Answers[0].Matches.Contains(1) || !r.Answers[0].Maybe.Contains(1) {
+		t.Errorf("%v, %v", r, err)
+	}
+	err = a.Verify(t.Context(), queries, roaring.BitmapOf(1), func(_ id.Email, found, settled []bool) bool {
+		if found[0] || settled[0] {
+			t.Error("it is decided by half a word")
+		}
+		return true
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 
@@ -108,8 +165,8 @@ func (e *modelEmail) like(q Query) bool {
 		texts = slices.Concat(append(slices.Collect(maps.Values(e.header)), texts, e.outer)...)
 	}
 	wanted := modelWords(q.Text)
-	if len(wanted) > maxLikeWords {
-		panic("the model looks for all words")
+	if slices.ContainsFunc(wanted, func(w string) bool { return len(w) > maxLike }) {
+		return false
 	}
 	for _, want := range wanted {
 		if !slices.ContainsFunc(texts, func(text string) bool {

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"cmp"
 	"context"
 
 	"mailstead.dev/store/message"
@@ -11,7 +12,7 @@ import (
 func (m *Matcher) Match(ctx context.Context, meta *message.Meta, content func() (message.Reader, error)) ([]bool, error) {
 	found := make([]bool, len(m.queries))
 	a := m.answer(found)
-	a.fromMeta(meta)
+	a.fromMeta(ctx, meta)
 	if a.open == 0 {
 		return found, nil
 	}
@@ -20,10 +21,10 @@ func (m *Matcher) Match(ctx context.Context, meta *message.Meta, content func() 
 
 // FromMeta tells of one email, by what is kept in meta alone, which queries that
 // settles and which of those the email matches.
-func (m *Matcher) FromMeta(meta *message.Meta) (found, settled []bool) {
+func (m *Matcher) FromMeta(ctx context.Context, meta *message.Meta) (found, settled []bool) {
 	found = make([]bool, len(m.queries))
 	a := m.answer(found)
-	a.fromMeta(meta)
+	a.fromMeta(ctx, meta)
 	return found, a.settled
 }
 
@@ -33,8 +34,9 @@ func (a *answers) scan(ctx context.Context, meta *message.Meta, content func() (
 	if err != nil {
 		return err
 	}
-	return meta.Texts(ctx, r, func(t message.Text) bool {
-		a.take(t)
+	err = meta.Texts(ctx, r, func(t message.Text) bool {
+		a.take(ctx, t)
 		return a.open > 0
 	})
+	return cmp.Or(ctx.Err(), err)
 }

@@ -1,7 +1,9 @@
 package index
 
 import (
+	"context"
 	"math/bits"
+	"slices"
 	"strings"
 
 	"mailstead.dev/store/message"
@@ -70,6 +72,14 @@ func (m *Matcher) answer(found []bool) *answers {
 	return a
 }
 
+// exactly leaves it open what is only like what is asked for.
+func (a *answers) exactly() {
+	a.queries = slices.Clone(a.queries)
+	for i := range a.queries {
+		a.queries[i].words = nil
+	}
+}
+
 func (a *answers) settle(i int, found bool) {
 	if !a.settled[i] {
 		a.settled[i], a.found[i] = true, found
@@ -78,38 +88,64 @@ func (a *answers) settle(i int, found bool) {
 }
 
 // take compares a text with the queries that are not settled.
-func (a *answers) take(t message.Text) {
+func (a *answers) take(ctx context.Context, t message.Text) {
 	for i, q := range a.queries {
 		if !a.settled[i] && q.looksAt(t) {
 			t.Value = message.Normalize(t.Value)
-			a.takeNormalised(i, t)
+			a.takeNormalised(ctx, i, t)
 			return
 		}
 	}
 }
 
-// takeNormalised is take from a query on, of a text whose value is normalised already.
-func (a *answers) takeNormalised(from int, t message.Text) {
+// takeNormalised is take from a query on, of a text whose value is normalised already. Once nobody waits any more, it ends
+// with what it has found.
+func (a *answers) takeNormalised(ctx context.Context, from int, t message.Text) {
+	var alike []int
 	for i, q := range a.queries[from:] {
-		if !a.settled[from+i] && q.looksAt(t) && (strings.Contains(t.Value, q.pattern) || len(q.words) > 0 && a.takeWords(from+i, t.Value)) {
+		switch {
+		case a.settled[from+i] || !q.looksAt(t):
+		case strings.Contains(t.Value, q.pattern):
 			a.settle(from+i, true)
+		case len(q.words) > 0:
+			alike = append(alike, from+i)
 		}
+	}
+	if len(alike) > 0 {
+		a.takeWords(ctx, alike, t.Value)
 	}
 }
 
-// takeWords looks for the words of a query in a text, and tells whether all of them have been found by now.
-func (a *answers) takeWords(i int, text string) (all bool) {
-	q := &a.queries[i]
-	everyone := uint64(1)<<len(q.words) - 1
+// takeWords looks for the words of queries in a text.
+func (a *answers) takeWords(ctx context.Context, queries []int, text string) {
+	words := 0
 	cut(text, func(_ int, word string) {
-		for left := everyone &^ a.words[i]; left != 0; left &= left - 1 {
-			if n := bits.TrailingZeros64(left); q.words[n].is(word, q.like) {
-				a.words[i] |= 1 << n
+		if words++; len(queries) == 0 || words%patienceInWords == 0 && ctx.Err() != nil {
+			queries = nil
+			return
+		}
+		w := comparedWord{text: word}
+		found := false
+		for _, i := range queries {
+			q := &a.queries[i]
+			for left := q.everyWord() &^ a.words[i]; left != 0; left &= left - 1 {
+				if n := bits.TrailingZeros64(left); q.words[n].is(&w, q.like) {
+					a.words[i] |= 1 << n
+				}
+			}
+			if a.words[i] == q.everyWord() {
+				a.settle(i, true)
+				found = true
 			}
 		}
+		if found {
+			queries = slices.DeleteFunc(queries, func(i int) bool { return a.settled[i] })
+		}
 	})
-	return a.words[i] == everyone
 }
+
+// everyWord is the set of all words of a query.
+func (q *query) everyWord() uint64 { return 1<<len(q.words) - 1 }
 
 func (q query) looksAt(t message.Text) bool {
 	switch q.in {
@@ -135,10 +171,10 @@ func (a *answers) wants(field string) bool {
 }
 
 // fromMeta settles what can be without content.
-func (a *answers) fromMeta(meta *message.Meta) {
+func (a *answers) fromMeta(ctx context.Context, meta *message.Meta) {
 	if !meta.HeaderCut {
 		meta.HeaderTexts(a.wants, func(t message.Text) bool {
-			a.take(t)
+			a.take(ctx, t)
 			return a.open > 0
 		})
 	}

@@ -123,10 +123,9 @@ func (r *segmentReader) search(ctx context.Context, plans []plan) ([]Answer, err
 			if err != nil {
 				return nil, err
 			}
+			doubt.or(like) // the last word of a text that is cut may be none
 			if p.sure {
-				found.or(like)
-			} else {
-				doubt.or(like)
+				found.or(like.andNot(unsure))
 			}
 		}
 		doubt.andNot(found)
@@ -233,7 +232,7 @@ func (r *segmentReader) addLike(ctx context.Context, d docs, field string, w *li
 		if !bytes.HasPrefix(word, []byte(w.first)) {
 			return nil
 		}
-		if w.is(string(word), like) {
+		if w.is(&comparedWord{text: string(word)}, like) {
 			if err := r.addWord(d, field, word); err != nil {
 				return err
 			}

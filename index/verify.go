@@ -28,7 +28,7 @@ func (a *Account) Verify(ctx context.Context, queries []Query, emails *roaring.B
 	}
 	defer done()
 	v := &verification{matcher: NewMatcher(queries), yield: yield}
-	left, err := a.eachText(ctx, emails, v.take)
+	left, err := a.eachText(ctx, emails, func(email uint32, record string) (bool, error) { return v.take(ctx, email, record) })
 	if err != nil || v.stopped {
 		return err
 	}
@@ -58,16 +58,23 @@ func (v *verification) tell(email uint32, a *answers) bool {
 }
 
 // take compares a record.
-func (v *verification) take(email uint32, record string) (more bool, err error) {
+func (v *verification) take(ctx context.Context, email uint32, record string) (more bool, err error) {
+	partial := record != "" && record[0]&keptPartial != 0
 	a := v.matcher.answer(make([]bool, len(v.matcher.queries)))
+	if partial {
+		a.exactly() // the last word may be cut
+	}
 	ok := readTexts(record, func(t message.Text) bool {
-		a.takeNormalised(0, t)
+		a.takeNormalised(ctx, 0, t)
 		return a.open > 0
 	})
 	if !ok {
 		return false, fmt.Errorf("%w: kept text of email %d", ErrDamaged, email)
 	}
-	if record[0]&keptPartial == 0 {
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	if !partial {
 		for i := range a.settled {
 			a.settle(i, false)
 		}

@@ -12,7 +12,7 @@ type Algorithm uint8
 const (
 	OrderedSubject Algorithm = iota
 	References
-	Refs // as References, but nothing is joined by its subject, and threads are in the order of their latest arrivals
+	Refs // as References, but nothing is joined by its subject, and threads are in the order of their latest INTERNALDATEs (Cyrus; Dovecot takes sent dates)
 )
 
 // Thread threads messages. It reports false where an email is not in the table.
