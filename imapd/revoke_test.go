@@ -144,3 +144,28 @@ func connectionsOf(s *Server) (all []*conn) {
 	}
 	return all
 }
+
+// An app password that is only for reading changes nothing, and its session ends when it does.
+func TestReadOnlyAppPassword(t *testing.T) {
+	s := storetest.New(t)
+	user := storetest.Account(t, s, "user@app.test")
+	app, kept, err := auth.NewAppSecret(store.Login{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends := time.Now().Add(3 * time.Second)
+	if err := s.AddAppPassword(t.Context(), user, store.AppPassword{Name: "printer", Secret: kept, Protocols: auth.Protocols, ReadOnly: true, Expires: &ends}); err != nil {
+		t.Fatal(err)
+	}
+	c := serveStore(t, s, func(*Options) {})(t)
+	c.expect("* OK ...")
+	c.want("LOGIN user@app.test "+app, "OK ")
+	c.want("CREATE Box", "NO [NOPERM]")
+	c.want("APPEND INBOX {1+}\r\nx", "NO [NOPERM]")
+	c.want("SELECT INBOX", "OK [READ-ONLY]")
+	c.expect("* BYE You are logged out: your password or what you may do has changed")
+	c.expectClosed()
+	if early := time.Until(ends); early > 0 {
+		t.Errorf("it ended %v too early", early)
+	}
+}
