@@ -11,7 +11,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 # Where `mailstead dev` and the tests find the S3 server, wherever their own binary lies.
 LIBRARY := $(if $(filter 0,$(shell id -u)),/usr/local/lib/mailstead,$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mailstead)
 
-.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz fuzz-corpus long rights property search day quota billing tenants crash index-bench index-accounts index-long e2e e2e-serve e2e-clients e2e-auth e2e-kerberos e2e-directories e2e-backup login-bench login-timing login-guess bench bench-search memory clean
+.PHONY: run build dev-deps test-deps helm-tools test test-nested test-deploy containers lint docs fuzz fuzz-corpus long rights property search day quota billing tenants crash index-bench index-accounts index-long e2e e2e-serve e2e-clients e2e-auth e2e-kerberos e2e-directories e2e-backup login-bench login-timing login-guess cells bench bench-search memory clean
 
 run: dev-deps build
 	bin/mailstead dev --data $(DATA) --port-base $(PORT)
@@ -108,6 +108,11 @@ login-guess: test-deps
 
 login-timing: test-deps
 	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 30m -run '^TestLoginTiming$$' ./imapd -args -login.tries=500
+
+# Two cells: logins that are passed through and referred, and what becomes of them when a cell goes; then those of `mailstead dev --cells 2`.
+cells: test-deps
+	$(GO) run ./store/storetest/withservers $(GO) test -race -v -count 1 -timeout 10m -run '^(TestLoginElsewhere|TestNotPassedOn|TestLoginReferral|TestCellAway|TestCellBreaks)$$' ./imapd
+	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 10m -run '^TestDevCells$$' ./cmd/mailstead
 
 # imap-backup with Mailstead, Dovecot and Cyrus.
 e2e-backup: build dev-deps

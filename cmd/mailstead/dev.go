@@ -15,6 +15,7 @@ import (
 	"mailstead.dev/cmd/mailstead/config"
 	"mailstead.dev/deploy/local"
 	"mailstead.dev/migrations"
+	"mailstead.dev/store"
 )
 
 // devOptions are those of `mailstead dev`.
@@ -23,6 +24,8 @@ type devOptions struct {
 	portBase       int
 	accounts       int
 	frontEnds      int
+	cells          int
+	demo           string // the demo tenant; its domain is this with .test
 	plaintextLogin bool
 }
 
@@ -46,7 +49,8 @@ func (a *app) devCommand() *cobra.Command {
 		Long: `Run everything on this machine, until Ctrl-C: a private PostgreSQL and an S3 server as
 child processes, all roles, and a tenant "demo" with users. All services listen on 127.0.0.1:
 N IMAP with STARTTLS, N+1 IMAP over TLS, N+2 LMTP, N+3 HTTP, N+4 S3, N+5 counters of the S3 server.
-Everything is kept in the data folder; a second start goes on with it.
+Everything is kept in the data folder; a second start goes on with it. With --cells 2 all of it runs a second time, as another cell: at N+50, with the
+tenant "east". Both let in the users of both.
 
 Addresses, database, bucket, certificate and roles are dev's own; all other settings are taken from the
 configuration file and the environment as usual.`,
@@ -68,11 +72,22 @@ configuration file and the environment as usual.`,
 	flags.IntVar(&o.accounts, "accounts", 0, `make user0001@demo.test and so on, this many, with the password "pass"; the last tenth in a second tenant, from user0001@other.test`)
 	flags.BoolVar(&o.plaintextLogin, "plaintext-login", false, "allow logging in without TLS from this machine")
 	flags.IntVar(&o.frontEnds, "front-ends", 1, "front ends; more than one run as a process each, at N, N+10, N+20 and so on")
+	flags.IntVar(&o.cells, "cells", 1, "2: run a second cell as well, with a database and a bucket of its own, at N+50")
+	flags.StringVar(&o.demo, "demo", firstDemo, "name of the demo tenant, whose users are demo1@NAME.test and demo2@NAME.test")
 	return c
 }
 
 func (o devOptions) check() error {
+	if err := store.CheckCell(o.demo); err != nil { // the name of a tenant and of a domain as well
+		return fmt.Errorf("--demo: %w", err)
+	}
 	switch {
+	case o.cells < 1 || o.cells > 2:
+		return fmt.Errorf("--cells %d: want 1 or 2", o.cells)
+	case o.cells == 2 && (o.portBase+2*cellPorts > 65535 || o.frontEnds*frontEndPorts > cellPorts):
+		return fmt.Errorf("--cells 2: the ports from %d to %d have to be free for them", o.portBase, o.portBase+2*cellPorts-1)
+	case o.cells == 2 && o.demo == secondDemo:
+		return fmt.Errorf("--demo %s: it is the other cell's", o.demo)
 	case o.portBase < 1 || o.portBase+frontEndPorts*o.frontEnds > 65535:
 		return fmt.Errorf("--port-base %d: want a port between 1 and %d", o.portBase, 65535-frontEndPorts*o.frontEnds)
 	case o.frontEnds < 1 || o.frontEnds > 100:
@@ -112,12 +127,18 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 	if err := o.awaitFreePorts(ctx); err != nil {
 		return err
 	}
-	state, err := loadDevState(o.path("dev.json"))
+	state, err := loadDevState(o.path("dev.json"), o.users())
 	if err != nil {
 		return err
 	}
 	if err := makeCertificates(o.path("tls"), time.Now()); err != nil {
 		return fmt.Errorf("certificates: %w", err)
+	}
+	if o.cells == 2 {
+		if err := o.second().prepare(); err != nil {
+			return err
+		}
+		base.Cells = o.cellsOf(state, base.Cells.Login)
 	}
 
 	// Children are stopped in the reverse order, and outlive ctx for that.
@@ -150,8 +171,16 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 	if err := writeWhole(o.path(operatorFile), config.Marshal(first)); err != nil {
 		return err
 	}
-	if err := provision(ctx, first, o.accounts, state); err != nil {
+	if err := provision(ctx, first, o, state); err != nil {
 		return err
+	}
+	if o.cells == 2 {
+		if err := children.add(ctx, out, secondCell, o.startSecond(state, first.Cells)); err != nil {
+			return err
+		}
+		if err := o.introduceCells(ctx, first); err != nil {
+			return err
+		}
 	}
 
 	failed := make(chan error, 1)
@@ -185,7 +214,9 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 		}
 		return err
 	}
-	tour(out, o, state)
+	if err := tour(out, o, state); err != nil {
+		return err
+	}
 
 	select {
 	case <-ctx.Done():
@@ -299,9 +330,10 @@ func (o devOptions) await(ctx context.Context, failed <-chan error) error {
 }
 
 // tour prints where everything is and what to try, and last the line that begins with ready.
-func tour(out io.Writer, o devOptions, state *devState) {
+func tour(out io.Writer, o devOptions, state *devState) error {
 	ca := o.path("tls", caFile)
-	login, password := "demo1@demo.test", state.Passwords["demo1@demo.test"]
+	login, other := o.users()[0], o.users()[1]
+	password := state.Passwords[login]
 	fmt.Fprintf(out, `
 Mailstead runs in %s; logs are in %s.
 
@@ -310,14 +342,19 @@ Mailstead runs in %s; logs are in %s.
   S3              http://%s    its counters  http://%s/metrics
   PostgreSQL      psql '%s'
 
-  demo1@demo.test  password %s  (mail to demo1@second.test comes here, too)
-  demo2@demo.test  password %s  (mail to demo2@second.test comes here, too)
+  %s  password %s  (mail to demo1@%s comes here, too)
+  %s  password %s  (mail to demo2@%s comes here, too)
   quotas: 10 GiB and 1,000,000 messages each, 500 GiB and 50,000,000 for their domain, 1 TiB and 100,000,000 for their tenant
 `, o.data, o.path("log"), o.address(portIMAP), o.address(portIMAPS), o.address(portLMTP),
 		o.address(portHTTP), o.address(portS3), o.address(portS3Status), state.psql,
-		state.Passwords["demo1@demo.test"], state.Passwords["demo2@demo.test"])
+		login, password, o.domains()[1], other, state.Passwords[other], o.domains()[1])
 	if o.accounts > 0 {
 		fmt.Fprintf(out, "  user0001@demo.test and so on, %d in all, password pass\n", o.accounts)
+	}
+	if o.cells == 2 {
+		if err := o.tourSecond(out); err != nil {
+			return err
+		}
 	}
 	imaps := fmt.Sprintf("imaps://localhost:%d", o.portBase+portIMAPS)
 	fmt.Fprintf(out, `
@@ -335,4 +372,5 @@ What an operator sees of it:
 `, login, ca, password, imaps, o.path(operatorFile))
 	fmt.Fprintf(out, "ready imap=%s imaps=%s lmtp=%s http=%s s3=%s\n",
 		o.address(portIMAP), o.address(portIMAPS), o.address(portLMTP), o.address(portHTTP), o.address(portS3))
+	return nil
 }

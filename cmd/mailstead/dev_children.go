@@ -153,22 +153,26 @@ func frontEndChild(o devOptions, i int, c *config.Config) func(context.Context) 
 		if err != nil {
 			return nil, err
 		}
-		started := frontEndProcess{p}
-		startCtx, cancel := context.WithTimeout(ctx, startTime)
-		defer cancel()
-		for {
-			err := isReady(startCtx, o.address(portHTTP+frontEndPorts*i))
-			if err == nil {
-				return started, nil
-			}
-			select {
-			case <-p.Done():
-				return nil, fmt.Errorf("%w\n%s", p.Err(), local.Tail(log.Name()))
-			case <-startCtx.Done():
-				started.Stop(context.WithoutCancel(ctx))
-				return nil, fmt.Errorf("does not answer: %w\n%s", err, local.Tail(log.Name()))
-			case <-time.After(20 * time.Millisecond):
-			}
+		return awaitReady(ctx, frontEndProcess{p}, o.address(portHTTP+frontEndPorts*i), log.Name())
+	}
+}
+
+// awaitReady returns a process when it says at an address that clients may come; one that does not is stopped.
+func awaitReady(ctx context.Context, p frontEndProcess, address, log string) (child, error) {
+	startCtx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	for {
+		err := isReady(startCtx, address)
+		if err == nil {
+			return p, nil
+		}
+		select {
+		case <-p.Done():
+			return nil, fmt.Errorf("%w\n%s", p.Err(), local.Tail(log))
+		case <-startCtx.Done():
+			p.Stop(context.WithoutCancel(ctx))
+			return nil, fmt.Errorf("does not answer: %w\n%s", err, local.Tail(log))
+		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }

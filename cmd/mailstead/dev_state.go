@@ -22,18 +22,27 @@ import (
 type devState struct {
 	S3Access  string
 	S3Secret  string
+	Cells     string            // their secret
 	Passwords map[string]string // of the demo users
 
 	psql string // DSN for people; not kept
 }
 
-var demoUsers = []string{"demo1@demo.test", "demo2@demo.test"}
+// domains are those of the demo tenant.
+func (o devOptions) domains() [2]string {
+	if o.demo == firstDemo {
+		return [2]string{"demo.test", "second.test"}
+	}
+	return [2]string{o.demo + ".test", "second." + o.demo + ".test"}
+}
 
-// demoAliases lead from the tenant's second domain to its users.
-var demoAliases = map[string]string{"demo1@second.test": "demo1@demo.test", "demo2@second.test": "demo2@demo.test"}
+// users are those of the demo tenant. Aliases in its second domain lead to them.
+func (o devOptions) users() [2]string {
+	return [2]string{"demo1@" + o.domains()[0], "demo2@" + o.domains()[0]}
+}
 
 // loadDevState reads the state, or makes a new one.
-func loadDevState(path string) (*devState, error) {
+func loadDevState(path string, users [2]string) (*devState, error) {
 	state := &devState{}
 	text, err := os.ReadFile(path)
 	if err == nil {
@@ -41,15 +50,19 @@ func loadDevState(path string) (*devState, error) {
 		if err != nil {
 			err = fmt.Errorf("%s: %w", path, err)
 		}
-		return state, err
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
+		if err != nil || state.Cells != "" {
+			return state, err
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	state.S3Access, state.S3Secret, state.Passwords = "mailstead", rand.Text(), map[string]string{}
-	for _, login := range demoUsers {
-		state.Passwords[login] = auth.Generate()
+	if state.S3Secret == "" {
+		state.S3Access, state.S3Secret, state.Passwords = "mailstead", rand.Text(), map[string]string{}
+		for _, login := range users {
+			state.Passwords[login] = auth.Generate()
+		}
 	}
+	state.Cells = rand.Text() + rand.Text()
 	if text, err = json.MarshalIndent(state, "", "  "); err != nil {
 		return nil, err
 	}
@@ -74,26 +87,27 @@ func writeWhole(path string, text []byte) error {
 }
 
 // provision makes the tenants, domains and accounts of `mailstead dev` that are missing.
-func provision(ctx context.Context, c *config.Config, accounts int, state *devState) (err error) {
+func provision(ctx context.Context, c *config.Config, o devOptions, state *devState) (err error) {
 	s, err := openStore(ctx, c, storeOptions(c, slog.New(slog.DiscardHandler)), nil)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	demo, err := provisionTenant(ctx, s, "demo", "demo.test", "second.test")
+	domains, users, accounts := o.domains(), o.users(), o.accounts
+	demo, err := provisionTenant(ctx, s, o.demo, domains[:]...)
 	if err != nil {
 		return err
 	}
-	for _, login := range demoUsers {
+	for _, login := range users {
 		if err := provisionAccounts(ctx, s, c, demo, []string{login}, state.Passwords[login]); err != nil {
 			return err
 		}
 	}
-	if err := provisionQuotas(ctx, s); err != nil {
+	if err := provisionQuotas(ctx, s, o); err != nil {
 		return err
 	}
-	for address, target := range demoAliases {
-		if _, err := s.CreateAlias(ctx, address, target); err != nil && !errors.Is(err, store.ErrExists) {
+	for i, target := range users {
+		if _, err := s.CreateAlias(ctx, fmt.Sprintf("demo%d@%s", i+1, domains[1]), target); err != nil && !errors.Is(err, store.ErrExists) {
 			return err
 		}
 	}
@@ -101,7 +115,7 @@ func provision(ctx context.Context, c *config.Config, accounts int, state *devSt
 		return nil
 	}
 	others := accounts / 10
-	if err := provisionAccounts(ctx, s, c, demo, numbered("demo.test", accounts-others), accountPassword); err != nil || others == 0 {
+	if err := provisionAccounts(ctx, s, c, demo, numbered(domains[0], accounts-others), accountPassword); err != nil || others == 0 {
 		return err
 	}
 	other, err := provisionTenant(ctx, s, "other", "other.test")
@@ -111,17 +125,19 @@ func provision(ctx context.Context, c *config.Config, accounts int, state *devSt
 	return provisionAccounts(ctx, s, c, other, numbered("other.test", others), accountPassword)
 }
 
-// demoQuotas are the limits of STORAGE and MESSAGE of the demo users, their domain and their tenant.
-var demoQuotas = map[quota.Root][2]int64{
-	{Level: quota.Account, Name: demoUsers[0]}: {10 << 30, 1_000_000},
-	{Level: quota.Account, Name: demoUsers[1]}: {10 << 30, 1_000_000},
-	{Level: quota.Domain, Name: "demo.test"}:   {500 << 30, 50_000_000},
-	{Level: quota.Tenant, Name: "demo"}:        {1 << 40, 100_000_000},
+// quotas are the limits of STORAGE and MESSAGE of the demo users, their domain and their tenant.
+func (o devOptions) quotas() map[quota.Root][2]int64 {
+	return map[quota.Root][2]int64{
+		{Level: quota.Account, Name: o.users()[0]}:  {10 << 30, 1_000_000},
+		{Level: quota.Account, Name: o.users()[1]}:  {10 << 30, 1_000_000},
+		{Level: quota.Domain, Name: o.domains()[0]}: {500 << 30, 50_000_000},
+		{Level: quota.Tenant, Name: o.demo}:         {1 << 40, 100_000_000},
+	}
 }
 
 // provisionQuotas sets the limits of roots that have none.
-func provisionQuotas(ctx context.Context, s *store.Store) error {
-	for root, limits := range demoQuotas {
+func provisionQuotas(ctx context.Context, s *store.Store, o devOptions) error {
+	for root, limits := range o.quotas() {
 		r, err := s.AnyQuota(ctx, root)
 		if err != nil {
 			return err

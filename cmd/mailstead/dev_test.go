@@ -239,7 +239,7 @@ func TestDev(t *testing.T) {
 	if err := d.wait(); err == nil {
 		t.Error("dev ended well by SIGKILL")
 	}
-	state, err := loadDevState(filepath.Join(data, "dev.json"))
+	state, err := loadDevState(filepath.Join(data, "dev.json"), devOptions{demo: firstDemo}.users())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,6 +326,10 @@ func TestDevOptions(t *testing.T) {
 		{"dev --port-base 65530", "--port-base 65530: want a port between"},
 		{"dev --front-ends 0", "--front-ends 0: want 1 to 100"},
 		{"dev --accounts -1", "--accounts -1"},
+		{"dev --cells 3", "--cells 3: want 1 or 2"},
+		{"dev --cells 2 --front-ends 6", "--cells 2: the ports from 14300 to 14399"},
+		{"dev --cells 2 --demo east", "--demo east: it is the other cell's"},
+		{"dev --demo a.b", "--demo: cell"},
 		{"dev now", `what is "now"?`},
 	} {
 		if _, err := mailstead(t, nil, strings.Fields(test.line)...); err == nil || !strings.Contains(err.Error(), test.want) {
