@@ -79,7 +79,7 @@ func TestKeptOut(t *testing.T) {
 
 // Guesses that come at the same time are not all tried because none had failed when they came.
 func TestGuessesAtOnce(t *testing.T) {
-	var dir logins
+	dir := logins{counts: true}
 	dir.set(t, "a@one.test", "right", false)
 	for _, name := range []string{"LOGIN", "SCRAM"} {
 		o := all

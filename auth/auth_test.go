@@ -32,6 +32,7 @@ type logins struct {
 	known    []store.KnownAddress
 
 	directory string // of the tenant
+	counts    bool   // what has failed is told of the address
 }
 
 func (l *logins) LookupLoginFrom(_ context.Context, login string, _ netip.Addr) (store.Login, error) {
@@ -45,6 +46,9 @@ func (l *logins) LookupLoginFrom(_ context.Context, login string, _ netip.Addr) 
 		return store.Login{User: store.User{Tenant: 1}, Attempts: l.attempts, Directory: l.directory}, store.ErrNotExist
 	}
 	account.Attempts, account.Directory = l.attempts, l.directory
+	if l.counts {
+		account.Attempts.Address.Failures += len(l.failed)
+	}
 	return account, nil
 }
 
