@@ -140,6 +140,8 @@ var hostileCommands = map[string][2]string{
 	"parentheses ten thousand deep": {"SEARCH " + strings.Repeat("(", 10_000) + "SEEN" + strings.Repeat(")", 10_000), "BAD [LIMIT] Parentheses are nested too deeply: "},
 	"many keys":                     {"SEARCH" + strings.Repeat(" SEEN", 10_000), "BAD [LIMIT] Too many search keys: "},
 	"many strings":                  {"SEARCH" + strings.Repeat(" SUBJECT x", 201), "BAD [LIMIT] Too many strings to search for: "},
+	"many strings to be like":       {"SEARCH" + strings.Repeat(" FUZZY SUBJECT x", 21), "BAD [LIMIT] Too many strings to search for with FUZZY: "},
+	"scores without FUZZY":          {"SEARCH RETURN (RELEVANCY) SUBJECT x", "BAD [CLIENTBUG] RELEVANCY takes a FUZZY key"},
 	"an identifier that is long":    {"SEARCH EMAILID " + strings.Repeat("M", 256), "BAD [CLIENTBUG] Object identifier longer than "},
 	"a set of many ranges":          {"FETCH " + strings.Repeat("1,", 100_000) + "1 FLAGS", "BAD [LIMIT] The set has too many ranges: "},
 	"a set in descending order":     {"UID FETCH " + descending(10_000) + " FLAGS", "OK "},
