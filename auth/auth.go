@@ -23,6 +23,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"mailstead.dev/auth/kerberos"
 	"mailstead.dev/store"
 	"mailstead.dev/store/id"
 )
@@ -92,7 +93,7 @@ type Authenticator struct {
 	on        map[string]bool // mechanisms
 	cells     Cells
 	anonymous string
-	keytab    string
+	keytab    *kerberos.Keytab
 	realms    map[string]string // the domain of each
 	issuers   *issuers
 
@@ -137,7 +138,7 @@ func New(d Directory, o Options) *Authenticator {
 		on:          on,
 		cells:       o.Cells,
 		anonymous:   o.Anonymous,
-		keytab:      o.Keytab,
+		keytab:      kerberos.NewKeytab(o.Keytab),
 		realms:      make(map[string]string),
 		issuers:     newIssuers(o.Transport),
 		directories: newDirectories(o.Secrets, o.Logger),

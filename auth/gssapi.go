@@ -52,13 +52,12 @@ type gssapiServer struct {
 func startGSSAPI(ctx context.Context, a *Authenticator, ch Channel, granted *Grant) sasl.Server {
 	return &gssapiServer{
 		accept: func(token []byte) (*kerberos.Context, []byte, error) {
-			keys, err := kerberos.ReadKeytab(a.keytab) // each time, so that the keys can be changed
-			if err != nil {
+			c, reply, err := a.keytab.Accept(ch.Protocol, ch.From, token)
+			switch {
+			case errors.Is(err, kerberos.ErrNoKeys):
 				a.log.WarnContext(ctx, "there are no keys for GSSAPI", "err", err)
-				return nil, nil, fmt.Errorf("%w: %w", store.ErrUnavailable, err)
-			}
-			c, reply, err := keys.Accept(ch.Protocol, ch.From, token)
-			if err != nil {
+				err = fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+			case err != nil:
 				err = fmt.Errorf("%w: %w", store.ErrAuth, err)
 			}
 			return c, reply, err

@@ -77,6 +77,8 @@ func TestGSSAPI(t *testing.T) {
 		"another service":        {ask: krbtest.Ask{Service: "host"}, want: store.ErrAuth},
 		"not mutual":             {ask: krbtest.Ask{Flags: 16}, flags: none},
 		"old keys":               {ask: krbtest.Ask{Kind: 23}, want: store.ErrAuth},
+		"an old key of ours":     {ask: krbtest.Ask{Sealed: 23}, want: store.ErrAuth},
+		"an old key of theirs":   {ask: krbtest.Ask{Kind: 23, Sealed: 18}, want: store.ErrAuth},
 		"a ticket that is over":  {ask: krbtest.Ask{Lasts: -10 * time.Minute}, want: store.ErrAuth},
 		"a layer of security":    {chosen: []byte{2, 0, 0, 0}, want: ErrMalformed},
 		"a buffer for none":      {chosen: []byte{1, 0, 16, 0}, want: ErrMalformed},

@@ -37,20 +37,36 @@ var encryption = []int32{
 	etypeID.AES256_CTS_HMAC_SHA1_96, etypeID.AES128_CTS_HMAC_SHA1_96, etypeID.AES256_CTS_HMAC_SHA384_192, etypeID.AES128_CTS_HMAC_SHA256_128,
 }
 
-// Keytab has the keys of a service.
-type Keytab struct{ keys *keytab.Keytab }
+// ErrNoKeys says that there are no keys of the service, or none that can be read.
+var ErrNoKeys = errors.New("no keys of Kerberos")
 
-// ReadKeytab reads a file of keys.
-func ReadKeytab(file string) (k Keytab, err error) {
+// Keytab is a file with the keys of a service. It is read each time, so that they can be changed.
+type Keytab struct {
+	file string
+	seen replays
+}
+
+// NewKeytab returns one that nothing was shown to yet.
+func NewKeytab(file string) *Keytab { return &Keytab{file: file} }
+
+// Check tells what is wrong with the file, an ErrNoKeys.
+func (k *Keytab) Check() error {
+	_, err := k.read()
+	return err
+}
+
+func (k *Keytab) read() (keys *keytab.Keytab, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%w: keytab %s: %w", ErrNoKeys, k.file, err)
+		}
+	}()
 	defer recovered(&err)
-	keys, err := keytab.Load(file)
+	keys, err = keytab.Load(k.file)
 	if err == nil && len(keys.Entries) == 0 {
 		err = errors.New("there is no key in it")
 	}
-	if err != nil {
-		return k, fmt.Errorf("keytab %s: %w", file, err)
-	}
-	return Keytab{keys}, nil
+	return keys, err
 }
 
 // Context is what has been agreed upon with somebody.
@@ -66,9 +82,13 @@ type Context struct {
 
 // Accept takes a client's first token, an AP-REQ for a service on whatever host. Where the client asks for mutual authentication it returns what proves
 // that we have the service's key, nil otherwise. Then the key of the exchange is new, and a token that is sent again is good for nothing; otherwise it is
-// remembered which have been seen.
-func (k Keytab) Accept(service string, from netip.Addr, token []byte) (c *Context, reply []byte, err error) {
+// remembered which have been seen. ErrNoKeys.
+func (k *Keytab) Accept(service string, from netip.Addr, token []byte) (c *Context, reply []byte, err error) {
 	defer recovered(&err)
+	keys, err := k.read()
+	if err != nil {
+		return nil, nil, err
+	}
 	text, err := unframe(token, apReq)
 	if err != nil {
 		return nil, nil, err
@@ -80,7 +100,10 @@ func (k Keytab) Accept(service string, from netip.Addr, token []byte) (c *Contex
 	if name := request.Ticket.SName.NameString; len(name) != 2 || name[0] != service {
 		return nil, nil, fmt.Errorf("the ticket is for %q", name)
 	}
-	ok, err := request.Verify(k.keys, maxSkew, hostAddress(from), nil)
+	if kind := request.Ticket.EncPart.EType; !slices.Contains(encryption, kind) { // of the service's key, which may be among its keys nevertheless
+		return nil, nil, fmt.Errorf("tickets of kind %d are not taken", kind)
+	}
+	ok, err := request.Verify(keys, maxSkew, hostAddress(from), nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -109,11 +132,11 @@ func (k Keytab) Accept(service string, from netip.Addr, token []byte) (c *Contex
 	if authenticator.SubKey.KeyType != 0 {
 		c.key = authenticator.SubKey
 	}
-	switch {
-	case !slices.Contains(encryption, c.key.KeyType):
+	if !slices.Contains(encryption, c.key.KeyType) {
 		return nil, nil, fmt.Errorf("keys of kind %d are not taken", c.key.KeyType)
-	case !seen.first(request.EncryptedAuthenticator.Cipher, time.Now()):
-		return nil, nil, errors.New("it was sent before")
+	}
+	if err := k.seen.add(request.EncryptedAuthenticator.Cipher, time.Now()); err != nil {
+		return nil, nil, err
 	}
 	return c, nil, nil
 }

@@ -1,24 +1,32 @@
 package kerberos
 
 import (
+	"errors"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"mailstead.dev/auth/kerberos/krbtest"
 )
 
 // Whatever a client begins with that no KDC has made is refused, and nothing else happens.
 func FuzzAccept(f *testing.F) {
-	var keys Keytab
+	keys := NewKeytab(filepath.Join(f.TempDir(), "keytab"))
 	var valid []byte
+	var made time.Time
 	f.Add([]byte{0x60, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x12, 0x01, 0x02, 0x02, 0x01, 0x00})
 	f.Add([]byte{0x60})
 	f.Fuzz(func(t *testing.T, token []byte) {
-		if valid == nil {
+		if time.Since(made) > maxSkew/5 { // or what is laid over would soon be refused for its age alone
 			kdc := krbtest.New(t)
-			valid = kdc.Client(krbtest.Ask{}).Token
-			var err error
-			if keys, err = ReadKeytab(kdc.Keytab); err != nil {
+			valid, made = kdc.Client(krbtest.Ask{}).Token, time.Now()
+			text, err := os.ReadFile(kdc.Keytab)
+			if err := errors.Join(err, os.WriteFile(keys.file, text, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := keys.Accept("imap", netip.Addr{}, valid); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -28,6 +36,30 @@ func FuzzAccept(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What was shown is remembered for as long as it could be shown again, up to a bound.
+func TestReplays(t *testing.T) {
+	var r replays
+	now := time.Now()
+	one := func(n int) []byte { return []byte{byte(n), byte(n >> 8), byte(n >> 16)} }
+	for n := range mostSeen {
+		if err := r.add(one(n), now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct {
+		n     int
+		after time.Duration
+		taken bool
+	}{{7, 0, false}, {mostSeen, 0, false}, {7, 2*maxSkew - 1, false}, {7, 2*maxSkew + time.Minute, true}, {mostSeen, 2*maxSkew + time.Minute, true}} {
+		if err := r.add(one(test.n), now.Add(test.after)); (err == nil) != test.taken {
+			t.Errorf("%d after %v: %v", test.n, test.after, err)
+		}
+	}
+	if len(r.until) != 2 {
+		t.Errorf("%d are remembered", len(r.until))
+	}
 }
 
 // overlaid is a token with another laid over some of it: at the place that its first octets say.

@@ -2,9 +2,13 @@ package kerberos
 
 import (
 	"crypto/sha256"
+	"errors"
 	"sync"
 	"time"
 )
+
+// mostSeen bounds what is remembered, some 10 MB. Who has a ticket can fill it; then what is not mutual is refused, for a forgotten one could be sent again.
+const mostSeen = 100_000
 
 // replays are the authenticators that this process has seen, for as long as they could be sent again (RFC 4120 section 3.2.3). Who could send one again
 // that another process has seen has read it in TLS.
@@ -14,10 +18,8 @@ type replays struct {
 	next  time.Time // to look which are over
 }
 
-var seen replays
-
-// first tells whether an authenticator, which is valid, is seen for the first time.
-func (r *replays) first(encrypted []byte, now time.Time) bool {
+// add remembers an authenticator, which is valid, if it is seen for the first time.
+func (r *replays) add(encrypted []byte, now time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if now.After(r.next) {
@@ -33,6 +35,12 @@ func (r *replays) first(encrypted []byte, now time.Time) bool {
 	}
 	sum := sha256.Sum256(encrypted)
 	_, before := r.until[sum]
+	switch {
+	case before:
+		return errors.New("it was sent before")
+	case len(r.until) >= mostSeen:
+		return errors.New("too many are shown that are not mutual")
+	}
 	r.until[sum] = now.Add(2 * maxSkew)
-	return !before
+	return nil
 }

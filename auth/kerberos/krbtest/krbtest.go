@@ -57,7 +57,8 @@ type Ask struct {
 	Service     string
 	Says        string // of which realm the client says it is
 	Flags       uint32 // of GSS-API
-	Kind        int32  // of keys
+	Kind        int32  // of the session's key
+	Sealed      int32  // the kind of the service's key that the ticket is for; that of the session's by default
 	Lasts       time.Duration
 }
 
@@ -91,6 +92,9 @@ func (k *KDC) Client(a Ask) *Client {
 	if err != nil {
 		k.t.Fatal(err)
 	}
+	if a.Sealed != 0 {
+		k.seal(&ticket, a.Sealed)
+	}
 	authenticator, err := types.NewAuthenticator(or(a.Says, realm), name)
 	if err != nil {
 		k.t.Fatal(err)
@@ -113,6 +117,25 @@ func (k *KDC) Client(a Ask) *Client {
 		k.t.Fatal(err)
 	}
 	return &Client{Token: token, t: k.t, session: session, key: session, mutual: or(a.Flags, Mutual)&Mutual != 0}
+}
+
+// seal encrypts a ticket anew, for a key of the service of another kind.
+func (k *KDC) seal(ticket *messages.Ticket, kind int32) {
+	k.t.Helper()
+	key := func(kind int32) types.EncryptionKey {
+		found, _, err := k.keys.GetEncryptionKey(ticket.SName, ticket.Realm, 1, kind)
+		if err != nil {
+			k.t.Fatal(err)
+		}
+		return found
+	}
+	plain, err := crypto.DecryptEncPart(ticket.EncPart, key(ticket.EncPart.EType), keyusage.KDC_REP_TICKET)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	if ticket.EncPart, err = crypto.GetEncryptedData(plain, key(kind), keyusage.KDC_REP_TICKET, 1); err != nil {
+		k.t.Fatal(err)
+	}
 }
 
 // Agree takes the server's proof, and tells whether it has asked for one.

@@ -226,7 +226,7 @@ func (l *loader) check(c *Config) {
 	if gssapi := slices.Contains(c.Auth.Mechanisms, "GSSAPI"); gssapi != (c.Auth.Keytab != "") || gssapi != (len(c.Auth.Realms) > 0) {
 		l.problem(at("auth.keytab"), "the mechanism GSSAPI, auth.keytab and auth.realms belong together: set all or none")
 	} else if gssapi {
-		if _, err := kerberos.ReadKeytab(c.Auth.Keytab); err != nil {
+		if err := kerberos.NewKeytab(c.Auth.Keytab).Check(); err != nil {
 			l.problem(at("auth.keytab"), "%v", err)
 		}
 	}
