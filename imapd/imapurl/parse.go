@@ -157,16 +157,6 @@ func (u *URL) readCommand(text string) (err error) {
 	return u.readMessage(rest)
 }
 
-// enc-search = 1*bchar
-//
-// It can have any octets, for there are literals in it and they have any charset.
-func (u *URL) readSearch(text string) (err error) {
-	if u.Search, err = decode("search", text, inPath); err == nil && strings.Contains(u.Search, "\x00") {
-		return &SyntaxError{"search", "it has a NUL"}
-	}
-	return err
-}
-
 // imessagepart = imailbox-ref iuid [isection] [ipartial]
 // iuid         = "/;UID=" nz-number
 // isection     = "/;SECTION=" enc-section

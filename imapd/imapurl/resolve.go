@@ -2,17 +2,14 @@ package imapurl
 
 import "strings"
 
-// Resolve reads a reference that is relative to u, or absolute. Parameters are part of the path: ";UID=20" takes the place of all that stands behind
-// the last slash of u. RFC 5092 section 7.2 says that references like this are not to be accepted, which section 9 shows and section 11 has in
-// its grammar: they are.
+// Resolve reads a reference that is relative to u, or absolute. References that are relative to a path are not accepted (RFC 5092 section 7.2), although
+// section 9 shows some: nothing that refers to mail here needs them.
 //
 //	imapurl-rel = inetwork-path / iabsolute-path / irelative-path / ipath-empty
 func (u *URL) Resolve(reference string) (*URL, error) {
 	if len(reference) > MaxLength {
 		return Parse(reference) // which says so
 	}
-	server, base, _ := strings.Cut(strings.TrimPrefix(u.String(), "imap://"), "/")
-	base, _, _ = strings.Cut("/"+base, "?")
 	first := reference
 	if i := strings.IndexAny(reference, "/?"); i >= 0 {
 		first = reference[:i]
@@ -23,13 +20,11 @@ func (u *URL) Resolve(reference string) (*URL, error) {
 	case strings.HasPrefix(reference, "//"):
 		return parseClean("imap:" + reference)
 	case strings.HasPrefix(reference, "/"):
-		return parseClean("imap://" + server + reference)
-	case strings.HasPrefix(reference, "?"):
-		return nil, &SyntaxError{"search", "it is of no mailbox"}
-	case strings.Contains(first, ":"): // path-noscheme (RFC 3986 section 4.2)
+		return parseClean(strings.TrimSuffix(u.Server().String(), "/") + reference)
+	case strings.Contains(first, ":"): // or it were of a path (RFC 3986 section 4.2)
 		return parseClean(reference)
 	}
-	return parseClean("imap://" + server + base[:strings.LastIndexByte(base, '/')+1] + reference)
+	return nil, &SyntaxError{"reference", quote(reference) + " is relative to a path"}
 }
 
 // parseClean parses an absolute URL without the dot segments of its path.

@@ -23,7 +23,7 @@ type URL struct {
 
 	Mailbox     string // in UTF-8; "": the server itself
 	UIDValidity uint32 // 0: none
-	Search      string // what would follow SEARCH in a command; "": none
+	Search      string // what can follow SEARCH in a command, and is not more than it; "": none
 	UID         uint32 // 0: none
 	Section     string // what would stand in BODY[]; "": the whole message
 	Partial     *Partial
