@@ -10,19 +10,17 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	ber "github.com/go-asn1-ber/asn1-ber"
 	"github.com/go-ldap/ldap/v3"
 )
 
 // LDAP: RFC 4511. An account that may do so searches for the user's entry, and then it is tried to bind as that with the password, so that nothing but
 // the directory itself sees what it is verified by. Where there is no such entry it is tried with one that there cannot be: that takes as long.
 
-// maxMessage bounds what is read of an answer at once, in octets.
-const maxMessage = 1 << 20
-
-func init() { ber.MaxPacketLengthBytes = maxMessage } // which is the library's only way to say so
+// maxAnswer bounds what is read of the answer to a question, in octets.
+const maxAnswer = 1 << 20
 
 type ldapDirectory struct {
 	settings Settings
@@ -39,7 +37,23 @@ type ldapDirectory struct {
 // ldapConn is a connection, of one question at a time.
 type ldapConn struct {
 	*ldap.Conn
-	raw net.Conn // whose deadline ends what takes too long, at whatever point
+	raw *boundedConn // whose deadline ends what takes too long, at whatever point
+}
+
+// boundedConn is a connection on which no more can be read than is left to be.
+type boundedConn struct {
+	net.Conn
+	left atomic.Int64
+}
+
+var errLong = fmt.Errorf("the answer has more than %d octets", maxAnswer)
+
+func (c *boundedConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if c.left.Add(int64(-n)) < 0 {
+		return 0, errLong
+	}
+	return n, err
 }
 
 func openLDAP(s Settings, secret func() (string, error)) (*ldapDirectory, error) {
@@ -64,7 +78,7 @@ func (d *ldapDirectory) ask(ctx context.Context, login, password string) (Answer
 		return Answer{}, err
 	}
 	answer, err := d.askOn(ctx, c, login, password)
-	if rested && (ldap.IsErrorWithCode(err, ldap.ErrorNetwork) || errors.Is(err, net.ErrClosed)) && ctx.Err() == nil { // the server has closed it meanwhile, and the others
+	if rested && broken(err) && ctx.Err() == nil { // the server has closed it meanwhile, and the others
 		c.Close()
 		d.drop(false)
 		if c, err = d.dial(ctx); err != nil {
@@ -78,6 +92,16 @@ func (d *ldapDirectory) ask(ctx context.Context, login, password string) (Answer
 	}
 	d.give(c)
 	return answer, nil
+}
+
+// broken tells whether an error is that a connection has failed, and not what the server has answered on it: the library
+// says that in many ways.
+func broken(err error) bool {
+	if err == nil || errors.Is(err, errOdd) {
+		return false
+	}
+	e, ok := errors.AsType[*ldap.Error](err)
+	return !ok || e.ResultCode == ldap.ErrorNetwork
 }
 
 // take returns a connection that rests, or a new one.
@@ -118,15 +142,16 @@ func (d *ldapDirectory) drop(forGood bool) {
 func (d *ldapDirectory) close() { d.drop(true) }
 
 func (d *ldapDirectory) dial(ctx context.Context) (*ldapConn, error) {
-	raw, err := new(net.Dialer).DialContext(ctx, "tcp", d.address)
+	tcp, err := new(net.Dialer).DialContext(ctx, "tcp", d.address)
 	if err != nil {
 		return nil, err
 	}
+	raw := &boundedConn{Conn: tcp}
 	if err := limit(ctx, raw); err != nil {
 		raw.Close()
 		return nil, err
 	}
-	over := raw
+	var over net.Conn = raw
 	if d.tls != nil && !d.starts {
 		secured := tls.Client(raw, d.tls)
 		if err := secured.HandshakeContext(ctx); err != nil {
@@ -135,7 +160,7 @@ func (d *ldapDirectory) dial(ctx context.Context) (*ldapConn, error) {
 		}
 		over = secured
 	}
-	c := &ldapConn{ldap.NewConn(over, over != raw), raw}
+	c := &ldapConn{ldap.NewConn(over, over != net.Conn(raw)), raw}
 	c.Start()
 	if d.tls != nil && d.starts {
 		if err := c.StartTLS(d.tls); err != nil {
@@ -146,8 +171,9 @@ func (d *ldapDirectory) dial(ctx context.Context) (*ldapConn, error) {
 	return c, nil
 }
 
-// limit has a connection end when ctx does.
-func limit(ctx context.Context, raw net.Conn) error {
+// limit has a connection end when ctx does, and where the answer is too long.
+func limit(ctx context.Context, raw *boundedConn) error {
+	raw.left.Store(maxAnswer)
 	deadline, _ := ctx.Deadline()
 	return raw.SetDeadline(deadline)
 }

@@ -3,12 +3,14 @@ package directory
 import (
 	"bytes"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -193,6 +195,111 @@ func TestSilentServer(t *testing.T) {
 			t.Errorf("%s: it took %v", url, took)
 		}
 	}
+}
+
+// A server that goes on and on is not listened to.
+func TestEndlessAnswer(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	sent := make(chan int64, 1)
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return // the test has failed
+		}
+		defer c.Close()
+		c.Write([]byte{0x30, 0x84, 0x7f, 0xff, 0xff, 0xff, 0x04, 0x84, 0x7f, 0xff, 0xff, 0xf0}) // a message of 2 GiB
+		n, _ := io.Copy(c, zeros{})
+		sent <- n
+	}()
+	d := open(t, Settings{URL: "ldap://" + l.Addr().String(), Filter: "(mail={login})", Plaintext: true}, Options{})
+	began := time.Now()
+	if _, err := d.Ask(t.Context(), "a@acme.test", "right", asYouLike); !errors.Is(err, ErrAway) {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > defaultTimeout/2 {
+		t.Errorf("it took %v", took)
+	}
+	if n := <-sent; n > 64<<20 { // what the system has taken along
+		t.Errorf("it could send %d octets", n)
+	}
+}
+
+// zeros are read without end.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
+}
+
+// relay stands between clients and a server. What breaks it ends each connection at the next that its client sends.
+type relay struct {
+	net.Listener
+	to     string
+	broken atomic.Bool
+}
+
+func newRelay(t *testing.T, to string) *relay {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relay{Listener: l, to: to}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go r.serve(c)
+		}
+	}()
+	return r
+}
+
+func (r *relay) serve(client net.Conn) {
+	defer client.Close()
+	server, err := net.Dial("tcp", r.to)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	go io.Copy(client, server)
+	breaks := r.broken.Load() // those that come later are of a server that has started again
+	b := make([]byte, 4096)
+	for {
+		n, err := client.Read(b)
+		if err != nil || !breaks && r.broken.Load() {
+			return
+		}
+		if _, err := server.Write(b[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// A server that goes away as it is asked, on a connection that has rested, is asked again on another.
+func TestServerGoesAsItIsAsked(t *testing.T) {
+	s := slapd.New(t)
+	r := newRelay(t, strings.TrimPrefix(s.URL, "ldap://"))
+	ask := settings(s)
+	ask.URL, ask.CA, ask.Plaintext = "ldap://"+r.Addr().String(), "", true
+	d := open(t, ask, Options{Secrets: secrets(t, "acme", slapd.Secret)})
+	right := func() {
+		t.Helper()
+		if got, err := d.Ask(t.Context(), "jane@acme.test", "right", asYouLike); err != nil || !got.Right {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	right()
+	r.broken.Store(true)
+	right()
 }
 
 // A guess is not made any more that was allowed when it came, and is not when it is its turn.
