@@ -19,8 +19,8 @@ import (
 // LDAP: RFC 4511. An account that may do so searches for the user's entry, and then it is tried to bind as that with the password, so that nothing but
 // the directory itself sees what it is verified by. Where there is no such entry it is tried with one that there cannot be: that takes as long.
 
-// maxAnswer bounds what is read of the answer to a question, in octets.
-const maxAnswer = 1 << 20
+// maxMessage bounds what is read of an answer, in octets.
+const maxMessage = 1 << 20
 
 type ldapDirectory struct {
 	settings Settings
@@ -46,7 +46,7 @@ type boundedConn struct {
 	left atomic.Int64
 }
 
-var errLong = fmt.Errorf("the answer has more than %d octets", maxAnswer)
+var errLong = fmt.Errorf("the answer has more than %d octets", maxMessage)
 
 func (c *boundedConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
@@ -173,7 +173,7 @@ func (d *ldapDirectory) dial(ctx context.Context) (*ldapConn, error) {
 
 // limit has a connection end when ctx does, and where the answer is too long.
 func limit(ctx context.Context, raw *boundedConn) error {
-	raw.left.Store(maxAnswer)
+	raw.left.Store(maxMessage)
 	deadline, _ := ctx.Deadline()
 	return raw.SetDeadline(deadline)
 }

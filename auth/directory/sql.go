@@ -40,12 +40,17 @@ func openSQL(s Settings, secret func() (string, error)) (*sqlDirectory, error) {
 	return &sqlDirectory{s.Query, pool}, nil
 }
 
-// pool returns how connections are made. What this process's environment says of its own database counts for no other.
+// pool returns how connections are made.
 func (s Settings) pool(password string) (*pgxpool.Config, error) {
-	c, err := pgxpool.ParseConfig(s.URL)
+	text, err := s.connString()
 	if err != nil {
 		return nil, err
 	}
+	c, err := pgxpool.ParseConfig(text)
+	if err != nil {
+		return nil, err
+	}
+	clear(c.ConnConfig.RuntimeParams) // of the environment
 	c.ConnConfig.Password = password
 	c.MaxConns, c.MinConns, c.MaxConnIdleTime = int32(s.Connections), 0, idleTime
 	c.ConnConfig.ConnectTimeout = time.Duration(s.Timeout)

@@ -2,6 +2,10 @@ package directory
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -84,6 +88,48 @@ func TestSQL(t *testing.T) {
 		}
 		if time.Since(began) > 5*time.Second {
 			t.Fatalf("%+v, %v", got, err)
+		}
+	}
+}
+
+// What is said of this process's own database is not said of a tenant's.
+func TestEnvironment(t *testing.T) {
+	home := t.TempDir()
+	ours := filepath.Join(home, ".postgresql")
+	if err := errors.Join(os.Mkdir(ours, 0o700), os.WriteFile(filepath.Join(ours, "root.crt"), nil, 0o600),
+		os.WriteFile(filepath.Join(home, ".pgpass"), []byte("*:*:*:*:ours"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	ask := Settings{URL: "postgres://reader@db.acme.test/people?sslmode=verify-full", Query: "SELECT $1"}
+	config := func() *pgx.ConnConfig {
+		t.Helper()
+		c, err := ask.pool("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.ConnConfig.BuildFrontend, c.ConnConfig.DialFunc, c.ConnConfig.LookupFunc, c.ConnConfig.BuildContextWatcherHandler, c.ConnConfig.OnPgError = nil, nil, nil, nil, nil
+		return c.ConnConfig
+	}
+	want := config()
+	for name, value := range map[string]string{
+		"HOME": home, "PGHOST": "other", "PGPORT": "1", "PGDATABASE": "other", "PGUSER": "other", "PGPASSWORD": "other", "PGPASSFILE": filepath.Join(home, ".pgpass"),
+		"PGAPPNAME": "ours", "PGOPTIONS": "-c ours=1", "PGTZ": "UTC", "PGCONNECT_TIMEOUT": "1", "PGTARGETSESSIONATTRS": "read-write", "PGREQUIREAUTH": "scram-sha-256",
+		"PGSSLMODE": "verify-full", "PGSSLCERT": "ours.crt", "PGSSLKEY": "ours.key", "PGSSLCERTMODE": "require", "PGSSLPASSWORD": "ours", "PGSSLROOTCERT": "ours.crt", "PGSSLSNI": "0",
+		"PGSSLNEGOTIATION": "direct", "PGMINPROTOCOLVERSION": "3.2", "PGMAXPROTOCOLVERSION": "3.2", "PGCHANNELBINDING": "require",
+	} {
+		t.Setenv(name, value)
+	}
+	if got := config(); !reflect.DeepEqual(got, want) {
+		t.Errorf("with the environment: %+v\nwithout: %+v", got, want)
+	}
+	ask.URL = "postgres://reader@db.acme.test/people"
+	if _, err := ask.Check(); err == nil || !strings.Contains(err.Error(), "want sslmode=verify-full in the URL") {
+		t.Errorf("where it is the environment that says so: %v", err)
+	}
+	for _, parameter := range []string{"sslpassword=hidden", "sslcert=/etc/key", "sslrootcert=/etc/ca", "options=-cx", "service=ours", "pool_max_conns=99", "Password=hidden"} {
+		ask.URL = "postgres://reader@db.acme.test/people?sslmode=verify-full&" + parameter
+		if _, err := ask.Check(); err == nil || !strings.Contains(err.Error(), "in the URL: want only host, port") || strings.Contains(err.Error(), "hidden") {
+			t.Errorf("%s: %v", parameter, err)
 		}
 	}
 }
