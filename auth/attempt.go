@@ -80,10 +80,10 @@ func (a *Authenticator) attempt(ctx context.Context, ch Channel, login string) (
 	}
 	t.account = account
 	t.trusted = account.Trusted || !ch.From.IsValid() || slices.ContainsFunc(t.limits.Trusted, func(p netip.Prefix) bool { return p.Contains(ch.From.Unmap()) })
-	if err := t.allowed(); err != nil {
-		return t, err
+	if err := a.elsewhere(ch, t); err != nil {
+		return t, err // who is kept out there is for that cell to say, which knows from where its accounts are used
 	}
-	return t, a.elsewhere(ch, t)
+	return t, t.allowed()
 }
 
 func (t *attempt) keys() [2]string { return [2]string{store.Origin(t.from).String(), t.login} }

@@ -114,8 +114,8 @@ func (a *Authenticator) byDirectory(ctx context.Context, t *attempt, p password)
 func (a *Authenticator) ask(ctx context.Context, d *directory.Directory, t *attempt, p password) (whose string, err error) {
 	answer, err := d.Ask(ctx, t.login, p.given, t.allowed)
 	switch {
-	case errors.Is(err, directory.ErrAway):
-		return "", a.away(ctx, t, err)
+	case errors.Is(err, directory.ErrAway): // which it has said to the log
+		return "", fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	case err != nil:
 		return "", err
 	case !answer.Right && d.Settings.Hashes():
@@ -138,7 +138,7 @@ func (a *Authenticator) ask(ctx context.Context, d *directory.Directory, t *atte
 
 // away says that a directory cannot be asked, to the log in full.
 func (a *Authenticator) away(ctx context.Context, t *attempt, err error) error {
-	a.log.WarnContext(ctx, "a directory does not answer", "tenant", t.account.User.Tenant, "err", err)
+	a.log.WarnContext(ctx, "a directory cannot be asked", "tenant", t.account.User.Tenant, "err", err)
 	return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 }
 

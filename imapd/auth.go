@@ -114,10 +114,10 @@ func (s *session) letIn(ctx context.Context, grant auth.Grant) error {
 // slowestLogin bounds how many times LoginDelay a failed login is answered later.
 const slowestLogin = 8
 
-// refused answers a login that failed: later each time it is a guess, of this
-// connection or of its address and account, and not at all after many of them.
+// refused answers a login that failed: later each time, of this connection or, where it is a guess, of its address and account, and not at
+// all after many of them.
 func (s *session) refused(ctx context.Context, err error) error {
-	if !errors.Is(err, store.ErrAuth) && !errors.Is(err, store.ErrActAs) && !errors.Is(err, auth.ErrBlocked) {
+	if !failed(err) {
 		return err
 	}
 	s.log.InfoContext(ctx, "login failed", "why", err)
@@ -135,6 +135,12 @@ func (s *session) refused(ctx context.Context, err error) error {
 	s.writeTagged(r.kind, r.code, r.text)
 	s.answered = true
 	return &errBye{"", "Too many failed logins"}
+}
+
+// failed tells whether a login has failed by what was sent, or by whom it was to be looked at by: a directory, or another cell, which may have refused it as well.
+// Who tries again and again, while that is away, is not to do so without end.
+func failed(err error) bool {
+	return errors.Is(err, store.ErrAuth) || errors.Is(err, store.ErrActAs) || errors.Is(err, auth.ErrBlocked) || errors.Is(err, store.ErrUnavailable) || as[*refusal](err)
 }
 
 // loginDelay is how many times as late a refusal is told as the first.

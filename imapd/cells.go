@@ -101,14 +101,14 @@ func (s *session) elsewhere(ctx context.Context, e *auth.ElsewhereError) error {
 	up, err := s.dialCell(ctx, e.Cell)
 	if err != nil {
 		s.log.WarnContext(ctx, "another cell cannot be reached", "cell", e.Cell, "err", err)
-		return err
+		return s.refused(ctx, err)
 	}
 	stop := context.AfterFunc(ctx, up.close)
 	defer stop()
 	answer, err := s.passOn(up, s.server.o.Authenticator.Introduce(e, remote(s.raw.RemoteAddr())))
 	if err != nil {
 		up.close()
-		return err
+		return s.refused(ctx, err)
 	}
 	kind, rest, _ := strings.Cut(answer, " ")
 	switch {
@@ -127,11 +127,13 @@ func (s *session) elsewhere(ctx context.Context, e *auth.ElsewhereError) error {
 	switch {
 	case kind != "NO":
 		s.log.WarnContext(ctx, "another cell does not take what is passed on", "cell", e.Cell, "answer", answer)
-		return errElsewhere(e.Cell, errors.New(kind))
+		err = errElsewhere(e.Cell, errors.New(kind))
 	case code == "AUTHENTICATIONFAILED":
-		return s.refused(ctx, e.Refused(ctx))
+		err = e.Refused(ctx)
+	default:
+		err = &refusal{kind, code, text}
 	}
-	return &refusal{kind, code, text}
+	return s.refused(ctx, err)
 }
 
 // url is where a user of the cell is.

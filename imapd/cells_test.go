@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -182,6 +184,52 @@ func TestLoginElsewhere(t *testing.T) {
 	c.want("LOGIN user@nowhere.test x", "NO [AUTHENTICATIONFAILED] ")
 	c.want("LOGIN user@west.test "+storetest.Password, "OK ")
 	await(t, func() bool { all, _ := east.server.Connections(); return all == 1 }) // of those that were passed through, the last one
+}
+
+// An address that others fail from, here, keeps nobody of another cell out who has logged in from there before: that is for the other cell to say.
+// Whom that keeps out, or cannot look at, does not try on one connection without end.
+func TestKnownElsewhere(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer stop()
+	const most = 4
+	west, east := twoCells(t, func(o *Options) {
+		o.Authenticator.Limit(auth.AttemptLimits{Address: most})
+		o.MaxLoginFailures = 2
+		running.Go(func() { o.Authenticator.Watch(ctx) })
+	})
+	from := func(address string) *client {
+		c := dialFrom(t, address, west.plain)
+		c.expect("* OK ...")
+		return c
+	}
+	const right, wrong, kept = "OK [CAPABILITY ", "NO [AUTHENTICATIONFAILED] ", "NO [LIMIT] Too many failed logins"
+	const office, stranger = "127.0.97.1", "127.0.97.2"
+	from(office).want("LOGIN user@east.test "+storetest.Password, right)
+	await(t, func() bool {
+		found, err := east.store.LookupLoginFrom(t.Context(), "user@east.test", netip.MustParseAddr(office))
+		return err == nil && !found.Known.IsZero()
+	})
+	for n := range most {
+		from(office).want(fmt.Sprintf("LOGIN nobody@west.test guess%d", n), wrong)
+	}
+	from(office).want("LOGIN user@west.test "+storetest.Password, kept)
+	from(office).want("LOGIN user@east.test "+storetest.Password, right)
+
+	for n := range most {
+		from(stranger).want(fmt.Sprintf("LOGIN nobody@east.test guess%d", n), wrong)
+	}
+	c := from(stranger)
+	c.want("LOGIN user@east.test "+storetest.Password, kept)
+	c.want("LOGIN user@east.test "+storetest.Password, kept)
+	c.expect("* BYE Too many failed logins")
+
+	east.server.Close()
+	c = from(office)
+	c.want("LOGIN user@east.test x", "NO [UNAVAILABLE] ")
+	c.want("LOGIN user@east.test x", "NO [UNAVAILABLE] ")
+	c.expect("* BYE Too many failed logins")
 }
 
 // A mechanism by which a login cannot be passed on refuses it; none passes it on twice; and a cell believes nobody who does not have its secret.

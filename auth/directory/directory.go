@@ -113,7 +113,13 @@ func (d *Directory) Ask(ctx context.Context, login, password string, allowed fun
 	// Also where the client does not wait for it: that says nothing of the directory.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.timeout)
 	defer cancel()
-	answer, err := d.breaker.Execute(func() (Answer, error) { return d.backend.ask(ctx, login, password) })
+	answer, err := d.breaker.Execute(func() (Answer, error) {
+		answer, err := d.backend.ask(ctx, login, password)
+		if err != nil && !errors.Is(err, errOdd) { // said here, and not each time that it is left alone
+			d.log.WarnContext(ctx, "a directory does not answer", "err", err)
+		}
+		return answer, err
+	})
 	switch {
 	case errors.Is(err, errOdd):
 		d.log.WarnContext(ctx, "a directory does not say who somebody is", "err", err)

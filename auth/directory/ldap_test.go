@@ -2,6 +2,7 @@ package directory
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -300,6 +301,31 @@ func TestServerGoesAsItIsAsked(t *testing.T) {
 	right()
 	r.broken.Store(true)
 	right()
+}
+
+// Where a directory is away the log says so, and not as often as somebody asks.
+func TestAwayIsLoggedOnce(t *testing.T) {
+	var log bytes.Buffer
+	d, err := Open(Settings{URL: "ldap://127.0.0.1:1", Filter: "(mail={login})"}, Options{Rest: time.Hour, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Close)
+	for range 100 {
+		if _, err := d.Ask(t.Context(), "a@acme.test", "right", asYouLike); !errors.Is(err, ErrAway) {
+			t.Error(err)
+		}
+	}
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	if _, err := d.Ask(gone, "a@acme.test", "right", asYouLike); !errors.Is(err, ErrAway) {
+		t.Error(err)
+	}
+	for text, want := range map[string]int{"a directory does not answer": failuresInRow, "a directory is left alone for now": 1, "level=WARN": failuresInRow + 1} {
+		if n := strings.Count(log.String(), text); n != want {
+			t.Errorf("%q is logged %d times, want %d:\n%s", text, n, want, &log)
+		}
+	}
 }
 
 // A guess is not made any more that was allowed when it came, and is not when it is its turn.

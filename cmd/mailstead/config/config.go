@@ -272,7 +272,7 @@ type Cells struct {
 	Secret Secret `yaml:"secret"`
 	// What becomes of a client whose account is in another cell: proxy, it is passed through to that; or refer, it is told to go there itself (RFC 2221), which many
 	// programs do not understand. In both cases the other cell says whether its password is right. Where there are other cells, SCRAM is not offered with channel
-	// binding (-PLUS); CRAM-MD5, client certificates and ANONYMOUS let in the users of their own cell alone.
+	// binding (-PLUS); CRAM-MD5, client certificates, GSSAPI and ANONYMOUS let in the users of their own cell alone.
 	Login CellLogin `yaml:"login"`
 }
 
