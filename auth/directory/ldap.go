@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"strings"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,27 +17,31 @@ import (
 )
 
 // LDAP: RFC 4511. An account that may do so searches for the user's entry, and then it is tried to bind as that with the password, so that nothing but
-// the directory itself sees what it is verified by. Where there is no such entry it is tried with one that there cannot be: that takes as long.
+// the directory itself sees what it is verified by. Where there is no such entry it is tried with one that there cannot be: what follows is the same,
+// but for what the directory itself gives away by the time that it takes.
 
 // maxMessage bounds what is read of an answer, in octets.
 const maxMessage = 1 << 20
 
 type ldapDirectory struct {
-	settings Settings
-	address  string
-	tls      *tls.Config // nil: none
-	starts   bool        // by StartTLS
-	secret   func() (string, error)
+	settings   Settings
+	assertions []assertion // of the filter
+	attributes []string    // that are read of an entry
+	address    string
+	tls        *tls.Config // nil: none
+	starts     bool        // by StartTLS
+	secret     func() (string, error)
 
-	mu     sync.Mutex // guards what follows
-	idle   []*ldapConn
+	mu     sync.Mutex  // guards what follows
+	idle   []*ldapConn // the one that rests longest first
 	closed bool
 }
 
 // ldapConn is a connection, of one question at a time.
 type ldapConn struct {
 	*ldap.Conn
-	raw *boundedConn // whose deadline ends what takes too long, at whatever point
+	raw   *boundedConn // whose deadline ends what takes too long, at whatever point
+	rests time.Time    // since when
 }
 
 // boundedConn is a connection on which no more can be read than is left to be.
@@ -66,6 +70,17 @@ func openLDAP(s Settings, secret func() (string, error)) (*ldapDirectory, error)
 		port = map[string]string{"ldap": ldap.DefaultLdapPort, "ldaps": ldap.DefaultLdapsPort}[u.Scheme]
 	}
 	d := &ldapDirectory{settings: s, address: net.JoinHostPort(u.Hostname(), port), starts: u.Scheme == "ldap", secret: secret}
+	if d.assertions, err = s.assertions(); err != nil {
+		return nil, err
+	}
+	for _, a := range d.assertions {
+		d.attributes = append(d.attributes, a.attribute)
+	}
+	if s.Attribute != "" {
+		d.attributes = append(d.attributes, s.Attribute)
+	}
+	slices.Sort(d.attributes)
+	d.attributes = slices.Compact(d.attributes)
 	if !s.Plaintext {
 		d.tls = s.trust(&tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12})
 	}
@@ -118,13 +133,18 @@ func (d *ldapDirectory) take(ctx context.Context) (c *ldapConn, rested bool, err
 	return c, false, err
 }
 
-// give lets a connection rest.
+// give lets a connection rest, and closes those that have done so for long.
 func (d *ldapDirectory) give(c *ldapConn) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := c.raw.SetDeadline(time.Time{}); err != nil || d.closed {
 		c.Close()
 		return
+	}
+	c.rests = time.Now()
+	for len(d.idle) > 0 && c.rests.Sub(d.idle[0].rests) > idleTime {
+		d.idle[0].Close()
+		d.idle = slices.Delete(d.idle, 0, 1)
 	}
 	d.idle = append(d.idle, c)
 }
@@ -160,7 +180,7 @@ func (d *ldapDirectory) dial(ctx context.Context) (*ldapConn, error) {
 		}
 		over = secured
 	}
-	c := &ldapConn{ldap.NewConn(over, over != net.Conn(raw)), raw}
+	c := &ldapConn{Conn: ldap.NewConn(over, over != net.Conn(raw)), raw: raw}
 	c.Start()
 	if d.tls != nil && d.starts {
 		if err := c.StartTLS(d.tls); err != nil {
@@ -185,9 +205,9 @@ func (d *ldapDirectory) askOn(ctx context.Context, c *ldapConn, login, password 
 	if err := d.bind(c); err != nil {
 		return Answer{}, fmt.Errorf("bind as %q: %w", d.settings.Account, err)
 	}
-	entry, err := d.search(ctx, c, login)
-	if err != nil {
-		return Answer{}, err
+	entry, odd := d.search(ctx, c, login)
+	if odd != nil && !errors.Is(odd, errOdd) {
+		return Answer{}, odd
 	}
 	name := "cn=" + rand.Text()
 	if d.settings.Base != "" {
@@ -197,8 +217,11 @@ func (d *ldapDirectory) askOn(ctx context.Context, c *ldapConn, login, password 
 		name = entry.DN
 	}
 	right, err := bound(c.Bind(name, password))
-	if err != nil || !right || entry == nil {
+	switch {
+	case err != nil:
 		return Answer{}, err
+	case odd != nil || !right || entry == nil:
+		return Answer{}, odd
 	}
 	whose, err := d.account(entry, login)
 	return Answer{Right: err == nil, Login: whose}, err
@@ -216,16 +239,12 @@ func (d *ldapDirectory) bind(c *ldapConn) error {
 	return c.Bind(d.settings.Account, secret)
 }
 
-// search returns the one entry of a login, nil where there is none.
+// search returns the one entry of a login, nil where there is none; errOdd where what is found is not that.
 func (d *ldapDirectory) search(ctx context.Context, c *ldapConn, login string) (*ldap.Entry, error) {
-	attribute := d.settings.Attribute
-	if attribute == "" {
-		attribute = "1.1" // none (RFC 4511 section 4.5.1.8)
-	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	found := c.SearchAsync(ctx, ldap.NewSearchRequest(
-		d.settings.Base, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 2, 0, false, d.settings.filter(login), []string{attribute}, nil), 1)
+		d.settings.Base, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 2, 0, false, d.settings.filter(login), d.attributes, nil), 1)
 	var entry *ldap.Entry
 	for found.Next() {
 		switch {
@@ -241,6 +260,8 @@ func (d *ldapDirectory) search(ctx context.Context, c *ldapConn, login string) (
 		return nil, errMany
 	case err != nil:
 		return nil, fmt.Errorf("search: %w", err)
+	case entry != nil && !d.isOf(entry, login):
+		return nil, fmt.Errorf("%w: the filter finds %q, in which nothing that it asks for can be read that is the login to the letter", errOdd, entry.DN)
 	}
 	return entry, ctx.Err()
 }
@@ -254,7 +275,7 @@ func (d *ldapDirectory) account(entry *ldap.Entry, login string) (string, error)
 	}
 	values := entry.GetEqualFoldAttributeValues(d.settings.Attribute)
 	for _, v := range values {
-		if strings.EqualFold(v, login) {
+		if fold(v) == login {
 			return "", nil
 		}
 	}

@@ -20,7 +20,7 @@ import (
 
 func settings(s *slapd.Server) Settings {
 	return Settings{
-		URL: s.URL, CA: s.CA, Base: slapd.Base, Filter: "(|(mail={login})(uid={login}))",
+		URL: s.URL, CA: s.CA, Base: slapd.Base, Filter: "(|(mail={login})(uid={login}))", // by either
 		Account: slapd.Account, Secret: "acme",
 	}
 }
@@ -74,6 +74,8 @@ func TestLDAP(t *testing.T) {
 				{"j*@acme.test", "right", false},
 				{"*", "right", false},
 				{"joe*", "right", true},
+				{"ｊoe*", "right", false}, // and others that the directory takes for the same
+				{" joe@acme.test", "right", false},
 				{"nobody@acme.test", "right", false},
 				{"none@acme.test", "right", false}, // has no password
 				{"search@acme.test)(cn=search", "finder", false},
@@ -94,10 +96,47 @@ func TestLDAP(t *testing.T) {
 			"joe*@acme.test":     {Right: true, Login: "joe@acme.test"},
 			"jane.doe@acme.test": {Right: true},
 			"jane@other.test":    {}, // it has two, and neither is the login
+			" joe@acme.test":     {}, // the directory would say that it is the same, and it is another login
+			"ｊoe*@acme.test":     {},
 		} {
 			if got, err := d.Ask(t.Context(), login, "right", asYouLike); err != nil || got != want {
 				t.Errorf("%s: %+v, %v; want %+v", login, got, err, want)
 			}
+		}
+	})
+
+	t.Run("of which domain", func(t *testing.T) {
+		ask := settings(s)
+		ask.Filter = "(|(uid={user})(mail={login}))"
+		d := open(t, ask, o)
+		for login, want := range map[string]bool{"jane@acme.test": true, "jane@other.test": false, "joe*@acme.test": false} {
+			if got, err := d.Ask(t.Context(), login, "right", asYouLike); err != nil || got != (Answer{Right: want}) {
+				t.Errorf("%s: %+v, %v; want %t", login, got, err, want)
+			}
+		}
+	})
+
+	t.Run("connections that rest", func(t *testing.T) {
+		d := open(t, settings(s), o)
+		ask := func() {
+			if got, err := d.Ask(t.Context(), "jane@acme.test", "right", asYouLike); err != nil || !got.Right {
+				t.Errorf("%+v, %v", got, err)
+			}
+		}
+		ask()
+		l := d.backend.(*ldapDirectory)
+		ctx, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		one, _, err := l.take(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ask()
+		other := l.idle[0]
+		other.rests = time.Now().Add(-2 * idleTime)
+		l.give(one)
+		if len(l.idle) != 1 || l.idle[0] != one || !other.IsClosing() {
+			t.Errorf("%d connections rest", len(l.idle))
 		}
 	})
 
@@ -345,6 +384,9 @@ func TestSettings(t *testing.T) {
 		ldap, sql,
 		with(ldap, func(s *Settings) { s.URL = "ldap://[::1]:3389"; s.Plaintext = true }),
 		with(ldap, func(s *Settings) { s.Account, s.Secret = "cn=a,dc=b", "acme" }),
+		with(ldap, func(s *Settings) { s.Filter = "(&(objectClass=person)(|(proxyAddresses=smtp:{login})(!(uid=x))))" }),
+		with(ldap, func(s *Settings) { s.Filter = "(&(uid={user})(associatedDomain={domain}))" }),
+		with(ldap, func(s *Settings) { s.Filter, s.Attribute = "(uid={user})", "mail" }),
 		with(sql, func(s *Settings) { s.URL = "postgresql://reader@localhost/people"; s.Secret = "acme" }),
 	} {
 		if _, err := s.Check(); err != nil {
@@ -377,6 +419,17 @@ func TestSettings(t *testing.T) {
 		if _, err := s.Check(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v; want %q", s, err, want)
 		}
+	}
+	for _, filter := range []string{ // which do not tell one login from another
+		"(uid={user})", "(associatedDomain={domain})", "(mail={login}*)", "(mail~={login})", "(mail:caseIgnoreMatch:={login})", "(!(mail={login}))", "({login}=mail)",
+	} {
+		if _, err := with(ldap, func(s *Settings) { s.Filter = filter }).Check(); err == nil || !strings.Contains(err.Error(), "want {login} in it") {
+			t.Errorf("%s: %v", filter, err)
+		}
+	}
+	domain := with(ldap, func(s *Settings) { s.Filter, s.Attribute = "(associatedDomain={domain})", "mail" })
+	if _, err := domain.Check(); err == nil {
+		t.Error("everybody of a domain is the user of an entry's account")
 	}
 	if _, err := Parse(`{"url":"ldaps://ldap.acme.test","new":true}`); err == nil {
 		t.Error("settings of a newer release were read as if they were known")

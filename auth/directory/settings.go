@@ -58,9 +58,6 @@ const (
 // Hashes tells whether the directory gives hashes of passwords, and does not verify them itself.
 func (s Settings) Hashes() bool { return s.Query != "" }
 
-// placeholders of a filter: the login, and what stands before and behind its @.
-var placeholders = []string{"{login}", "{user}", "{domain}"}
-
 // Parse reads settings that String has written.
 func Parse(text string) (s Settings, err error) {
 	d := json.NewDecoder(strings.NewReader(text))
@@ -136,31 +133,18 @@ func (s Settings) checkLDAP(u *url.URL) error {
 	if _, err := ldap.ParseDN(s.Account); err != nil {
 		return fmt.Errorf("account %s: %w", s.Account, err)
 	}
-	filled := s.filter("a@example.org")
-	if filled == s.Filter {
-		return fmt.Errorf("filter %s: want %s in it", s.Filter, strings.Join(placeholders, " or "))
-	}
-	if _, err := ldap.CompileFilter(filled); err != nil {
+	asserted, err := s.assertions()
+	if err != nil {
 		return fmt.Errorf("filter %s: %w", s.Filter, err)
 	}
+	var told halves
+	for _, a := range asserted {
+		told |= a.tells
+	}
+	if told&s.told() != s.told() { // as by (uid={user}), which jane has in all of the tenant's domains
+		return fmt.Errorf("filter %s: want {login} in it, as in (mail={login}), or {user} and {domain}; {user} alone only with the attribute that names the account", s.Filter)
+	}
 	return nil
-}
-
-// filter is that by which a login is found: whatever is in it means itself.
-func (s Settings) filter(login string) string {
-	user, domain, _ := cutLast(login, "@")
-	var pairs []string
-	for i, value := range []string{login, user, domain} {
-		pairs = append(pairs, placeholders[i], ldap.EscapeFilter(value))
-	}
-	return strings.NewReplacer(pairs...).Replace(s.Filter)
-}
-
-func cutLast(s, separator string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, separator); i >= 0 {
-		return s[:i], s[i+len(separator):], true
-	}
-	return s, "", false
 }
 
 func (s Settings) checkSQL(u *url.URL) error {
@@ -172,7 +156,7 @@ func (s Settings) checkSQL(u *url.URL) error {
 	case s.Base != "" || s.Filter != "" || s.Account != "" || s.Attribute != "" || s.Plaintext:
 		return errors.New("base, filter, account, attribute and plaintext are of LDAP; SQL has a query")
 	case !strings.Contains(s.Query, "$1"):
-		return errors.New("want a query of the login, $1, such as SELECT password FROM person WHERE address = $1")
+		return errors.New("want a query of the login, $1, such as SELECT password FROM person WHERE lower(address) = $1")
 	}
 	_, err := s.pool("")
 	return err

@@ -19,6 +19,9 @@ import (
 // idleTime is for how long a connection rests before it is closed.
 const idleTime = 5 * time.Minute
 
+// maxValue bounds what a column says, in octets.
+const maxValue = 4096
+
 type sqlDirectory struct {
 	text string // of the query
 	pool *pgxpool.Pool
@@ -54,6 +57,7 @@ func (s Settings) pool(password string) (*pgxpool.Config, error) {
 	c.ConnConfig.Password = password
 	c.MaxConns, c.MinConns, c.MaxConnIdleTime = int32(s.Connections), 0, idleTime
 	c.ConnConfig.ConnectTimeout = time.Duration(s.Timeout)
+	c.ConnConfig.MaxProtocolMessageBodyLen = maxMessage
 	c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec // nothing is kept in the session, which may be a pooler's
 	verified := func(host string, t *tls.Config) bool {
 		return isLoopback(host) || strings.HasPrefix(host, "/") || t != nil && !t.InsecureSkipVerify && t.ServerName != ""
@@ -104,6 +108,11 @@ func (d *sqlDirectory) query(ctx context.Context, login string) (Answer, error) 
 		columns := len(rows.FieldDescriptions())
 		if columns < 1 || columns > len(into) {
 			return Answer{}, fmt.Errorf("the query returns %d columns: want the password, and perhaps the login", columns)
+		}
+		for _, value := range rows.RawValues() {
+			if len(value) > maxValue {
+				return Answer{}, fmt.Errorf("%w: the query finds a value of %d octets", errOdd, len(value))
+			}
 		}
 		if err := rows.Scan(into[:columns]...); err != nil {
 			return Answer{}, err

@@ -68,6 +68,14 @@ func TestSQL(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}
+	long := ask
+	long.Query = `SELECT repeat('x', length($1))`
+	answers(open(t, long, Options{}), map[string]Answer{strings.Repeat("x", maxValue): {Hash: strings.Repeat("x", maxValue)}, strings.Repeat("x", maxValue+1): {}})
+	long.Query = `SELECT repeat('x', 2 * length($1))`
+	if got, err := open(t, long, Options{}).Ask(t.Context(), strings.Repeat("x", maxMessage/2), "right", asYouLike); !errors.Is(err, ErrAway) {
+		t.Errorf("a message of more than %d octets: %d of them, %v", maxMessage, len(got.Hash), err)
+	}
+
 	slow := ask
 	slow.Query, slow.Timeout = `SELECT pg_sleep(60)::text || $1`, Duration(50*time.Millisecond)
 	if got, err := open(t, slow, Options{}).Ask(t.Context(), "jane@acme.test", "right", asYouLike); !errors.Is(err, ErrAway) {

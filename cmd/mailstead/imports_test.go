@@ -74,6 +74,7 @@ var homes = map[string][]string{
 	"github.com/jcmturner/gokrb5/v8":      {"auth/kerberos", "auth/kerberos/krbtest"},
 	"github.com/jcmturner/gofork":         {"auth/kerberos/krbtest"},
 	"github.com/go-ldap/ldap/v3":          {"auth/directory"},
+	"github.com/go-asn1-ber/asn1-ber":     {"auth/directory"},
 	"github.com/sony/gobreaker/v2":        {"auth/directory"},
 	"github.com/emersion/go-message":      {"store/message", "imapd", "index"},
 	"github.com/emersion/go-imap/v2":      {"imapd", "imapd/wire", "cmd/..."},
