@@ -17,41 +17,43 @@ import (
 // as the password of an account lets nobody in. App passwords, certificates and tokens are what they are.
 //
 // The directory is asked for every login of the tenant's domains, whether or not there is such an account, so that
-// neither its answers nor the time that they take tell who has one here.
+// its answers do not tell who has one here. Whom it knows itself it may give away by the time that it takes.
 
-// rested is for how long a directory is not asked before its connections are given up.
-const rested = time.Hour
+// rested is for how long a directory is not asked before it is given up. It is longer than any login takes, so nobody asks it then.
+const rested = 10 * time.Minute
 
-// directories are those that have been asked, by their tenants.
+// directories are those that have been asked.
 type directories struct {
 	options directory.Options
 
-	mu   sync.Mutex // guards what follows
-	open map[id.Tenant]*openDirectory
-
+	mu      sync.Mutex // guards what follows
+	open    map[asSet]*openDirectory
+	closed  bool
 	closing sync.WaitGroup // of those that were open
 }
 
-type openDirectory struct {
-	settings string // of the database, as it was opened with
-	at       *directory.Directory
-	asked    time.Time // last
+// asSet is a directory as it has been set. Where that is changed, logins that have looked before go on with the old one, and close nothing of who has looked since.
+type asSet struct {
+	tenant   id.Tenant
+	settings string // of the database
 }
 
-// of returns a tenant's directory, as its settings are now.
+type openDirectory struct {
+	at    *directory.Directory
+	asked time.Time // last
+}
+
+// of returns a tenant's directory.
 func (d *directories) of(t id.Tenant, settings string) (*directory.Directory, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	now := time.Now()
-	if have := d.open[t]; have != nil && have.settings == settings {
-		have.asked = now
+	key := asSet{t, settings}
+	if have := d.open[key]; have != nil {
+		have.asked = time.Now()
 		return have.at, nil
 	}
-	for tenant, of := range d.open {
-		if tenant == t || now.Sub(of.asked) > rested {
-			d.closing.Go(of.at.Close) // when those who ask it now are done
-			delete(d.open, tenant)
-		}
+	if d.closed {
+		return nil, errors.New("the process ends")
 	}
 	s, err := directory.Parse(settings)
 	if err != nil {
@@ -63,21 +65,31 @@ func (d *directories) of(t id.Tenant, settings string) (*directory.Directory, er
 	if err != nil {
 		return nil, err
 	}
-	if d.open == nil {
-		d.open = make(map[id.Tenant]*openDirectory)
-	}
-	d.open[t] = &openDirectory{settings, at, now}
+	d.open[key] = &openDirectory{at, time.Now()}
 	return at, nil
 }
 
-// close gives up the connections of all.
-func (d *directories) close() {
+// giveUp closes those that have not been asked for long.
+func (d *directories) giveUp(now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for tenant, of := range d.open {
-		of.at.Close()
-		delete(d.open, tenant)
+	for key, of := range d.open {
+		if now.Sub(of.asked) > rested {
+			d.closing.Go(of.at.Close)
+			delete(d.open, key)
+		}
 	}
+}
+
+// close closes all, and opens no more.
+func (d *directories) close() {
+	d.mu.Lock()
+	d.closed = true
+	for _, of := range d.open {
+		d.closing.Go(of.at.Close)
+	}
+	clear(d.open)
+	d.mu.Unlock()
 	d.closing.Wait()
 }
 
@@ -91,20 +103,28 @@ func (a *Authenticator) byDirectory(ctx context.Context, t *attempt, p password)
 		return Grant{}, a.away(ctx, t, err)
 	}
 	key := a.verified.key(t.login, p, t.account.Directory)
-	whose, ok := a.verified.get(key)
-	if !ok {
-		if whose, err = a.ask(ctx, d, t, p); err != nil {
+	var account store.Login
+	whose, remembered := a.verified.get(key)
+	if remembered {
+		if account, err = a.accountOf(ctx, t, whose); err != nil {
 			return Grant{}, err
 		}
 	}
-	account, err := a.accountOf(ctx, d.Settings, t, whose)
-	if err != nil {
-		return Grant{}, err
+	if account.User.Account == 0 { // accounts are made for whom the directory takes now, and not for whom it took some minutes ago
+		if whose, err = a.ask(ctx, d, t, p); err != nil {
+			return Grant{}, err
+		}
+		if account, err = a.accountOf(ctx, t, whose); err != nil {
+			return Grant{}, err
+		}
+		if account.User.Account == 0 {
+			if account, err = a.create(ctx, d.Settings, t, account, whose); err != nil {
+				return Grant{}, err
+			}
+		}
+		a.verified.add(key, whose) // here alone, or it would be remembered for as long as it is used
 	}
 	t.account = account
-	if !ok { // once, or it would be remembered for as long as it is used
-		a.verified.add(key, whose)
-	}
 	g, err := admit(account)
 	g.vouched(d.Settings.Roles)
 	return g, err
@@ -119,7 +139,7 @@ func (a *Authenticator) ask(ctx context.Context, d *directory.Directory, t *atte
 	case err != nil:
 		return "", err
 	case !answer.Right && d.Settings.Hashes():
-		if err := a.prove(ctx, t, parseSecret(answer.Hash).proof, p); err != nil {
+		if err := a.prove(ctx, t, a.proofOf(ctx, t, answer.Hash), p); err != nil {
 			return "", err
 		}
 	case !answer.Right:
@@ -142,30 +162,50 @@ func (a *Authenticator) away(ctx context.Context, t *attempt, err error) error {
 	return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 }
 
-// accountOf returns the account of whom the directory has taken, which must be one of its tenant; store.ErrAuth.
-func (a *Authenticator) accountOf(ctx context.Context, s directory.Settings, t *attempt, whose string) (store.Login, error) {
-	tenant := t.account.User.Tenant
-	account := t.account
-	if whose != t.login {
-		var err error
-		if account, err = a.lookup(ctx, whose); err != nil && !errors.Is(err, store.ErrNotExist) {
-			return store.Login{}, fmt.Errorf("login: %w", err)
-		}
+// proofOf reads a hash of a directory, in the words of who has made it; nil where there is none, or it is not understood.
+func (a *Authenticator) proofOf(ctx context.Context, t *attempt, hash string) proof {
+	if hash == "" {
+		return nil
 	}
-	if account.User.Account == 0 && account.User.Tenant == tenant && s.Create {
-		var err error
-		if account, err = a.create(ctx, tenant, whose); err != nil {
-			return store.Login{}, err
-		}
+	text, err := ParseSecret(hash)
+	if err != nil {
+		a.log.WarnContext(ctx, "a directory has a hash that verifies nobody", "tenant", t.account.User.Tenant, "login", t.login, "err", err)
+		return nil
 	}
-	if account.User.Account == 0 || account.User.Tenant != tenant {
+	return parseSecret(text).proof
+}
+
+// accountOf looks for the account of whom the directory takes, which is to be one of its tenant; it may be none. store.ErrAuth, store.ErrUnavailable.
+func (a *Authenticator) accountOf(ctx context.Context, t *attempt, whose string) (store.Login, error) {
+	if whose == t.login {
+		return t.account, nil
+	}
+	return a.lookedUp(ctx, t, whose)
+}
+
+// lookedUp is accountOf, after the directory was asked.
+func (a *Authenticator) lookedUp(ctx context.Context, t *attempt, whose string) (store.Login, error) {
+	account, err := a.lookup(ctx, whose)
+	switch {
+	case err != nil && !errors.Is(err, store.ErrNotExist):
+		return store.Login{}, fmt.Errorf("login: %w", err)
+	case account.User.Tenant != t.account.User.Tenant:
 		return store.Login{}, store.ErrAuth
+	case account.Directory != t.account.Directory: // its sessions have been ended, and this one was to be among them
+		return store.Login{}, fmt.Errorf("%w: the directory is another since it was asked", store.ErrUnavailable)
 	}
 	return account, nil
 }
 
-// create makes an account with what accounts of its tenant have, unless it cannot be one.
-func (a *Authenticator) create(ctx context.Context, tenant id.Tenant, login string) (store.Login, error) {
+// create makes an account with what accounts of its tenant have, unless it cannot be one. none is what was looked up of it.
+func (a *Authenticator) create(ctx context.Context, s directory.Settings, t *attempt, none store.Login, login string) (store.Login, error) {
+	switch {
+	case !s.Create:
+		return store.Login{}, store.ErrAuth
+	case none.Disabled:
+		return store.Login{}, store.ErrDisabled
+	}
+	tenant := t.account.User.Tenant
 	made, err := a.directory.CreateAccount(store.WithActor(ctx, "directory"), store.NewAccount{Login: login})
 	if _, invalid := errors.AsType[*store.InvalidError](err); invalid || errors.Is(err, store.ErrExists) { // somebody else has made it just now, or it is an alias
 		a.log.InfoContext(ctx, "a directory's user gets no account", "tenant", tenant, "err", err)
@@ -174,11 +214,11 @@ func (a *Authenticator) create(ctx context.Context, tenant id.Tenant, login stri
 	} else {
 		a.log.InfoContext(ctx, "a directory's user has got an account", "tenant", tenant, "account", made.ID)
 	}
-	account, err := a.lookup(ctx, login)
-	if err != nil && !errors.Is(err, store.ErrNotExist) {
-		return store.Login{}, fmt.Errorf("login: %w", err)
+	account, err := a.lookedUp(ctx, t, login)
+	if err == nil && account.User.Account == 0 {
+		err = store.ErrAuth
 	}
-	return account, nil
+	return account, err
 }
 
 // TryDirectory asks the directory of a login's tenant as a login would, counts nothing, and tells whose account it would be. store.ErrAuth,
@@ -202,5 +242,5 @@ func (a *Authenticator) TryDirectory(ctx context.Context, login, password string
 }
 
 func newDirectories(secrets string, log *slog.Logger) *directories {
-	return &directories{options: directory.Options{Secrets: secrets, Logger: log}}
+	return &directories{options: directory.Options{Secrets: secrets, Logger: log}, open: make(map[asSet]*openDirectory)}
 }

@@ -93,7 +93,7 @@ func ParseSecret(hash string) (string, error) {
 	case strings.HasPrefix(scheme, "SCRAM-"):
 		parts := strings.Split(rest, ",")
 		if len(parts) != 4 {
-			return "", errors.New("want {" + scheme + "}iterations,salt,StoredKey,ServerKey")
+			return "", errors.New("want {SCRAM-SHA-256}iterations,salt,StoredKey,ServerKey") // and nothing of it, which may be logged
 		}
 		hash = fmt.Sprintf("%s$%s:%s$%s:%s", scheme, parts[0], parts[1], parts[2], parts[3])
 	}

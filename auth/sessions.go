@@ -122,7 +122,8 @@ func endedBy(all map[*held]struct{}, r store.Revocation) (ended []*held) {
 	return ended
 }
 
-// Watch ends sessions that are held when what they rest on is revoked, wherever that was done, until ctx ends; and it notes from where accounts are used.
+// Watch ends sessions that are held when what they rest on is revoked, wherever that was done, until ctx ends; and it notes from where accounts are used, and gives up
+// directories that nobody asks.
 func (a *Authenticator) Watch(ctx context.Context) error {
 	defer a.directories.close()
 	tick := time.NewTicker(watchInterval)
@@ -145,6 +146,7 @@ func (a *Authenticator) Watch(ctx context.Context) error {
 		if err := a.noteKnown(ctx); err != nil && ctx.Err() == nil {
 			a.log.WarnContext(ctx, "from where accounts are used was not noted", "err", err)
 		}
+		a.directories.giveUp(time.Now())
 		select {
 		case <-ctx.Done():
 			return nil

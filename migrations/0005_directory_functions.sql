@@ -13,7 +13,7 @@ CREATE FUNCTION lookup_login(asked text, address inet, within interval)
         login          text,
         role           text,
         password       text,
-        disabled       boolean,
+        disabled       boolean,    -- it or its tenant; without an account true or NULL
         revoked        bigint,
         tenant_revoked bigint,
         app_passwords  text,

@@ -203,16 +203,24 @@ func TestLookupLogin(t *testing.T) {
 			t.Errorf("LookupLogin = %+v, %v; want disabled %t", login, err, want)
 		}
 	}
+	tenantDisabled := func(want bool) {
+		t.Helper()
+		if login, err := s.LookupLogin(ctx, "nobody@one.test"); !errors.Is(err, store.ErrNoAccount) || login.Disabled != want {
+			t.Errorf("LookupLogin of nobody = %+v, %v; want disabled %t", login, err, want)
+		}
+	}
 	for _, off := range []bool{true, false} {
 		if err := s.DisableAccount(ctx, user, off); err != nil {
 			t.Fatal(err)
 		}
 		disabled(off)
 	}
+	tenantDisabled(false)
 	if err := s.DisableTenant(ctx, user.Tenant, true); err != nil {
 		t.Fatal(err)
 	}
 	disabled(true)
+	tenantDisabled(true)
 }
 
 func TestAliases(t *testing.T) {

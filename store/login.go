@@ -44,7 +44,8 @@ func (s *Store) LookupLogin(ctx context.Context, login string) (Login, error) {
 	return s.LookupLoginFrom(ctx, login, netip.Addr{})
 }
 
-// LookupLoginFrom is LookupLogin for somebody who comes from an address. With ErrNoAccount it tells the tenant whose account it would be, that tenant's directory, or the cell, and what has failed.
+// LookupLoginFrom is LookupLogin for somebody who comes from an address. With ErrNoAccount it tells the tenant whose account it would be, whether that
+// is disabled, its directory, or the cell, and what has failed.
 func (s *Store) LookupLoginFrom(ctx context.Context, login string, from netip.Addr) (Login, error) {
 	const query = `
 		SELECT tenant_id, account_id, login, role, password, disabled, revoked, tenant_revoked, app_passwords, attempts, known, trusted, directory, cell
@@ -85,6 +86,9 @@ func (s *Store) LookupLoginFrom(ctx context.Context, login string, from netip.Ad
 	if r.TenantID != nil {
 		l.User.Tenant = *r.TenantID
 	}
+	if r.Disabled != nil {
+		l.Disabled = *r.Disabled
+	}
 	if r.Attempts != nil {
 		if err := json.Unmarshal([]byte(*r.Attempts), &l.Attempts); err != nil {
 			return Login{}, fmt.Errorf("attempts: %w", err)
@@ -94,7 +98,7 @@ func (s *Store) LookupLoginFrom(ctx context.Context, login string, from netip.Ad
 		return l, ErrNoAccount
 	}
 	l.User = User{Tenant: *r.TenantID, Account: *r.AccountID, Login: *r.Login, Role: *r.Role}
-	l.Password, l.Disabled = *r.Password, *r.Disabled
+	l.Password = *r.Password
 	l.Standing = Standing{Tenant: *r.TenantID, Account: *r.AccountID, accountRevoked: *r.Revoked, tenantRevoked: *r.TenantRevoked}
 	if r.Known != nil {
 		l.Known = *r.Known

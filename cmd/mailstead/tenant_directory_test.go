@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -39,7 +41,7 @@ func TestDirectoryOfLDAP(t *testing.T) {
 	app := strings.Fields(s.want("account app-password add jane@acme.test phone", ""))
 	set := "directory set acme " + ldap.URL + " --ca " + ca + " --base " + slapd.Base + " --filter (mail={login}) --account " + slapd.Account + " --secret acme --timeout 2s"
 	s.refuse("directory show acme", "no such directory")
-	s.refuse("directory set acme "+ldap.URL+" --filter (mail=jane)", "want {login} or {user} or {domain} in it")
+	s.refuse("directory set acme "+ldap.URL+" --filter (mail=jane)", "want {login} in it")
 	s.start(nil)
 	s.hears("READY=1")
 	before := s.dial("imap")
@@ -120,6 +122,10 @@ func TestDirectoryOfSQL(t *testing.T) {
 		`CREATE TABLE person (address text, password text, account text)`,
 		`INSERT INTO person VALUES ('jane@acme.test', '{SSHA}K3EQulENlbNDLTrc5uMOENR9tVlzYWx0eQ==', NULL), ('alias@acme.test', '{SSHA}K3EQulENlbNDLTrc5uMOENR9tVlzYWx0eQ==', 'Jane@Acme.test'),
 		                           ('thief@acme.test', '{SSHA}K3EQulENlbNDLTrc5uMOENR9tVlzYWx0eQ==', 'jane@other.test'), ('odd@acme.test', 'word', NULL)`,
+		`INSERT INTO person VALUES ('bcrypt@acme.test', '{BLF-CRYPT}$2y$05$abcdefghijklmnopqrstuuHNbAKRhpaujgo33bRWs.NLUTJO3lOy2', 'jane@acme.test'),
+		                           ('scram@acme.test', '{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=', 'jane@acme.test'),
+		                           ('token@acme.test', '{SHA256}n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=', 'jane@acme.test'),
+		                           ('joe@acme.test', '{SSHA}K3EQulENlbNDLTrc5uMOENR9tVlzYWx0eQ==', NULL), ('jim@acme.test', '{SSHA}K3EQulENlbNDLTrc5uMOENR9tVlzYWx0eQ==', NULL)`,
 		`GRANT SELECT ON person TO PUBLIC`,
 	} {
 		if _, err := owner.Exec(t.Context(), statement); err != nil {
@@ -136,7 +142,8 @@ func TestDirectoryOfSQL(t *testing.T) {
 	s.want("account role jane@acme.test tenant-admin", "")
 	set := "directory set acme " + people.ServingDSN + " --query SELECT/**/password,account/**/FROM/**/person/**/WHERE/**/address=$1"
 	s.want(set, "")
-	a := auth.New(s.store, auth.Options{})
+	var log bytes.Buffer
+	a := auth.New(s.store, auth.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	from := auth.Channel{Protocol: auth.IMAP, Private: true, From: netip.MustParseAddr("192.0.2.1")}
 	failed := 0
 	login := func(login, password string, want error) auth.Grant {
@@ -159,7 +166,17 @@ func TestDirectoryOfSQL(t *testing.T) {
 	login("jane@acme.test", "wrong", store.ErrAuth)
 	login("jane@acme.test", "", store.ErrAuth)
 	login("thief@acme.test", "right", store.ErrAuth) // of another tenant
-	login("odd@acme.test", "word", store.ErrAuth)
+	login("bcrypt@acme.test", "correct horse", nil)  // hashes in the words of others
+	login("scram@acme.test", "pencil", nil)
+	if log.Len() > 0 {
+		t.Errorf("of what is well: %s", &log)
+	}
+	for name, password := range map[string]string{"odd@acme.test": "word", "token@acme.test": "test"} { // which is for what cannot be guessed
+		login(name, password, store.ErrAuth)
+		if !strings.Contains(log.String(), "a directory has a hash that verifies nobody") || !strings.Contains(log.String(), name) || strings.Contains(log.String(), "n4bQ") {
+			t.Errorf("of the hash of %s: %s", name, &log)
+		}
+	}
 	login("nobody@acme.test", "right", store.ErrAuth)
 	people.SetAway(t, true)
 	for range 7 { // more than it takes until it is left alone
@@ -183,5 +200,16 @@ func TestDirectoryOfSQL(t *testing.T) {
 	if g := login("jane@acme.test", "right", nil); g.User.Role != store.RoleNone {
 		t.Errorf("a tenant's directory makes a %v", g.User.Role)
 	}
+
+	s.want(set+" --create", "")
+	login("joe@acme.test", "right", nil)
+	s.want("account delete joe@acme.test --yes", "")
+	people.SetAway(t, true)
+	login("joe@acme.test", "right", store.ErrUnavailable) // that they were right some minutes ago makes them no account
+	people.SetAway(t, false)
+	s.want("tenant disable acme", "")
+	s.want(set+" --create --timeout 3s", "")
+	login("jim@acme.test", "right", store.ErrDisabled)
+	s.refuse("account show jim@acme.test", "no such account")
 	s.want("tenant delete acme --yes", "is gone")
 }
