@@ -48,8 +48,11 @@ func (a *app) setDirectory() *cobra.Command {
 		Long: `Have a directory say whether the passwords of a tenant's users are right, in the place of those that are kept here. App
 passwords, certificates and tokens stay what they are.
 
+Logins are asked about as they are kept here: in lower case, composed (NFC), the domain in its ASCII form (xn--…).
+
 LDAP, with a URL of ldaps, or of ldap, which begins TLS as well (StartTLS): the user's entry is searched, and then
-it is tried to bind as that with the password.
+it is tried to bind as that with the password. What the filter asks for has to be readable, and the login to the letter, but for
+case. The filter has {login} in it, or {user} and {domain}; with --attribute {user} will do.
 
   mailstead directory set acme ldaps://ldap.acme.example --base ou=people,dc=acme,dc=example --filter '(mail={login})' \
       --account cn=mail,dc=acme,dc=example --secret acme
@@ -58,7 +61,7 @@ SQL, with a URL of postgres: a query gets the login as $1, and returns one row o
 "account create --hash-stdin" takes, and perhaps the login of the account whose user it is.
 
   mailstead directory set acme 'postgres://mail@db.acme.example/people?sslmode=verify-full' --secret acme \
-      --query 'SELECT password FROM person WHERE address = $1'
+      --query 'SELECT password FROM person WHERE lower(address) = $1'
 
 The secret is the password of who searches, or of the database's user. It is kept nowhere here: it is the name of a file in
 the folder auth.secrets_folder of each server, read whenever it is needed.`,
