@@ -183,7 +183,7 @@ func (a *Authenticator) accountOf(ctx context.Context, t *attempt, whose string)
 	return a.lookedUp(ctx, t, whose)
 }
 
-// lookedUp is accountOf, after the directory was asked.
+// lookedUp is accountOf where that has to look, after the look at the login.
 func (a *Authenticator) lookedUp(ctx context.Context, t *attempt, whose string) (store.Login, error) {
 	account, err := a.lookup(ctx, whose)
 	switch {
