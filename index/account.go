@@ -307,35 +307,30 @@ func (a *Account) shut() error {
 	return err
 }
 
-// UpTo tells up to which email the index is complete.
-func (a *Account) UpTo() (id.Email, error) {
+// state is what the index says of itself.
+func (a *Account) state() (st state, err error) {
 	done, err := a.use()
 	if err != nil {
-		return 0, err
+		return st, err
 	}
 	defer done()
 	s, err := a.snapshot()
 	if err != nil {
-		return 0, err
+		return st, err
 	}
 	defer s.Close()
-	st, err := stateOf(s)
+	return stateOf(s)
+}
+
+// UpTo tells up to which email the index is complete.
+func (a *Account) UpTo() (id.Email, error) {
+	st, err := a.state()
 	return id.Email(st.upTo), err
 }
 
 // Stamp returns the number that the last change was made with; 0: none was.
 func (a *Account) Stamp() (uint64, error) {
-	done, err := a.use()
-	if err != nil {
-		return 0, err
-	}
-	defer done()
-	s, err := a.snapshot()
-	if err != nil {
-		return 0, err
-	}
-	defer s.Close()
-	st, err := stateOf(s)
+	st, err := a.state()
 	return st.stamp, err
 }
 
