@@ -171,6 +171,7 @@ type Channel struct {
 
 	unbound    bool // an exchange cannot be bound to TLS
 	introduced bool // it is another cell's front end that passes on what the client sends
+	asked      bool // it is another cell that asks about a guest of its own
 }
 
 // Grant is that somebody is let in.
@@ -201,6 +202,9 @@ func (a *Authenticator) login(ctx context.Context, ch Channel, identity, login, 
 	if err != nil {
 		return Grant{}, err
 	}
+	if e := a.atHome(ch, t, identity, p); e != nil {
+		return Grant{}, e
+	}
 	g, err := a.check(ctx, ch, t, p)
 	switch {
 	case errors.Is(err, store.ErrAuth):
@@ -212,6 +216,9 @@ func (a *Authenticator) login(ctx context.Context, ch Channel, identity, login, 
 }
 
 func (a *Authenticator) check(ctx context.Context, ch Channel, t *attempt, p password) (Grant, error) {
+	if t.account.User.Guest { // whose home is to say, and cannot be asked
+		return Grant{}, a.refuse(ctx, t, p)
+	}
 	for _, app := range t.account.AppPasswords {
 		if parseSecret(app.Secret).isToken(p) {
 			return a.admitApp(ctx, ch, t.account, app)
@@ -266,8 +273,11 @@ func (g *Grant) vouched(roles bool) {
 	}
 }
 
-// admit lets in who has shown that they are the account's user.
+// admit lets in who has shown that they are the account's user, which nobody can show here of a guest.
 func admit(account store.Login) (Grant, error) {
+	if account.User.Guest {
+		return Grant{}, store.ErrAuth
+	}
 	if account.Disabled {
 		return Grant{}, store.ErrDisabled
 	}

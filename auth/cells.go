@@ -48,8 +48,13 @@ type ElsewhereError struct {
 	Mechanism string
 	Response  []byte
 
+	Introduced bool // it is another cell's front end that has passed it on, as a guest's
+
 	attempt *attempt // nil: it cannot be guessed
 	guess   *uint16
+
+	guest    bool // it is a guest's home, which is asked
+	identity string
 }
 
 func (e *ElsewhereError) Error() string { return "the account is in cell " + e.Cell }
@@ -80,58 +85,85 @@ const introductionTime = time.Minute
 
 // Introduce begins an exchange of CellMechanism with another cell, on behalf of a client that comes from an address.
 func (a *Authenticator) Introduce(e *ElsewhereError, client netip.Addr) []byte {
+	kind := introduced
+	if e.guest {
+		kind, client = question, e.attempt.from
+	}
+	return bytes.Join([][]byte{a.cells.token(kind, e.Cell, client), []byte(e.Mechanism), e.Response}, []byte{0})
+}
+
+// introduced is the kind of the tokens that go with a mechanism.
+const introduced = "introduction"
+
+// token says to another cell on whose behalf it is spoken to, and more words of its kind.
+func (c Cells) token(kind, cell string, client netip.Addr, more ...string) []byte {
 	from := ""
 	if client.IsValid() {
 		from = client.String()
 	}
-	said := strings.Join([]string{a.cells.Name, e.Cell, from, strconv.FormatInt(time.Now().Add(introductionTime).Unix(), 10)}, " ")
-	return bytes.Join([][]byte{append(a.cells.sign(said), said...), []byte(e.Mechanism), e.Response}, []byte{0})
+	until := strconv.FormatInt(time.Now().Add(introductionTime).Unix(), 10)
+	said := strings.Join(append([]string{c.Name, cell, from, until}, more...), " ")
+	return append(c.sign(kind, said), said...)
 }
 
-// sign returns the signature of what a token says.
-func (c Cells) sign(said string) []byte {
+// sign returns the signature of what a token of a kind says.
+func (c Cells) sign(kind, said string) []byte {
 	mac := hmac.New(sha256.New, []byte(c.Secret))
-	mac.Write([]byte("introduction\x00" + said))
+	mac.Write([]byte(kind + "\x00" + said))
 	return hex.AppendEncode(nil, mac.Sum(nil))
 }
 
 var errIntroduction = errors.New("not an introduction by another cell")
 
-// introduction returns from where the client comes that a token is for.
-func (c Cells) introduction(token []byte) (client netip.Addr, err error) {
+// introduction is what a token says.
+type introduction struct {
+	cell   string     // that says it
+	client netip.Addr // from where the client comes; zero where that is not known
+	more   []string
+}
+
+// introduction reads a token of a kind.
+func (c Cells) introduction(kind string, token []byte) (i introduction, err error) {
 	signature := 2 * sha256.Size
-	if len(token) < signature || !hmac.Equal(token[:signature], c.sign(string(token[signature:]))) {
-		return client, errIntroduction
+	if len(token) < signature || !hmac.Equal(token[:signature], c.sign(kind, string(token[signature:]))) {
+		return i, errIntroduction
 	}
 	words := strings.Split(string(token[signature:]), " ")
-	if len(words) != 4 || !c.among(words[0]) || words[1] != c.Name {
-		return client, errIntroduction
+	if len(words) < 4 || !c.among(words[0]) || words[1] != c.Name {
+		return i, errIntroduction
 	}
 	until, err := strconv.ParseInt(words[3], 10, 64)
 	if left := time.Until(time.Unix(until, 0)); err != nil || left < -introductionTime || left > 2*introductionTime {
-		return client, errIntroduction
+		return i, errIntroduction
 	}
-	if words[2] == "" {
-		return client, nil
+	i.cell, i.more = words[0], words[4:]
+	if words[2] != "" {
+		i.client, err = netip.ParseAddr(words[2])
 	}
-	return netip.ParseAddr(words[2])
+	return i, err
 }
 
 // cellServer is an exchange that another cell passes on.
 type cellServer struct {
-	begin func(mechanism string, ch Channel) (sasl.Server, error)
-	a     *Authenticator
-	inner sasl.Server
+	begin   func(mechanism string, ch Channel, granted *Grant) (sasl.Server, error)
+	visited func(i introduction) (Grant, error)
+	a       *Authenticator
+	granted *Grant
+	inner   sasl.Server
 }
 
 func startCell(ctx context.Context, a *Authenticator, granted *Grant) sasl.Server {
-	return &cellServer{a: a, begin: func(name string, ch Channel) (sasl.Server, error) {
-		m, err := a.mechanism(name, ch)
-		if err != nil {
-			return nil, err
-		}
-		return m.start(ctx, a, ch, granted), nil
-	}}
+	return &cellServer{
+		a: a, granted: granted,
+		begin: func(name string, ch Channel, granted *Grant) (sasl.Server, error) {
+			m, err := a.mechanism(name, ch)
+			if err != nil {
+				return nil, err
+			}
+			return m.start(ctx, a, ch, granted), nil
+		},
+		visited: func(i introduction) (Grant, error) { return a.visited(ctx, i) },
+	}
 }
 
 // Next implements sasl.Server.
@@ -143,13 +175,25 @@ func (c *cellServer) Next(response []byte) (challenge []byte, done bool, err err
 	if len(parts) != 3 {
 		return nil, false, errIntroduction
 	}
-	client, err := c.a.cells.introduction(parts[0])
+	token, name, first := parts[0], string(parts[1]), parts[2]
+	kind := introduced
+	if name == question || name == visit {
+		kind = name
+	}
+	i, err := c.a.cells.introduction(kind, token)
 	if err != nil {
 		return nil, true, store.ErrAuth
 	}
-	c.inner, err = c.begin(string(parts[1]), Channel{Protocol: IMAP, Private: true, From: client, introduced: true})
+	switch kind {
+	case question:
+		return c.asked(i.client, first)
+	case visit:
+		*c.granted, err = c.visited(i)
+		return nil, true, err
+	}
+	c.inner, err = c.begin(name, Channel{Protocol: IMAP, Private: true, From: i.client, introduced: true}, c.granted)
 	if err != nil {
 		return nil, false, err
 	}
-	return c.inner.Next(parts[2])
+	return c.inner.Next(first)
 }

@@ -105,12 +105,16 @@ func (s *session) elsewhere(ctx context.Context, e *auth.ElsewhereError) error {
 	}
 	stop := context.AfterFunc(ctx, up.close)
 	defer stop()
-	answer, err := s.passOn(up, s.server.o.Authenticator.Introduce(e, remote(s.raw.RemoteAddr())))
+	if e.Guest() {
+		defer up.close()
+		return s.guest(ctx, e, up)
+	}
+	answer, err := up.exchange(s.introduce(e), s.challenge) // what it asks, the client answers
 	if err != nil {
 		up.close()
 		return s.refused(ctx, err)
 	}
-	kind, rest, _ := strings.Cut(answer, " ")
+	kind, _, _ := strings.Cut(answer, " ")
 	switch {
 	case kind == "OK" && refersLogins(s):
 		up.close()
@@ -123,6 +127,17 @@ func (s *session) elsewhere(ctx context.Context, e *auth.ElsewhereError) error {
 		return nil
 	}
 	up.close()
+	return s.refusedElsewhere(ctx, e, answer)
+}
+
+// introduce begins an exchange with another cell on behalf of the client.
+func (s *session) introduce(e *auth.ElsewhereError) []byte {
+	return s.server.o.Authenticator.Introduce(e, remote(s.raw.RemoteAddr()))
+}
+
+// refusedElsewhere refuses a client as another cell has.
+func (s *session) refusedElsewhere(ctx context.Context, e *auth.ElsewhereError, answer string) (err error) {
+	kind, rest, _ := strings.Cut(answer, " ")
 	code, text := cutCode(rest)
 	switch {
 	case kind != "NO":
@@ -136,13 +151,37 @@ func (s *session) elsewhere(ctx context.Context, e *auth.ElsewhereError) error {
 	return s.refused(ctx, err)
 }
 
+// errTold ends an exchange with another cell that has told what it was asked.
+var errTold = errors.New("told")
+
+// guest lets in a guest here, whose home is in another cell, if their password is right there.
+func (s *session) guest(ctx context.Context, e *auth.ElsewhereError, up *upstream) error {
+	var told []byte
+	answer, err := up.exchange(s.introduce(e), func(challenge []byte) ([]byte, error) {
+		told = challenge
+		return nil, errTold
+	})
+	if err == nil {
+		return s.refusedElsewhere(ctx, e, answer)
+	}
+	if !errors.Is(err, errTold) {
+		return s.refused(ctx, err)
+	}
+	grant, err := s.server.o.Authenticator.AdmitGuest(ctx, e, told)
+	if err != nil {
+		return s.refused(ctx, err)
+	}
+	s.introduced = e.Introduced
+	return s.letIn(ctx, grant)
+}
+
 // url is where a user of the cell is.
 func (c Cell) url(user string) *imapurl.URL {
 	return &imapurl.URL{User: user, Auth: imapurl.AnyAuth, Host: c.Host, Port: c.Port}
 }
 
-// passOn runs an exchange between the client and another cell, and returns how that ends: OK, NO or BAD with all behind it.
-func (s *session) passOn(up *upstream, first []byte) (answer string, err error) {
+// exchange runs an exchange with another cell, and returns how that ends: OK, NO or BAD with all behind it.
+func (up *upstream) exchange(first []byte, respond func(challenge []byte) ([]byte, error)) (answer string, err error) {
 	const tag = "a"
 
 	sent := up.send(tag + " AUTHENTICATE " + auth.CellMechanism + " " + base64.StdEncoding.EncodeToString(first))
@@ -162,7 +201,7 @@ func (s *session) passOn(up *upstream, first []byte) (answer string, err error) 
 		if err != nil {
 			return "", errElsewhere(up.cell, err)
 		}
-		response, err := s.challenge(challenge)
+		response, err := respond(challenge)
 		if err != nil {
 			return "", err
 		}

@@ -21,7 +21,9 @@ CREATE FUNCTION lookup_login(asked text, address inet, within interval)
         known          timestamptz, -- when the account was last noted to be logged in to from there
         trusted        boolean,     -- the tenant lets nobody be kept out from there
         directory      text,        -- the settings of the tenant's directory elsewhere; NULL: there is none
-        cell           text         -- in which the login's domain lives; NULL: it is of this one, or unknown
+        cell           text,        -- in which the login's domain lives; NULL: it is of this one, or unknown
+        home           text,        -- where the account is a guest, the login of its user elsewhere; NULL: it is none
+        home_cell      text         -- and in which cell; NULL: in none that is known
     )
     LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp
     AS $$
@@ -38,11 +40,14 @@ BEGIN
                (SELECT k.at FROM known_address k WHERE k.tenant_id = a.tenant_id AND k.account_id = a.account_id AND k.address = origin(lookup_login.address)),
                EXISTS (SELECT FROM tenant_network n WHERE n.tenant_id = t.tenant_id AND n.network >>= lookup_login.address),
                (SELECT y.settings FROM tenant_directory y WHERE y.tenant_id = t.tenant_id),
-               CASE WHEN d.domain_id IS NULL THEN (SELECT r.cell::text FROM remote_domain r WHERE r.name = q.of) END
+               CASE WHEN d.domain_id IS NULL THEN (SELECT r.cell::text FROM remote_domain r WHERE r.name = q.of) END,
+               g.home::text,
+               (SELECT r.cell::text FROM remote_domain r WHERE r.name = split_part(g.home, '@', -1))
         FROM (VALUES (split_part(asked, '@', -1))) AS q (of)
         LEFT JOIN domain d ON d.name = q.of
         LEFT JOIN tenant t ON t.tenant_id = d.tenant_id AND NOT t.deleting
-        LEFT JOIN account a ON a.login = asked AND a.tenant_id = t.tenant_id AND NOT a.deleting;
+        LEFT JOIN account a ON a.login = asked AND a.tenant_id = t.tenant_id AND NOT a.deleting
+        LEFT JOIN guest g ON g.tenant_id = a.tenant_id AND g.account_id = a.account_id;
 END
 $$;
 -- +goose StatementEnd

@@ -46,6 +46,7 @@ type NewAccount struct {
 	Password     string // PHC string; "" lets nobody in
 	MessageLimit *int64 // nil: none
 	StorageLimit *int64 // octets; nil: none
+	Home         string // of a guest (CreateGuest); "": it is none
 	// Mailboxes beside INBOX; nil means DefaultMailboxes, an empty slice none.
 	Mailboxes []DefaultMailbox
 }
@@ -113,8 +114,12 @@ func (s *Store) createAccounts(ctx context.Context, accounts []NewAccount) ([]Us
 				return fmt.Errorf("account %s: %w", u.Login, changeError(err))
 			}
 		}
-		for _, u := range made {
-			if err := audit(ctx, tx, t, Act{Action: "account.create", Object: u.Login}); err != nil {
+		for i, u := range made {
+			act := Act{Action: "account.create", Object: u.Login}
+			if home := accounts[i].Home; home != "" {
+				act = Act{Action: "guest.create", Object: u.Login, Detail: map[string]string{"home": home}}
+			}
+			if err := audit(ctx, tx, t, act); err != nil {
 				return err
 			}
 		}
@@ -138,6 +143,11 @@ func createAccount(ctx context.Context, tx pgx.Tx, t id.Tenant, domain id.Domain
 	}
 	if err := createMailboxes(ctx, tx, t, domain, account, n.mailboxes()); err != nil {
 		return 0, err
+	}
+	if n.Home != "" {
+		if err := setHome(ctx, tx, t, account, n.Home); err != nil {
+			return 0, err
+		}
 	}
 	if n.MessageLimit == nil && n.StorageLimit == nil {
 		return account, nil
@@ -234,11 +244,11 @@ func (s *Store) Accounts(ctx context.Context, t id.Tenant) iter.Seq2[Account, er
 	}
 }
 
-// SetPassword gives an account another password, by what package auth verifies it by, or "" to let nobody in.
+// SetPassword gives an account another password, by what package auth verifies it by, or "" to let nobody in; ErrGuest.
 func (s *Store) SetPassword(ctx context.Context, u User, phc string) error {
 	const query = `UPDATE account SET password = $3 WHERE tenant_id = $1 AND account_id = $2 AND NOT deleting`
 
-	return s.updateAccount(ctx, u, "account.password", query, phc)
+	return s.updateAccount(ctx, u, "account.password", query, phc, notGuest)
 }
 
 // DisableAccount locks an account out of login and mail, or lets it in again.
@@ -249,8 +259,13 @@ func (s *Store) DisableAccount(ctx context.Context, u User, disabled bool) error
 }
 
 // updateAccount changes who may come in as an account, which ends its sessions.
-func (s *Store) updateAccount(ctx context.Context, u User, action, query string, value any) error {
+func (s *Store) updateAccount(ctx context.Context, u User, action, query string, value any, checks ...func(ctx context.Context, tx pgx.Tx, u User) error) error {
 	return s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
+		for _, check := range checks {
+			if err := check(ctx, tx, u); err != nil {
+				return err
+			}
+		}
 		tag, err := tx.Exec(ctx, query, u.Tenant, u.Account, value)
 		if err := affected(tag, err, ErrNoAccount); err != nil {
 			return err

@@ -311,8 +311,8 @@ func rightsOfOwners(ctx context.Context, tx pgx.Tx, t id.Tenant, mailboxes []id.
 }
 
 // autoSubscribe subscribes those whom an identifier stands for to a mailbox that they may look up from now on, where
-// the tenant has decided so; but for those from whom the right is taken away again, who are to know nothing of the mailbox. A name
-// that is one too many for an account is left out.
+// the tenant has decided so; but for those from whom the right is taken away again, who are to know nothing of the mailbox; guests are none of
+// anyone. A name that is one too many for an account is left out.
 func (s *Store) autoSubscribe(ctx context.Context, tx pgx.Tx, t id.Tenant, of acl.Identifier, mailboxes ...id.Mailbox) error {
 	const query = `
 		INSERT INTO subscription (tenant_id, account_id, name)
@@ -323,6 +323,7 @@ func (s *Store) autoSubscribe(ctx context.Context, tx pgx.Tx, t id.Tenant, of ac
 		WHERE a.tenant_id = $1 AND NOT a.deleting AND m.tenant_id = $1 AND m.mailbox_id = ANY ($2) AND m.deleted_at IS NULL
 		  AND a.account_id <> m.account_id AND a.login <> $4
 		  AND $3 = ANY (identifiers_of($1, a.account_id, a.login))
+		  AND ($3 <> 'anyone' OR NOT EXISTS (SELECT FROM guest g WHERE g.tenant_id = $1 AND g.account_id = a.account_id))
 		  AND NOT EXISTS (
 			SELECT FROM mailbox_acl n
 			WHERE n.tenant_id = $1 AND n.mailbox_id = m.mailbox_id AND n.rights & $8 <> 0

@@ -37,7 +37,7 @@ type AppPassword struct {
 	LastUsed  *time.Time     `db:"last_used"`  // to within an hour; nil: never
 }
 
-// AddAppPassword gives an account an app password; ErrAppPasswordTaken, ErrAppPasswords.
+// AddAppPassword gives an account an app password; ErrAppPasswordTaken, ErrAppPasswords, ErrGuest.
 func (s *Store) AddAppPassword(ctx context.Context, u User, p AppPassword) error {
 	const (
 		lock  = `SELECT FROM account WHERE tenant_id = $1 AND account_id = $2 AND NOT deleting FOR NO KEY UPDATE`
@@ -52,6 +52,9 @@ func (s *Store) AddAppPassword(ctx context.Context, u User, p AppPassword) error
 	return s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, lock, u.Tenant, u.Account)
 		if err := affected(tag, err, ErrNoAccount); err != nil {
+			return err
+		}
+		if err := notGuest(ctx, tx, u); err != nil {
 			return err
 		}
 		var n int

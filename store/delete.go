@@ -48,6 +48,8 @@ func (s *Store) DeleteAccount(ctx context.Context, u User) error {
 		deleteOfAccount("domain_admin"),
 		deleteOfAccount("app_password"),
 		deleteOfAccount("known_address"),
+		deleteOfAccount("guest"),
+		deleteOfAccount("visit"),
 		deleteOfAccount("account"),
 	} {
 		if err := s.deleteInSteps(ctx, u.Tenant, step, u.Tenant, u.Account); err != nil {

@@ -55,7 +55,7 @@ const managed = acl.Lookup | acl.Create | acl.DeleteMailbox | acl.Administer
 
 // rights returns what the user may do in a mailbox of a namespace that is not their own.
 func (u User) rights(in space, e entries) acl.Rights {
-	if u.Anonymous {
+	if u.Anonymous || u.Guest {
 		e = e.named()
 	}
 	r := e.effective(false, u.Login)

@@ -27,6 +27,7 @@ type Login struct {
 	Trusted  bool      // the tenant lets nobody be kept out who comes from there
 
 	Cell string // where there is no account: in which other cell the login's domain lives; "": in none
+	Home Home   // of a guest
 }
 
 // LoginAppPassword is an app password, as what it takes to log in by it.
@@ -48,7 +49,7 @@ func (s *Store) LookupLogin(ctx context.Context, login string) (Login, error) {
 // is disabled, its directory, or the cell, and what has failed.
 func (s *Store) LookupLoginFrom(ctx context.Context, login string, from netip.Addr) (Login, error) {
 	const query = `
-		SELECT tenant_id, account_id, login, role, password, disabled, revoked, tenant_revoked, app_passwords, attempts, known, trusted, directory, cell
+		SELECT tenant_id, account_id, login, role, password, disabled, revoked, tenant_revoked, app_passwords, attempts, known, trusted, directory, cell, home, home_cell
 		FROM lookup_login($1, nullif($2::text, '')::inet, $3)`
 
 	normal, err := NormalLogin(login)
@@ -70,6 +71,8 @@ func (s *Store) LookupLoginFrom(ctx context.Context, login string, from netip.Ad
 		Trusted       bool
 		Directory     *string
 		Cell          *string
+		Home          *string
+		HomeCell      *string
 	}
 	rows, err := lookup[row](ctx, s, query, normal, inet(from), attemptsWithin) // normal may be "", which is nobody's
 	if err != nil {
@@ -100,6 +103,12 @@ func (s *Store) LookupLoginFrom(ctx context.Context, login string, from netip.Ad
 	l.User = User{Tenant: *r.TenantID, Account: *r.AccountID, Login: *r.Login, Role: *r.Role}
 	l.Password = *r.Password
 	l.Standing = Standing{Tenant: *r.TenantID, Account: *r.AccountID, accountRevoked: *r.Revoked, tenantRevoked: *r.TenantRevoked}
+	if r.Home != nil {
+		l.User.Guest, l.Home.Login = true, *r.Home
+	}
+	if r.HomeCell != nil {
+		l.Home.Cell = *r.HomeCell
+	}
 	if r.Known != nil {
 		l.Known = *r.Known
 	}

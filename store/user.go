@@ -14,6 +14,7 @@ type User struct {
 
 	ReadOnly  bool   // somebody who only looks: nothing is changed, not even \Seen
 	Anonymous bool   // nobody knows who: no "anyone" of the tenant
+	Guest     bool   // somebody of another cell: no "anyone" of the tenant either
 	Actor     string // login of the admin who acts as this user; "": it is the user
 }
 

@@ -1,0 +1,125 @@
+package store
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+
+	"mailstead.dev/store/id"
+)
+
+// Tenants never meet, and each is whole in a cell; so what is shared with somebody of another cell is shared with a guest: an account of the tenant that shares, which
+// has no password, and whose user is let in as whoever they are at home. There they have a visit, which says as which guest they see what is shared with
+// them. Each side is its own operator's to set, and neither alone lets anybody in.
+
+// Errors of guests and visits. Each but the last is an ErrNotExist or an ErrExists.
+var (
+	ErrNoGuest    error = missing("guest")
+	ErrNoVisit    error = missing("visit")
+	ErrVisitTaken error = taken("the account visits that cell already")
+
+	// ErrGuest says that an account is a guest, to whom other passwords are of no use than those of its home.
+	ErrGuest = errors.New("the account is a guest: its passwords are those of its home")
+)
+
+// Home is where the user of a guest has an account.
+type Home struct {
+	Login string // "": it is no guest
+	Cell  string // in which the login's domain lives; "": in none that is known, so that nobody is let in
+}
+
+// Guest is an account whose user is one of another cell.
+type Guest struct {
+	Login string `db:"login"`
+	Home  string `db:"home"`
+}
+
+// CreateGuest makes an account that is a guest, of whom the home is a login whose domain lives in another cell; errors of CreateAccount.
+func (s *Store) CreateGuest(ctx context.Context, login, home string) (Account, error) {
+	home, err := s.homeOf(ctx, home)
+	if err != nil {
+		return Account{}, err
+	}
+	return s.CreateAccount(ctx, NewAccount{Login: login, Home: home, Mailboxes: []DefaultMailbox{}})
+}
+
+// SetGuestHome says that another user is the guest, which ends its sessions; ErrNoGuest.
+func (s *Store) SetGuestHome(ctx context.Context, u User, home string) error {
+	const (
+		lock  = `SELECT FROM account WHERE tenant_id = $1 AND account_id = $2 AND NOT deleting FOR NO KEY UPDATE`
+		query = `UPDATE guest SET home = $3 WHERE tenant_id = $1 AND account_id = $2`
+	)
+	home, err := s.homeOf(ctx, home)
+	if err != nil {
+		return err
+	}
+	return s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, lock, u.Tenant, u.Account)
+		if err := affected(tag, err, ErrNoAccount); err != nil {
+			return err
+		}
+		tag, err = tx.Exec(ctx, query, u.Tenant, u.Account, home)
+		if err := affected(tag, err, ErrNoGuest); err != nil {
+			return err
+		}
+		if err := revokeAccount(ctx, tx, u); err != nil {
+			return err
+		}
+		return audit(ctx, tx, u.Tenant, Act{Action: "guest.home", Object: u.Login, Detail: map[string]string{"home": home}})
+	})
+}
+
+// homeOf returns a login of another cell as it is kept.
+func (s *Store) homeOf(ctx context.Context, login string) (string, error) {
+	home, _, err := newAddress(login)
+	if err != nil {
+		return "", err
+	}
+	found, err := s.LookupLogin(ctx, home)
+	if err != nil && !errors.Is(err, ErrNoAccount) {
+		return "", err
+	}
+	if found.Cell == "" {
+		return "", &InvalidError{"home", login, "its domain is not known to live in another cell"}
+	}
+	return home, nil
+}
+
+// setHome makes an account that is new a guest.
+func setHome(ctx context.Context, tx pgx.Tx, t id.Tenant, account id.Account, home string) error {
+	const query = `INSERT INTO guest (tenant_id, account_id, home) VALUES ($1, $2, $3)`
+
+	_, err := tx.Exec(ctx, query, t, account, home)
+	return err
+}
+
+// notGuest refuses what is for accounts that are no guests.
+func notGuest(ctx context.Context, tx pgx.Tx, u User) error {
+	const query = `SELECT EXISTS (SELECT FROM guest WHERE tenant_id = $1 AND account_id = $2)`
+
+	var guest bool
+	err := tx.QueryRow(ctx, query, u.Tenant, u.Account).Scan(&guest)
+	if err == nil && guest {
+		err = ErrGuest
+	}
+	return err
+}
+
+// Guests lists a tenant's guests by login.
+func (s *Store) Guests(ctx context.Context, t id.Tenant) (all []Guest, err error) {
+	const query = `
+		SELECT a.login, g.home
+		FROM guest g
+		JOIN account a ON a.tenant_id = g.tenant_id AND a.account_id = g.account_id
+		WHERE g.tenant_id = $1
+		ORDER BY a.login`
+
+	err = s.read(ctx, t, func(b *pgx.Batch) {
+		b.Queue(query, t).Query(func(rows pgx.Rows) (err error) {
+			all, err = pgx.CollectRows(rows, pgx.RowToStructByName[Guest])
+			return err
+		})
+	})
+	return all, err
+}
