@@ -111,7 +111,7 @@ login-timing: test-deps
 
 # Two cells: logins that are passed through and referred, and what becomes of them when a cell goes; then those of `mailstead dev --cells 2`.
 cells: test-deps
-	$(GO) run ./store/storetest/withservers $(GO) test -race -v -count 1 -timeout 10m -run '^(TestLoginElsewhere|TestNotPassedOn|TestLoginReferral|TestCellAway|TestCellBreaks)$$' ./imapd
+	$(GO) run ./store/storetest/withservers $(GO) test -race -v -count 1 -timeout 10m -run '^(TestLoginElsewhere|TestNotPassedOn|TestLoginReferral|TestCellAway|TestCellBreaks|TestGuestLogin|TestGuestAndHome|TestGuestGuessed|TestVisit|TestTokensOfGuests)$$' ./imapd
 	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 10m -run '^TestDevCells$$' ./cmd/mailstead
 
 # imap-backup with Mailstead, Dovecot and Cyrus.

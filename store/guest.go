@@ -33,6 +33,7 @@ type Home struct {
 type Guest struct {
 	Login string `db:"login"`
 	Home  string `db:"home"`
+	Cell  string `db:"-"` // in which the home's domain lives; "": in none that is known
 }
 
 // CreateGuest makes an account that is a guest, of whom the home is a login whose domain lives in another cell; errors of CreateAccount.
@@ -121,5 +122,16 @@ func (s *Store) Guests(ctx context.Context, t id.Tenant) (all []Guest, err error
 			return err
 		})
 	})
+	if err != nil || len(all) == 0 {
+		return all, err
+	}
+	domains, err := s.RemoteDomains(ctx)
+	cells := make(map[string]string)
+	for _, d := range domains {
+		cells[d.Name] = d.Cell
+	}
+	for i, g := range all {
+		all[i].Cell = cells[domainOf(g.Home)]
+	}
 	return all, err
 }

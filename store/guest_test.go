@@ -46,7 +46,7 @@ func TestGuests(t *testing.T) {
 	if l, err := s.LookupLogin(ctx, ann.Login); err != nil || l.User.Guest || l.Home != (store.Home{}) {
 		t.Errorf("who is no guest is looked up as %+v, %v", l, err)
 	}
-	if all, err := s.Guests(ctx, ann.Tenant); err != nil || !slices.Equal(all, []store.Guest{{Login: "guest@one.test", Home: "user@far.test"}}) {
+	if all, err := s.Guests(ctx, ann.Tenant); err != nil || !slices.Equal(all, []store.Guest{{Login: "guest@one.test", Home: "user@far.test", Cell: "west"}}) {
 		t.Errorf("guests: %+v, %v", all, err)
 	}
 	for what, err := range map[string]error{

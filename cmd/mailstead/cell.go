@@ -35,16 +35,25 @@ func (a *app) cellCommand() *cobra.Command {
 
 func setRemoteDomain(j *job) error {
 	domain, cell := j.args[0], j.args[1]
-	if names := j.config.Cells.Names(); !slices.Contains(names, cell) {
-		if len(names) == 0 {
-			return errors.New("there are no other cells: cells.others is empty")
-		}
-		return usageError{fmt.Errorf("cell %s: want one of %s", cell, strings.Join(names, ", "))}
+	if err := j.otherCell(cell); err != nil {
+		return err
 	}
 	if err := j.store.SetRemoteDomain(j, domain, cell); err != nil {
 		return about("domain "+domain, err)
 	}
 	return j.say(remoteDomainView{domain, cell}, "Domain %s lives in cell %s.", domain, cell)
+}
+
+// otherCell checks the name of another cell.
+func (j *job) otherCell(cell string) error {
+	names := j.config.Cells.Names()
+	switch {
+	case len(names) == 0:
+		return errors.New("there are no other cells: cells.others is empty")
+	case !slices.Contains(names, cell):
+		return usageError{fmt.Errorf("cell %s: want one of %s", cell, strings.Join(names, ", "))}
+	}
+	return nil
 }
 
 func listRemoteDomains(j *job) error {

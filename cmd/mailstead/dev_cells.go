@@ -11,8 +11,10 @@ import (
 	"strings"
 	"time"
 
+	"mailstead.dev/acl"
 	"mailstead.dev/cmd/mailstead/config"
 	"mailstead.dev/deploy/local"
+	"mailstead.dev/store"
 )
 
 // The second cell of `mailstead dev --cells 2` is a `mailstead dev` of its own, in a folder within that of the first, which starts and ends it.
@@ -93,7 +95,7 @@ func (o devOptions) startSecond(state *devState, first config.Cells) func(ctx co
 	}
 }
 
-// introduceCells tells each cell of the domains of the other.
+// introduceCells tells each cell of the domains of the other, and shares a mailbox of the second with a user of the first.
 func (o devOptions) introduceCells(ctx context.Context, first *config.Config) error {
 	second, err := config.Load(o.second().path(operatorFile), nil)
 	if err != nil {
@@ -103,7 +105,8 @@ func (o devOptions) introduceCells(ctx context.Context, first *config.Config) er
 		config  *config.Config
 		cell    string
 		domains [2]string
-	}{{first, secondCell, o.second().domains()}, {second, firstCell, o.domains()}} {
+		share   func(ctx context.Context, s *store.Store) error
+	}{{first, secondCell, o.second().domains(), o.visit}, {second, firstCell, o.domains(), o.shareWithGuest}} {
 		s, err := openStore(ctx, of.config, storeOptions(of.config, slog.New(slog.DiscardHandler)), nil)
 		if err != nil {
 			return err
@@ -111,11 +114,54 @@ func (o devOptions) introduceCells(ctx context.Context, first *config.Config) er
 		for _, domain := range of.domains {
 			err = errors.Join(err, s.SetRemoteDomain(ctx, domain, of.cell))
 		}
+		if err == nil {
+			err = of.share(ctx, s)
+		}
 		if err := errors.Join(err, s.Close()); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// sharedProjects is the mailbox of the second cell's first user that is shared with the guest, who is the first user of the first cell.
+const sharedProjects = "Projects"
+
+// guest is the guest's login.
+func (o devOptions) guest() string { return "guest@" + o.second().domains()[0] }
+
+// visit has the user of the first cell see what is shared with the guest.
+func (o devOptions) visit(ctx context.Context, s *store.Store) error {
+	account, err := s.Account(ctx, o.users()[0])
+	if err != nil {
+		return err
+	}
+	err = s.AddVisit(ctx, account.User(), store.Visit{Cell: secondCell, Login: o.guest()})
+	return there(err)
+}
+
+// shareWithGuest makes in the second cell the guest, and the mailbox.
+func (o devOptions) shareWithGuest(ctx context.Context, s *store.Store) error {
+	owner, err := s.Account(ctx, o.second().users()[0])
+	if err != nil {
+		return err
+	}
+	if _, err := s.CreateGuest(ctx, o.guest(), o.users()[0]); there(err) != nil {
+		return err
+	}
+	if _, err := s.Create(ctx, owner.User(), sharedProjects, nil); there(err) != nil {
+		return err
+	}
+	const all = acl.Lookup | acl.Read | acl.Seen | acl.Write | acl.Insert | acl.DeleteMessages | acl.Expunge
+	return s.SetACL(ctx, owner.User(), sharedProjects, acl.Identifier(o.guest()), acl.Modification{Rights: all})
+}
+
+// there takes it that what exists was made at an earlier start.
+func there(err error) error {
+	if errors.Is(err, store.ErrExists) {
+		return nil
+	}
+	return err
 }
 
 // tourSecond prints where the second cell is, and who can be logged in as in both.
@@ -133,5 +179,8 @@ A second cell, %s, has IMAP at %s, IMAP over TLS at %s (its authority is %s) and
 		fmt.Fprintf(out, "  %s  password %s\n", login, state.Passwords[login])
 	}
 	fmt.Fprintf(out, "\n  Log in as any of them at either cell. What an operator sees: mailstead -c '%s' cell list\n", o.path(operatorFile))
+	home, owner := o.users()[0], second.users()[0]
+	fmt.Fprintf(out, "  %[1]s shares the mailbox %[2]s with the guest %[3]s, who is %[4]s: log in as the guest with the password of %[4]s, and it is Other Users/%[1]s/%[2]s\n",
+		owner, sharedProjects, o.guest(), home)
 	return nil
 }

@@ -79,6 +79,10 @@ func TestDevCells(t *testing.T) {
 		t.Fatal(err)
 	}
 	login(t, filepath.Join(data, secondCell), base+cellPorts+portIMAPS, true, "demo1@demo.test", first.Passwords["demo1@demo.test"])
+	guest := login(t, filepath.Join(data, secondCell), base+cellPorts+portIMAPS, true, "guest@east.test", first.Passwords["demo1@demo.test"])
+	if _, err := guest.Select("Other Users/"+user+"/Projects", nil).Wait(); err != nil {
+		t.Errorf("what is shared with the guest: %v", err)
+	}
 	stop(d)
 
 	t.Setenv("MAILSTEAD_CELLS_LOGIN", "refer")

@@ -67,6 +67,7 @@ func (a *app) root() *cobra.Command {
 		a.fsckCommand(),
 		a.gcCommand(),
 		a.groupCommand(),
+		a.guestCommand(),
 		a.mailboxCommand(),
 		a.migrateCommand(),
 		a.quotaCommand(),
@@ -75,6 +76,7 @@ func (a *app) root() *cobra.Command {
 		a.sharedCommand(),
 		a.tenantCommand(),
 		a.usageCommand(),
+		a.visitCommand(),
 	)
 	return root
 }
