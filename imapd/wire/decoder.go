@@ -38,6 +38,8 @@ type DecoderOptions struct {
 	// UTF8: mailbox names are in UTF-8, and quoted strings must be (RFC 6855 section 3, RFC
 	// 9051 section 5.1); default is that names are in modified UTF-7.
 	UTF8 bool
+	// Keep: what is read can be had as it came, by Kept.
+	Keep bool
 	// Reserve is asked before a command takes more memory than most do, in octets about; what it returns
 	// makes the command wrong. What was reserved is held until whoever runs the command is done with it.
 	Reserve func(octets int64) error
@@ -67,6 +69,8 @@ type Decoder struct {
 	tail     marker // what the line so far ends with
 
 	stream *literalReader // of Literal, not yet read to its end
+
+	kept kept // empty where commands are not kept
 }
 
 // NewDecoder returns a decoder that stands at the beginning of a command.
@@ -172,6 +176,7 @@ func (d *Decoder) advance() {
 	c, _ := d.r.ReadByte()
 	d.began = true
 	d.line++
+	d.keep(c)
 	d.tail = d.tail.next(c)
 	if d.line > d.room {
 		d.widen()
@@ -338,7 +343,7 @@ func (d *Decoder) Skip() error {
 		d.skipOctet()
 	}
 	err := d.err
-	*d = Decoder{r: d.r, o: d.o, room: d.o.firstRoom(), dead: d.dead, err: d.dead}
+	*d = Decoder{r: d.r, o: d.o, room: d.o.firstRoom(), dead: d.dead, err: d.dead, kept: d.kept}
 	return err
 }
 

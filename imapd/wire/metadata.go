@@ -30,7 +30,7 @@ func (d *Decoder) Value(accept func(size int64, waits bool) error) (value []byte
 		if d.o.Reserve == nil {
 			return nil
 		}
-		return d.o.Reserve(size)
+		return d.o.Reserve((d.weight() - 1) * size)
 	})
 	if d.err != nil {
 		return nil, false
@@ -39,6 +39,7 @@ func (d *Decoder) Value(accept func(size int64, waits bool) error) (value []byte
 	if _, err := io.ReadFull(r, value); err != nil {
 		return nil, false // d.err is why
 	}
+	d.keepOctets(value)
 	if !octets && bytes.IndexByte(value, 0) >= 0 {
 		d.Fail("NUL is not allowed in a literal")
 		return nil, false

@@ -147,7 +147,7 @@ func (d *Decoder) literalString() string {
 		return ""
 	}
 	d.literals += size
-	if !d.reserve(literalWeight*size) || sync && !d.proceed() {
+	if !d.reserve(d.weight()*size) || sync && !d.proceed() {
 		return ""
 	}
 	d.resume()
@@ -156,6 +156,7 @@ func (d *Decoder) literalString() string {
 		d.die(err)
 		return ""
 	}
+	d.keepOctets(text)
 	s := string(text)
 	if strings.IndexByte(s, 0) >= 0 {
 		d.Fail("NUL is not allowed in a literal")
@@ -190,6 +191,7 @@ func (d *Decoder) literalHeader() (size int64, sync bool) {
 	if d.err == nil {
 		d.newline()
 	}
+	d.keepHead(size)
 	if !sync && size > d.o.MaxUnasked {
 		d.fail(&SyntaxError{Code: "TOOBIG", Text: fmt.Sprintf("A literal of more than %d octets has to be waited with", d.o.MaxUnasked)})
 	}

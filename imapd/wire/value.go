@@ -83,6 +83,7 @@ func (d *Decoder) MailboxAs() (name, as string) {
 		d.Fail("Mailbox name %v", err)
 		return "", ""
 	}
+	d.keepMailbox(name)
 	if first, rest, _ := strings.Cut(name, "/"); strings.EqualFold(first, "INBOX") {
 		return "INBOX" + name[len(name)-len(rest)-min(len(name)-len(first), 1):], name
 	}
