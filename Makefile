@@ -109,9 +109,9 @@ login-guess: test-deps
 login-timing: test-deps
 	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 30m -run '^TestLoginTiming$$' ./imapd -args -login.tries=500
 
-# Two cells: logins that are passed through and referred, and what becomes of them when a cell goes; then those of `mailstead dev --cells 2`.
+# Two cells: logins that are passed through and referred, mailboxes of the other one, likewise, and what becomes of them when a cell goes; then those of `mailstead dev --cells 2`.
 cells: test-deps
-	$(GO) run ./store/storetest/withservers $(GO) test -race -v -count 1 -timeout 10m -run '^(TestLoginElsewhere|TestNotPassedOn|TestLoginReferral|TestCellAway|TestCellBreaks|TestGuestLogin|TestGuestAndHome|TestGuestGuessed|TestVisit|TestTokensOfGuests)$$' ./imapd
+	$(GO) run ./store/storetest/withservers $(GO) test -race -v -count 1 -timeout 10m -run '^(TestLoginElsewhere|TestNotPassedOn|TestLoginReferral|TestCellAway|TestCellBreaks|TestGuestLogin|TestGuestAndHome|TestGuestGuessed|TestVisit|TestTokensOfGuests|TestMailboxReferral|TestListOfCellAway|TestNoVisit|TestMailboxPassedOn|TestSelectedElsewhere|TestSelectedCellAway|TestHostileNamesPassedOn)$$' ./imapd
 	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 10m -run '^TestDevCells$$' ./cmd/mailstead
 
 # imap-backup with Mailstead, Dovecot and Cyrus.

@@ -25,7 +25,7 @@ func withRole(t *testing.T, s *store.Store, login string, role store.Role) {
 
 // harmless are the commands of the table that change nothing of anybody's mail, or only of the session. All others are tried by somebody who only looks.
 var harmless = []string{
-	"CAPABILITY", "NOOP", "CHECK", "LOGOUT", "ID", "ENABLE", "STARTTLS", "LOGIN", "AUTHENTICATE", "COMPRESS", "UNAUTHENTICATE", "NAMESPACE", "LIST", "LSUB", "STATUS",
+	"CAPABILITY", "NOOP", "CHECK", "LOGOUT", "ID", "ENABLE", "STARTTLS", "LOGIN", "AUTHENTICATE", "COMPRESS", "UNAUTHENTICATE", "NAMESPACE", "LIST", "LSUB", "RLIST", "RLSUB", "STATUS",
 	"SELECT", "EXAMINE", "UNSELECT", "SEARCH", "UID SEARCH", "SORT", "UID SORT", "THREAD", "UID THREAD", "ESEARCH", "CANCELUPDATE", "COMPARATOR", "GETMETADATA", "GETQUOTA", "GETQUOTAROOT", "IDLE", "FIND", "MYRIGHTS",
 }
 

@@ -52,6 +52,8 @@ var arguments = map[string][]place{
 	"LIST": {{"LIST %s *", "INBOX", astring}, {`LIST "" %s`, "INBOX%*", astring}, {`LIST "" (%s x)`, "INBOX", astring}, {`LIST (%s) "" x`, "REMOTE", bare},
 		{`LIST "" x RETURN (%s)`, "CHILDREN", bare}, {`LIST "" x %s (CHILDREN)`, "RETURN", bare}, {`LIST "" x RETURN (STATUS (%s))`, "MESSAGES", bare}, {`LIST "" x RETURN (%s)`, "MYRIGHTS", bare}},
 	"LSUB":    {{"LSUB %s *", "INBOX", astring}, {`LSUB "" %s`, "INBOX%*", astring}},
+	"RLIST":   {{"RLIST %s *", "INBOX", astring}, {`RLIST "" %s`, "INBOX%*", astring}},
+	"RLSUB":   {{"RLSUB %s *", "INBOX", astring}, {`RLSUB "" %s`, "INBOX%*", astring}},
 	"FIND":    {{"FIND %s INBOX", "MAILBOXES", bare}, {"FIND ALL.MAILBOXES %s", "INBOX", astring}},
 	"STATUS":  {{"STATUS %s (MESSAGES)", "INBOX", astring}, {"STATUS INBOX (%s)", "MESSAGES", bare}},
 	"SELECT":  {{"SELECT %s", "INBOX", astring}, {"SELECT INBOX (%s)", "CONDSTORE", bare}, {"SELECT INBOX (QRESYNC (%s 1))", "1", bare}, {"SELECT INBOX (QRESYNC (1 %s))", "1", bare}},

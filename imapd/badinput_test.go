@@ -57,7 +57,7 @@ var rightArguments = map[string]string{
 	"CAPABILITY": "", "NOOP": "", "CHECK": "", "LOGOUT": "", "ID": " NIL", "ENABLE": " CONDSTORE",
 	"STARTTLS": "", "LOGIN": " a@bad.test pass", "AUTHENTICATE": " PLAIN", "COMPRESS": " DEFLATE", "UNAUTHENTICATE": "",
 	"CREATE": " new", "DELETE": " Junk", "RENAME": " Drafts renamed", "SUBSCRIBE": " new", "UNSUBSCRIBE": " Sent", "NAMESPACE": "",
-	"LIST": ` "" *`, "LSUB": ` "" *`, "STATUS": " INBOX (MESSAGES)", "FIND": " MAILBOXES *",
+	"LIST": ` "" *`, "LSUB": ` "" *`, "RLIST": ` "" *`, "RLSUB": ` "" *`, "STATUS": " INBOX (MESSAGES)", "FIND": " MAILBOXES *",
 	"SELECT": " INBOX", "EXAMINE": " INBOX", "CLOSE": "", "UNSELECT": "", "IDLE": "",
 	"APPEND": " INBOX {1+}\r\nx", "REPLACE": " 1 INBOX {1+}\r\nx", "UID REPLACE": " 1 INBOX {1+}\r\nx",
 	"FETCH": " 1 BODY[]", "UID FETCH": " 1 BODY[]", "PARTIAL": " 1 RFC822 1 1", "SEARCH": " ALL", "UID SEARCH": " ALL",

@@ -78,12 +78,14 @@ var capabilities = []struct {
 	{"RIGHTS=texk", "RFC 4314 section 5.1.1", anytime},
 	{"LIST-MYRIGHTS", "RFC 8440", anytime},
 	{"LOGIN-REFERRALS", "RFC 2221", refersLogins},
+	{"MAILBOX-REFERRALS", "RFC 2193", refersMailboxes},
 }
 
 func anytime(*session) bool               { return true }
 func administering(s *session) bool       { return s.state != notAuthenticated && s.user.AdministersAny() }
 func literalsOfAnySize(s *session) bool   { return !s.server.o.LiteralMinus }
 func literalsOfSmallSize(s *session) bool { return s.server.o.LiteralMinus }
+func refersMailboxes(s *session) bool     { return s.server.o.moreCells() }
 func beforeLogin(s *session) bool         { return s.state == notAuthenticated }
 func afterLogin(s *session) bool          { return !beforeLogin(s) }
 func mayUnauthenticate(s *session) bool   { return afterLogin(s) && !s.introduced }

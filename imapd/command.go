@@ -87,6 +87,8 @@ var commands = map[string]command{
 	// list.go
 	"LIST":   {loggedIn, beside, readList},
 	"LSUB":   {loggedIn, beside, readLsub},
+	"RLIST":  {loggedIn, 0, readRList},
+	"RLSUB":  {loggedIn, 0, readRLsub},
 	"STATUS": {loggedIn, beside, readStatus},
 
 	// select.go

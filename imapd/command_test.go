@@ -37,6 +37,8 @@ func TestCapabilities(t *testing.T) {
 		"I18NLEVEL=2":       {"COMPARATOR"},
 		"THREAD=REFERENCES": {"THREAD", "UID THREAD"},
 
+		"MAILBOX-REFERRALS": {"RLIST", "RLSUB"},
+
 		"UNAUTHENTICATE":   {"UNAUTHENTICATE"},
 		"COMPRESS=DEFLATE": {"COMPRESS"},
 		"REPLACE":          {"REPLACE", "UID REPLACE"},
@@ -72,9 +74,10 @@ func TestCapabilities(t *testing.T) {
 func TestCapabilitiesAreUsed(t *testing.T) {
 	uses := map[string]string{
 		"STARTTLS": "", "LOGINDISABLED": "", // server_test.go
-		"INPROGRESS":      "", // progress_test.go
-		"LOGIN-REFERRALS": "", // cells_test.go
-		"LITERAL-":        "", // append_test.go
+		"INPROGRESS":        "", // progress_test.go
+		"LOGIN-REFERRALS":   "", // cells_test.go
+		"MAILBOX-REFERRALS": "", // remote_test.go
+		"LITERAL-":          "", // append_test.go
 
 		"IMAP4rev1": ` LSUB `, "LITERAL+": `\{[0-9]+\+\}$`, "SASL-IR": ` AUTHENTICATE PLAIN \w+`, "AUTH=": ` AUTHENTICATE PLAIN `,
 		"ID": ` ID `, "ENABLE": ` ENABLE `, "IDLE": ` IDLE$`, "NAMESPACE": ` NAMESPACE$`, "CHILDREN": ` LIST "" `,

@@ -153,6 +153,12 @@ func (c *conn) useUTF8(on bool) {
 	c.dec.UseUTF8(on)
 }
 
+// keep says whether commands are kept as they come, from the next on.
+func (c *conn) keep(on bool) {
+	c.limits.Keep = on
+	c.dec.UseKeep(on)
+}
+
 // unbuffer gives the buffers back. What is in them is lost.
 func (c *conn) unbuffer() {
 	if c.buffers != nil {

@@ -26,6 +26,8 @@
 // FETCH look when it asks only for what never changes, of messages that the client has been told of,
 // and somebody has looked just before (recently).
 //
+// What is in another cell is told by that (remote_pass.go): as it comes, while one of its commands runs.
+//
 // Never is an EXPUNGE or VANISHED told during FETCH, STORE and SEARCH by message
 // number (keepsSeqs; RFC 9051 section 7.5.1). While one is withheld, a tagged answer
 // behind a higher MODSEQ carries [HIGHESTMODSEQ] with the one up to which the client

@@ -14,7 +14,8 @@ import (
 // LIST and LSUB.
 //
 // RFC 3501 sections 6.3.8 and 6.3.9; extended LIST: RFC 5258; \HasChildren: RFC 3348 and
-// RFC 5258 section 4; special uses: RFC 6154 section 2; STATUS in return: RFC 5819; MYRIGHTS: RFC 8440.
+// RFC 5258 section 4; special uses: RFC 6154 section 2; STATUS in return: RFC 5819; MYRIGHTS: RFC 8440; RLIST and
+// RLSUB: RFC 2193 section 5, in remote_list.go.
 
 // lister is what these commands need of the store.
 type lister interface {
@@ -37,7 +38,7 @@ const (
 )
 
 // The options by name. Of the return options, children and special uses are
-// told anyway; and REMOTE adds nothing where all mailboxes are at home.
+// told anyway; REMOTE is what RLIST is (remote_list.go).
 var (
 	selectionOptions = map[string]listOptions{
 		"SUBSCRIBED": listSubscribed, "REMOTE": listRemote, "RECURSIVEMATCH": listRecursiveMatch, "SPECIAL-USE": listSpecialUse,
@@ -53,11 +54,19 @@ type listCmd struct {
 	selects  listOptions
 	returns  listOptions
 	status   []string // items of STATUS to be returned
+	remote   bool     // it is RLIST
 }
 
 // list = "LIST" [SP list-select-opts] SP mailbox SP mbox-or-pat [SP list-return-opts]
-func readList(d *wire.Decoder) (run, error) {
-	var c listCmd
+func readList(d *wire.Decoder) (run, error) { return readListing(d, false) }
+
+// rlist = "RLIST" SP mailbox SP list_mailbox
+//
+// What LIST can have besides, it can have as well.
+func readRList(d *wire.Decoder) (run, error) { return readListing(d, true) }
+
+func readListing(d *wire.Decoder, remote bool) (run, error) {
+	c := listCmd{remote: remote}
 	d.SP()
 	if d.Peek() == '(' {
 		c.readSelection(d)
@@ -140,17 +149,22 @@ func (c *listCmd) readPatterns(d *wire.Decoder) {
 func (c listCmd) mayRunBeside(*session) bool { return c.returns&(listStatus|listMyRights) == 0 }
 
 func (c listCmd) run(ctx context.Context, s *session) error {
+	if c.remote {
+		s.refersFromNow()
+	}
 	if len(c.patterns) == 0 {
 		if !c.extended { // the delimiter, and the root of the reference, which is "" for all of ours
 			s.writeListed("LIST", `\Noselect`, "")
 		}
 		return nil
 	}
-	entries, err := s.mailboxes(ctx)
+	entries, f, missing, err := s.mailboxesOf(ctx, c.remote || c.selects&listRemote != 0, c.patterns...)
 	if err != nil {
 		return err
 	}
-	chosen, err := c.choose(ctx, tree(entries))
+	all := tree(entries)
+	f.mark(all)
+	chosen, err := c.choose(ctx, all)
 	if err != nil {
 		return err
 	}
@@ -161,20 +175,21 @@ func (c listCmd) run(ctx context.Context, s *session) error {
 	for _, n := range chosen {
 		c.tell(s, n, status)
 	}
-	return nil
+	return missing
 }
+
+// entryWeight is how much memory an entry takes with its node, without the name.
+const entryWeight = 300
 
 // mailboxes returns all names of the user, which are in memory until the client has taken what is told of them.
 func (s *session) mailboxes(ctx context.Context) ([]store.Entry, error) {
-	const weight = 300 // of an entry and its node, without the name
-
 	entries, err := s.store.List(ctx, s.user)
 	if err != nil {
 		return nil, err
 	}
 	octets := int64(0)
 	for _, e := range entries {
-		octets += weight + 2*int64(len(e.Name))
+		octets += entryWeight + 2*int64(len(e.Name))
 	}
 	return entries, s.hold(octets)
 }
@@ -222,7 +237,7 @@ func (c *listCmd) statusOf(ctx context.Context, s *session, chosen []*node) (map
 	}
 	var names []string
 	for _, n := range chosen {
-		if n.selected && n.selectable {
+		if n.selected && n.selectable && n.visit == nil {
 			names = append(names, n.name)
 		}
 	}
@@ -230,14 +245,17 @@ func (c *listCmd) statusOf(ctx context.Context, s *session, chosen []*node) (map
 	if err != nil {
 		return nil, err
 	}
-	return found, s.completeStatus(ctx, found, c.status)
+	if err := s.completeStatus(ctx, found, c.status); err != nil {
+		return nil, err
+	}
+	return found, c.farStatus(ctx, s, chosen)
 }
 
 // tell tells a name, and behind it its status. A mailbox of which there is none
 // has been deleted meanwhile, and does not exist any more (RFC 5819 section 2).
 func (c *listCmd) tell(s *session, n *node, status map[string]store.Status) {
 	st, ok := status[n.name]
-	if c.returns&listStatus != 0 && n.selected && !ok {
+	if c.returns&listStatus != 0 && n.selected && n.visit == nil && !ok {
 		n.selectable = false
 	}
 	s.enc.Raw("* LIST (").Raw(c.attributes(n)).Raw(`) "` + delimiter + `" `).Mailbox(n.name)
@@ -250,6 +268,9 @@ func (c *listCmd) tell(s *session, n *node, status map[string]store.Status) {
 	}
 	if ok && st.Rights.Has(acl.Read) {
 		s.writeStatus(n.name, c.status, st)
+	}
+	if n.status != "" {
+		s.enc.Raw("* STATUS ").Mailbox(n.name).SP().Raw(n.status).CRLF()
 	}
 }
 
@@ -273,6 +294,9 @@ func (c *listCmd) attributes(n *node) string {
 	if n.subscribed && (c.selects|c.returns)&listSubscribed != 0 {
 		list = append(list, `\Subscribed`)
 	}
+	if n.visit != nil && c.selects&listRemote != 0 {
+		list = append(list, `\Remote`)
+	}
 	return strings.Join(list, " ")
 }
 
@@ -285,12 +309,14 @@ type node struct {
 	subscribed bool
 	children   bool
 	rights     acl.Rights
+	visit      *store.Visit // nil: it is of this cell
 
 	// Of one LIST:
 	selected      bool
-	chosen        bool // it is told, for itself
-	selectedBelow bool // a name below it is selected,
-	hidesBelow    bool // and is not told
+	chosen        bool   // it is told, for itself
+	selectedBelow bool   // a name below it is selected,
+	hidesBelow    bool   // and is not told
+	status        string // what another cell tells
 }
 
 // nameTree has all names that exist or are subscribed, and those above them.
@@ -342,24 +368,32 @@ func above(name string) string {
 }
 
 // lsub = "LSUB" SP mailbox SP list-mailbox
-func readLsub(d *wire.Decoder) (run, error) {
+func readLsub(d *wire.Decoder) (run, error) { return readSubscriptions(d, false) }
+
+// rlsub = "RLSUB" SP mailbox SP list_mailbox
+func readRLsub(d *wire.Decoder) (run, error) { return readSubscriptions(d, true) }
+
+func readSubscriptions(d *wire.Decoder, remote bool) (run, error) {
 	d.SP()
 	reference := d.Mailbox()
 	d.SP()
 	pattern := readPattern(d, reference)
 	return do(func(ctx context.Context, s *session) error {
+		if remote {
+			s.refersFromNow()
+		}
 		if pattern == "" {
 			s.writeListed("LSUB", `\Noselect`, "")
 			return nil
 		}
-		entries, err := s.mailboxes(ctx)
+		entries, _, missing, err := s.mailboxesOf(ctx, remote, pattern)
 		if err != nil {
 			return err
 		}
 		for _, l := range pattern.subscriptions(entries) {
 			s.writeListed("LSUB", l.attributes, l.name)
 		}
-		return nil
+		return missing
 	}), d.End()
 }
 

@@ -63,7 +63,7 @@ type job []*request
 
 // mayRunBeside tells whether a command may run beside others. Strangers get one at a time.
 func (s *session) mayRunBeside(p request) bool {
-	if p.err != nil || p.cmd.traits&beside == 0 || s.state == notAuthenticated {
+	if p.err != nil || p.cmd.traits&beside == 0 || s.state == notAuthenticated || s.abroad(&p) {
 		return false
 	}
 	c, ok := p.run.(chooser)

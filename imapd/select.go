@@ -126,12 +126,21 @@ func readKnown(d *wire.Decoder, set imap.NumSet) view.UIDSet {
 	return view.UIDSetOf(ranges...)
 }
 
-func (c selectCmd) run(ctx context.Context, s *session) error {
-	if c.resync != nil && !s.qresync {
+// allowed refuses what takes something else to be enabled, or not to be.
+func (c selectCmd) allowed(s *session) error {
+	switch {
+	case c.resync == nil:
+	case !s.qresync:
 		return bad("QRESYNC is not enabled")
-	}
-	if c.resync != nil && s.uidOnly && !c.resync.seqs.Empty() {
+	case s.uidOnly && !c.resync.seqs.Empty():
 		return errUIDRequired
+	}
+	return nil
+}
+
+func (c selectCmd) run(ctx context.Context, s *session) error {
+	if err := c.allowed(s); err != nil {
+		return err
 	}
 	s.deselect()
 	if c.condstore || c.resync != nil {

@@ -38,6 +38,8 @@ type session struct {
 	ahead    statusAhead
 	lane     *lane // in which this session's commands run; nil: they run alone
 
+	remotes *remotes // nil: nothing of other cells is seen
+
 	upstream   *upstream // to the cell that the client is logged in to; nil: to this one
 	introduced bool      // it is another cell's front end that has passed on the login
 
@@ -133,6 +135,9 @@ type request struct {
 	err       error    // why it is not run
 	reserved  reserved // what was read takes, until it has been run
 	outcome   string   // of its tagged response, once it has been run
+
+	text      []byte // as it came, and the mailboxes that it names, where it may be for another cell
+	mailboxes []string
 }
 
 // byUID tells whether it is a UID command.
@@ -153,6 +158,7 @@ func (s *session) command(ctx context.Context) error {
 // command = tag SP (command-any / command-auth / command-nonauth / command-select) CRLF
 func (s *session) read() (p request) {
 	d := s.dec
+	s.keepForRemotes()
 	p.tag = d.Tag()
 	d.SP()
 	p.name = d.Keyword()
@@ -166,6 +172,7 @@ func (s *session) read() (p request) {
 	if p.err != nil {
 		d.Skip() // its error is the same
 	}
+	p.text, p.mailboxes = d.Kept()
 	p.reserved, s.reserved = s.reserved, reserved{}
 	return p
 }
@@ -278,7 +285,10 @@ func (s *session) run(ctx context.Context, p *request) error {
 		stop := s.watch()
 		defer stop()
 	}
-	err := p.run.run(ctx, s)
+	run, err := s.place(ctx, p)
+	if err == nil {
+		err = run.run(ctx, s)
+	}
 	if p.cmd.traits&tellsAfter == 0 || s.selected == nil || fatal(err) {
 		return err
 	}
@@ -377,6 +387,7 @@ func (s *session) ok(code, text string) { s.reply = reply{code, text} }
 // logout takes leave of what the session holds.
 func (s *session) logout() {
 	s.unselect()
+	s.leaveRemotes()
 	if s.state != notAuthenticated {
 		s.unhold()
 		s.server.dismiss(s.conn, s.user)

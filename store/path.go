@@ -64,6 +64,19 @@ func cutLogin(rest string, deeper bool) (login, name string, named bool) {
 	return rest[:end+slash], rest[end+slash+1:], true
 }
 
+// Owner returns the login of the user whose mailbox it would be that has a name, among those of other users; "" where it is of none.
+func Owner(name string) string {
+	first, rest, deeper := strings.Cut(name, separator)
+	if first != OtherUsers {
+		return ""
+	}
+	login, _, _ := cutLogin(rest, deeper)
+	if !strings.Contains(login, "@") {
+		return ""
+	}
+	return login
+}
+
 // isPersonal tells whether a name is one of the user's own.
 func isPersonal(u User, name string) bool {
 	p, err := u.path(name)

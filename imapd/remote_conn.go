@@ -1,0 +1,238 @@
+package imapd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"mailstead.dev/store"
+)
+
+// A session has a connection of its own to each cell in which it does something, as a guest there, and does one thing at a time on it. What
+// is enabled here is enabled there before anything else is said. One on which no mailbox is selected is closed when it has not been used for a while.
+
+// remoteConn is a connection to another cell.
+type remoteConn struct {
+	visit store.Visit
+	up    *upstream
+	in    farResponses
+
+	enabled  []string
+	selected bool        // a mailbox is
+	expiry   *time.Timer // closes it; nil: it is in use
+}
+
+const (
+	// remoteIdle is how long a connection is kept that is not used.
+	remoteIdle = time.Minute
+	// awayTime is how long a cell that could not be reached is not tried again by the session.
+	awayTime = 10 * time.Second
+)
+
+// awayCell is a cell that could not be reached, or does not let the session in.
+type awayCell struct {
+	since time.Time
+	err   error
+}
+
+// remoteTag is that of commands of our own.
+const remoteTag = "a"
+
+// connect returns a connection to the cell of a visit, on which all is enabled that is here.
+func (s *session) connect(ctx context.Context, v store.Visit) (*remoteConn, error) {
+	r := s.remotes
+	c := r.conns[v.Cell]
+	if c != nil && !c.wake() {
+		c.leave()
+		c = nil
+	}
+	if c == nil {
+		if away := r.away[v.Cell]; time.Since(away.since) < awayTime {
+			return nil, away.err
+		}
+		var err error
+		if c, err = s.enterCell(ctx, v); err != nil {
+			if ctx.Err() == nil {
+				s.log.WarnContext(ctx, "mailboxes of another cell cannot be had", "cell", v.Cell, "err", err)
+				r.away[v.Cell] = awayCell{time.Now(), err}
+			}
+			return nil, err
+		}
+		r.conns[v.Cell] = c
+	}
+	return c, s.enableThere(ctx, c)
+}
+
+// enterCell connects to another cell, as a guest.
+func (s *session) enterCell(ctx context.Context, v store.Visit) (*remoteConn, error) {
+	up, err := s.dialCell(ctx, v.Cell)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, up.close)
+	defer stop()
+	answer, err := up.exchange(s.server.o.Authenticator.IntroduceGuest(v, s.user, remote(s.raw.RemoteAddr())), func([]byte) ([]byte, error) {
+		return nil, errors.New("it asks for more than an introduction")
+	})
+	if err != nil {
+		up.close()
+		return nil, errElsewhere(v.Cell, err)
+	}
+	kind, text, _ := strings.Cut(answer, " ")
+	if kind == "OK" {
+		return &remoteConn{visit: v, up: up, in: farResponses{br: up.br}}, nil
+	}
+	up.close()
+	switch code, _ := cutCode(text); code {
+	case "AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED", "CONTACTADMIN": // nothing is shared with who may not come in
+		return nil, fmt.Errorf("%w: cell %s: %s", store.ErrNotExist, v.Cell, answer)
+	}
+	return nil, errElsewhere(v.Cell, errors.New(answer))
+}
+
+// wake tells whether a connection is there still, which stays as long as it is used.
+func (c *remoteConn) wake() bool {
+	there := c.expiry == nil || c.expiry.Stop()
+	c.expiry = nil
+	return there
+}
+
+// rest says that a connection is not used, for now.
+func (c *remoteConn) rest() {
+	if !c.selected {
+		c.expiry = time.AfterFunc(remoteIdle, c.up.close)
+	}
+}
+
+// leave ends a connection.
+func (c *remoteConn) leave() {
+	c.wake()
+	c.up.close()
+}
+
+// leaveRemotes ends the connections to other cells.
+func (s *session) leaveRemotes() {
+	if s.remotes != nil {
+		for _, c := range s.remotes.conns {
+			c.leave()
+		}
+		s.remotes = nil
+	}
+}
+
+// send sends octets.
+func (c *remoteConn) send(s *session, octets ...[]byte) error {
+	for _, o := range octets {
+		if err := c.up.nc.SetWriteDeadline(time.Now().Add(s.server.o.WriteTimeout)); err != nil {
+			return err
+		}
+		if _, err := c.up.nc.Write(o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// next returns the next part of what the other cell sends. The client gets before what there is for it, if that takes time.
+func (c *remoteConn) next(s *session) (part, error) {
+	if c.up.br.Buffered() == 0 {
+		if err := s.enc.Flush(); err != nil {
+			return part{}, err
+		}
+	}
+	if err := c.await(s.server.o.SearchTimeout + s.server.o.TurnTimeout + elsewhereTime); err != nil {
+		return part{}, err
+	}
+	return c.in.next()
+}
+
+// await sets how long is waited for what the other cell sends next.
+func (c *remoteConn) await(long time.Duration) error {
+	return c.up.nc.SetReadDeadline(time.Now().Add(long))
+}
+
+// maxOwnResponse bounds a response that is for us.
+const maxOwnResponse = 1 << 20
+
+var errLongResponse = errors.New("a response is too long")
+
+// response returns a whole response.
+func (c *remoteConn) response(s *session) ([]byte, error) {
+	var whole []byte
+	for {
+		p, err := c.next(s)
+		if err != nil {
+			return nil, err
+		}
+		if whole = append(whole, p.octets...); len(whole) > maxOwnResponse {
+			return nil, errLongResponse
+		}
+		if p.ends {
+			return whole, nil
+		}
+	}
+}
+
+// ask sends commands of our own, each with remoteTag, and has each response to them taken. Where a mailbox is selected there, what
+// take does not want is the client's.
+func (c *remoteConn) ask(ctx context.Context, s *session, commands [][]byte, take func(response []byte) bool) error {
+	stop := context.AfterFunc(ctx, c.up.close)
+	defer stop()
+	err := c.send(s, bytes.Join(commands, nil))
+	for answered := 0; err == nil && answered < len(commands); {
+		var response []byte
+		if response, err = c.response(s); err != nil {
+			break
+		}
+		switch {
+		case bytes.HasPrefix(response, []byte(remoteTag+" ")):
+			answered++
+			take(response)
+		case bytes.HasPrefix(response, []byte("* BYE ")):
+			err = errors.New(string(response))
+		case !take(response) && c.selected:
+			s.enc.Bytes(response)
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return s.lose(ctx, c, err)
+}
+
+// lose lets go of a connection that is lost, and returns what that means to a command by which nothing was to be changed.
+func (s *session) lose(ctx context.Context, c *remoteConn, why error) error {
+	s.log.WarnContext(ctx, "the connection to another cell is lost", "cell", c.visit.Cell, "err", why)
+	c.leave()
+	delete(s.remotes.conns, c.visit.Cell)
+	if c == s.remotes.selected {
+		return &errBye{"UNAVAILABLE", "The connection to the server of the selected mailbox is lost"}
+	}
+	return errElsewhere(c.visit.Cell, why)
+}
+
+// enableThere enables in another cell what is enabled here.
+func (s *session) enableThere(ctx context.Context, c *remoteConn) error {
+	var names []string
+	for _, e := range []struct {
+		name string
+		on   bool
+	}{{"CONDSTORE", s.condstore}, {"QRESYNC", s.qresync}, {"UIDONLY", s.uidOnly}, {"UTF8=ACCEPT", s.utf8}, {"IMAP4rev2", s.rev2}} {
+		if e.on && !slices.Contains(c.enabled, e.name) {
+			names = append(names, e.name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	command := remoteTag + " ENABLE " + strings.Join(names, " ") + "\r\n"
+	c.enabled = append(c.enabled, names...)
+	return c.ask(ctx, s, [][]byte{[]byte(command)}, func(response []byte) bool { return bytes.HasPrefix(response, []byte("* ENABLED")) })
+}

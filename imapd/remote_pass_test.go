@@ -1,0 +1,248 @@
+package imapd
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapclient"
+
+	"mailstead.dev/store/storetest"
+)
+
+// A client that knows of no referrals sees the mailboxes of the other cell among its own, and does there what the guest may.
+func TestMailboxPassedOn(t *testing.T) {
+	west, _, owner := sharingCells(t, nil)
+	told := make(chan uint32, 10)
+	c := imapclient.New(dial(t, west.plain).nc, &imapclient.Options{UnilateralDataHandler: &imapclient.UnilateralDataHandler{
+		Mailbox: func(data *imapclient.UnilateralDataMailbox) {
+			if data.NumMessages != nil {
+				told <- *data.NumMessages
+			}
+		},
+	}})
+	defer c.Close()
+	if err := c.Login(guestHome, storetest.Password).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	listed, err := c.List("", "*", &imap.ListOptions{ReturnStatus: &imap.StatusOptions{NumMessages: true}}).Collect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, l := range listed {
+		if strings.HasPrefix(l.Mailbox, "Other Users") {
+			names = append(names, l.Mailbox)
+			if readable := strings.HasPrefix(l.Mailbox, ownersName); readable != (l.Status != nil && *l.Status.NumMessages == 1) {
+				t.Errorf("of %s is listed %+v", l.Mailbox, l.Status)
+			}
+		}
+	}
+	if want := []string{"Other Users", "Other Users/" + ownerLogin, ownersName + "Letters", ownersName + "Plans", ownersName + "Plans/2026"}; !slices.Equal(names, want) {
+		t.Errorf("listed are %q, want %q", names, want)
+	}
+	status, err := c.Status(ownersName+"Plans", &imap.StatusOptions{NumMessages: true}).Wait()
+	if err != nil || *status.NumMessages != 1 {
+		t.Errorf("STATUS: %+v, %v", status, err)
+	}
+	if s, err := c.Select(ownersName+"Letters", nil).Wait(); err != nil || s.NumMessages != 1 {
+		t.Fatalf("SELECT: %+v, %v", s, err)
+	}
+	if got := bodyOf(t, c, 1); !strings.Contains(got, "It is of Letters.") {
+		t.Errorf("the message is %q", got)
+	}
+	stored, err := c.Store(imap.SeqSetNum(1), &imap.StoreFlags{Op: imap.StoreFlagsAdd, Flags: []imap.Flag{imap.FlagFlagged}}, nil).Collect()
+	if err != nil || len(stored) != 1 || !slices.Contains(stored[0].Flags, imap.FlagFlagged) {
+		t.Errorf("STORE: %+v, %v", stored, err)
+	}
+	large := "Subject: large\r\n\r\n" + noise(1<<20) + "\r\n"
+	if uid := appendMail(t, c, ownersName+"Letters", []byte(large), nil); uid != 2 {
+		t.Errorf("APPEND: UID %d", uid)
+	}
+	found, err := c.UIDSearch(&imap.SearchCriteria{Header: []imap.SearchCriteriaHeaderField{{Key: "Subject", Value: "large"}}}, nil).Wait()
+	if err != nil || !slices.Equal(found.AllUIDs(), []imap.UID{2}) {
+		t.Errorf("SEARCH: %+v, %v", found, err)
+	}
+	if got := bodyOf(t, c, 2); got != large {
+		t.Errorf("the large message comes back as %d octets, want %d", len(got), len(large))
+	}
+	for len(told) > 0 {
+		<-told
+	}
+	idle, err := c.Idle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner.want(appendText("Letters", "Subject: third\r\n\r\n"), "OK ")
+	select {
+	case n := <-told:
+		if n != 3 {
+			t.Errorf("IDLE tells of %d messages", n)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("IDLE tells nothing")
+	}
+	if err := idle.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := idle.Wait(); err != nil {
+		t.Error(err)
+	}
+	if copied, err := c.Copy(imap.UIDSetNum(3), ownersName+"Letters").Wait(); err != nil || !slices.Equal(copied.DestUIDs, imap.UIDSetNum(4)) {
+		t.Errorf("COPY: %+v, %v", copied, err)
+	}
+	if _, err := c.Select("INBOX", nil).Wait(); err != nil {
+		t.Error(err)
+	}
+	if err := c.Logout().Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// What is selected in the other cell answers the commands of the selected state, and all else is answered at home.
+func TestSelectedElsewhere(t *testing.T) {
+	west, east, owner := sharingCells(t, nil)
+	c := west.visitor(t)
+	const letters, plans = `"` + ownersName + `Letters"`, `"` + ownersName + `Plans"`
+	c.want(appendText("INBOX", "Subject: home\r\n\r\n"), "OK ")
+	c.want("SELECT INBOX", "OK ")
+	wantLine := func(lines []string, want string) {
+		t.Helper()
+		if !slices.ContainsFunc(lines, func(line string) bool { return matches(line, want) }) {
+			t.Errorf("%q is not in %q", want, lines)
+		}
+	}
+	wantLine(c.want("SELECT "+plans, "OK [READ-ONLY] "), "* OK [CLOSED] ...")
+	c.want("STORE 1 +FLAGS (\\Flagged)", "NO ")
+	wantLine(c.want("SELECT "+letters, "OK [READ-WRITE] "), "* OK [CLOSED] ...")
+	wantLine(c.want("STATUS INBOX (MESSAGES)", "OK "), `* STATUS "INBOX" (MESSAGES 1)`)
+	wantLine(c.want("STATUS "+plans+" (MESSAGES)", "OK "), "* STATUS "+plans+" (MESSAGES 1)")
+	owner.want(appendText("Letters", "Subject: news\r\n\r\n"), "OK ")
+	wantLine(c.want("NOOP", "OK "), "* 2 EXISTS")
+	wantLine(c.want("SEARCH SUBJECT {4}\r\nnews", "OK "), "* SEARCH 2")
+	wantLine(c.want("ESEARCH ALL", "OK "), `* ESEARCH (TAG "do.it" MAILBOX `+letters+` ...`)
+	wantLine(c.want("UID FETCH 1:* (FLAGS)", "OK "), "* 2 FETCH ...")
+	wantLine(c.want("ENABLE CONDSTORE UTF8=ACCEPT", "OK "), "* ENABLED CONDSTORE UTF8=ACCEPT")
+	wantLine(c.want("FETCH 1 (FLAGS)", "OK "), "* 1 FETCH (FLAGS ...")
+	if got := c.want("STORE 1 +FLAGS (x)", "OK "); !strings.Contains(strings.Join(got, " "), "MODSEQ") {
+		t.Errorf("with CONDSTORE a STORE tells %q", got)
+	}
+	c.want("CREATE "+`"`+ownersName+`Letters/ü"`, "OK ")
+	if got := othersIn(c.want(`LIST "" "`+ownersName+`Letters/*"`, "OK ")); !slices.Equal(got, []string{ownersName + "Letters/ü"}) {
+		t.Errorf("in UTF-8 is listed %q", got)
+	}
+	c.want(`RENAME "`+ownersName+`Letters/ü" "`+ownersName+`Letters/u"`, "OK ")
+	c.want(`SUBSCRIBE "`+ownersName+`Letters/u"`, "OK ")
+	if got := othersIn(c.want(`LSUB "" *`, "OK ")); !slices.Equal(got, []string{ownersName + "Letters/u"}) {
+		t.Errorf("subscribed are %q", got)
+	}
+	wantLine(c.want("MYRIGHTS "+letters, "OK "), "* MYRIGHTS "+letters+" lrswipkxte...")
+	wantLine(c.want("GETQUOTAROOT "+letters, "OK "), "* QUOTAROOT ...")
+	c.want(`SETMETADATA `+letters+` (/private/comment {5}`+"\r\nhello)", "OK ")
+	wantLine(c.want("GETMETADATA "+letters+" /private/comment", "OK "), `* METADATA `+letters+` (/private/comment "hello")`)
+	c.want("DELETE "+`"`+ownersName+`Letters/u"`, "OK ")
+	wantLine(c.want("REPLACE 2 "+letters+" {17+}\r\nSubject: again\r\n\r", "OK "), "* 2 EXPUNGE")
+	c.want("MOVE 1 "+plans, "NO [NOPERM] ")
+	c.want("COPY 1 INBOX", "NO [CANNOT] These mailboxes are on different servers")
+	c.want("RENAME "+letters+" Mine", "NO [CANNOT] ")
+	c.want("APPEND "+plans+" {1000}\r\n"+strings.Repeat("x", 1000), "NO [NOPERM] ") // which the literal is not asked for
+	c.want("APPEND "+letters+" {1+}\r\nx {1+}\r\ny", "OK [APPENDUID ")
+	c.want("APPEND "+letters+" {1+}\r\nx junk", "BAD ")
+	c.want("APPEND "+letters+" (", "BAD ")
+	wantLine(c.want("STATUS "+letters+" (MESSAGES)", "OK "), "* STATUS "+letters+" (MESSAGES 4)")
+	c.want("APPEND INBOX {1+}\r\nx", "OK [APPENDUID ")
+	c.want("STATUS "+letters+" (MESSAGES) x", "BAD ")
+	c.want("x", "BAD ")
+	c.want("LOGIN a b", "BAD ")
+	c.send("i IDLE")
+	c.expect("+ ...")
+	c.send("NONE")
+	c.expect("i BAD [CLIENTBUG] Expected DONE")
+	c.send("p NOOP\r\nq STATUS INBOX (MESSAGES)\r\nr FETCH 1 UID\r\ns LIST \"\" INBOX") // which come together
+	for _, want := range []string{"p OK ...", `* STATUS "INBOX" (MESSAGES 2)`, "q OK ...", "* 1 FETCH (UID 1)", "r OK ...", `* LIST ...`, "s OK ..."} {
+		c.expect(want)
+	}
+	c.want("CLOSE", "OK ")
+	c.want("FETCH 1 FLAGS", "BAD ")
+	wantLine(c.want("EXAMINE "+letters, "OK [READ-ONLY] "), "* 4 EXISTS")
+	wantLine(c.want("SELECT INBOX", "OK [READ-WRITE] "), "* OK [CLOSED] ...")
+	wantLine(c.want("FETCH 1 BODY.PEEK[HEADER.FIELDS (Subject)]", "OK "), "Subject: home")
+	c.want("COPY 1 "+letters, "NO [CANNOT] ")
+	c.want("SELECT "+`"`+ownersName+`Secret"`, "NO [NONEXISTENT] ")
+	c.want("FETCH 1 FLAGS", "BAD ")
+	c.want(strings.Repeat("t", 2000)[:0]+"UNSELECT", "BAD ")
+	c.send(strings.Repeat("t", maxTag+1) + " SELECT " + letters)
+	c.expect(strings.Repeat("t", maxTag+1) + " NO [LIMIT] The tag is too long to be passed on")
+
+	c.want("SELECT "+letters, "OK ")
+	for _, at := range connectionsOf(east.server) {
+		at.close()
+	}
+	c.send("a NOOP")
+	c.expect("* BYE [UNAVAILABLE] The connection to the server of the selected mailbox is lost")
+	c.expectClosed()
+	await(t, func() bool { all, _ := west.server.Connections(); return all == 0 })
+}
+
+// A cell that goes away takes only what is selected there along, and one that comes back is there again.
+func TestSelectedCellAway(t *testing.T) {
+	west, east, owner := sharingCells(t, nil)
+	const letters = `"` + ownersName + `Letters"`
+	c, idle := west.visitor(t), west.visitor(t)
+	c.want("STATUS "+letters+" (MESSAGES)", "OK ")
+	idle.want("SELECT "+letters, "OK ")
+	idle.send("i IDLE")
+	idle.expect("+ ...")
+	for _, at := range connectionsOf(east.server) {
+		at.close()
+	}
+	idle.expect("* BYE [UNAVAILABLE] The connection to the server of the selected mailbox is lost")
+	idle.expectClosed()
+	c.want("STATUS "+letters+" (MESSAGES)", "NO [UNAVAILABLE] ")
+	c.want("STATUS "+letters+" (MESSAGES)", "OK ") // by another connection
+	c.want("LIST \"\" *", "OK ")
+
+	// What is not shared any more goes as it does at home.
+	owner = dial(t, east.plain)
+	enter(owner, ownerLogin)
+	c.want("SELECT "+letters, "OK ")
+	owner.want("DELETEACL Letters "+guestLogin, "OK ")
+	c.send("n NOOP")
+	c.expect("* BYE [UNAVAILABLE] ...")
+	c.expectClosed()
+
+	// The front end that goes says so, between two responses.
+	const plans = `"` + ownersName + `Plans"`
+	c, last := west.visitor(t), west.visitor(t)
+	c.want("SELECT "+plans, "OK ")
+	last.want("SELECT "+plans, "OK ")
+	last.send("i IDLE")
+	last.expect("+ ...")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := west.server.Shutdown(ctx); err != nil {
+		t.Errorf("shutdown: %v", err)
+	}
+	c.expect("* BYE [UNAVAILABLE] Server is shutting down")
+	last.expect("* BYE [UNAVAILABLE] Server is shutting down")
+	await(t, func() bool { all, _ := east.server.Connections(); return all == 1 }) // the owner's
+}
+
+// Names and texts that would be something else in a command are what they are in the other cell.
+func TestHostileNamesPassedOn(t *testing.T) {
+	west, _, _ := sharingCells(t, nil)
+	c := west.visitor(t)
+	for _, name := range []string{"x\r\na LOGOUT", `x" "y`, `x\`, "x {5+}", "{5+}", "x\x00", "ü", "&", "x%y*", "(x)"} {
+		name = ownersName + "Letters/" + name
+		_, created := c.do(fmt.Sprintf("CREATE {%d+}\r\n%s", len(name), name))
+		_, got := c.do(fmt.Sprintf("STATUS {%d+}\r\n%s (MESSAGES)", len(name), name))
+		if exists := strings.HasPrefix(created, "OK "); exists != strings.HasPrefix(got, "OK ") {
+			t.Errorf("%q is created with %q, and then %q", name, created, got)
+		}
+		c.want("NOOP", "OK ")
+	}
+}
