@@ -47,6 +47,7 @@ func (s *Store) DeleteAccount(ctx context.Context, u User) error {
 		deleteOfAccount("swept"),
 		deleteOfAccount("domain_admin"),
 		deleteOfAccount("app_password"),
+		deleteOfAccount("one_time_password"),
 		deleteOfAccount("known_address"),
 		deleteOfAccount("guest"),
 		deleteOfAccount("visit"),

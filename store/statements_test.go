@@ -41,6 +41,8 @@ var ofAllTenants = regexp.MustCompile(`\b(lease|staging_ring|search_node|login_s
 // for names that are another tenant's. There are no others.
 var definers = map[string]string{
 	"lookup_login":         "who has a login that is known, for the login, and how many logins have failed that name it",
+	"begin_otp":            "who has a login that is known, where its one-time passwords stand",
+	"end_otp":              "whether an exchange was under way that is known by a number of chance",
 	"note_failure":         "which of the names that it counts for are blocked; it writes nothing of a tenant",
 	"list_attempts":        "whose logins have failed, for operators",
 	"clear_attempts":       "a number",
@@ -238,6 +240,7 @@ func possess(t testing.TB, s *store.Store, login string) store.User {
 		do(s.AddAppPassword(t.Context(), u, store.AppPassword{Name: name, Secret: "x", Protocols: []string{"imap"}}))
 	}
 	do(s.RevokeAppPassword(t.Context(), u, "printer"))
+	do(s.SetOTP(t.Context(), u, store.OneTimePassword{Algorithm: "md5", Sequence: 500, Seed: "one" + domain[:3], Last: []byte(domain[:8])}))
 	do(s.AddIssuer(t.Context(), u.Tenant, store.Issuer{URL: "https://login." + domain, Audience: "mail", Claim: "email"}))
 	do(s.NoteKnownAddresses(t.Context(), u.Tenant, []store.KnownAddress{{Account: u.Account, From: netip.MustParseAddr("192.0.2.7")}}))
 	do(s.AddTenantNetwork(t.Context(), u.Tenant, netip.MustParsePrefix("192.0.2.0/24")))
@@ -646,12 +649,12 @@ func TestEveryTableAndFunctionIsOfATenant(t *testing.T) {
 			= ARRAY['owner true*true` + local.OwnerRole + `', 'tenant (tenant_id = ( SELECT current_tenant() AS current_tenant))*truemailstead_serving'])
 		ORDER BY 1`)
 	// They hold nothing of a tenant: who does which job, which slot is filled, and a secret of the installation; or,
-	// login_attempt and remote_domain, what only functions can reach.
-	if want := []string{"lease", "login_attempt", "login_secret", "remote_domain", "search_node", "staging_ring"}; !slices.Equal(open, want) {
+	// login_attempt, otp_exchange and remote_domain, what only functions can reach.
+	if want := []string{"lease", "login_attempt", "login_secret", "otp_exchange", "remote_domain", "search_node", "staging_ring"}; !slices.Equal(open, want) {
 		t.Errorf("tables without the rules of protect: %v, want %v", open, want)
 	}
 	for _, reached := range texts(`SELECT table_name || ': ' || privilege_type || ' by ' || grantee FROM information_schema.role_table_grants
-		WHERE table_name IN ('login_attempt', 'remote_domain') AND grantee <> '` + local.OwnerRole + `'`) {
+		WHERE table_name IN ('login_attempt', 'otp_exchange', 'remote_domain') AND grantee <> '` + local.OwnerRole + `'`) {
 		t.Errorf("what only functions are to reach can be reached: %s", reached)
 	}
 	if others := texts(`
