@@ -76,6 +76,9 @@ type Directory interface {
 	Revocations(ctx context.Context, since string) ([]store.Revocation, string, error)
 	Issuers(ctx context.Context, t id.Tenant) ([]store.Issuer, error)
 	LoginSecret(ctx context.Context) ([]byte, error)
+	BeginOTP(ctx context.Context, login string) (store.OTPExchange, error)
+	EndOTP(ctx context.Context, x store.OTPExchange) (bool, error)
+	UseOTP(ctx context.Context, u store.User, was, next store.OneTimePassword) (bool, error)
 }
 
 var _ Directory = (*store.Store)(nil)

@@ -33,6 +33,9 @@ type logins struct {
 
 	directory string // of the tenant
 	counts    bool   // what has failed is told of the address
+
+	otp       map[string]store.OneTimePassword
+	exchanges map[string]bool // of logins, under way
 }
 
 func (l *logins) LookupLoginFrom(_ context.Context, login string, _ netip.Addr) (store.Login, error) {
@@ -302,4 +305,42 @@ func BenchmarkSecret(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+func (l *logins) BeginOTP(_ context.Context, login string) (store.OTPExchange, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.away != nil {
+		return store.OTPExchange{}, l.away
+	}
+	if _, busy := l.exchanges[login]; busy {
+		return store.OTPExchange{}, store.ErrOTPExchange
+	}
+	if l.exchanges == nil {
+		l.exchanges = make(map[string]bool)
+	}
+	l.exchanges[login] = true
+	x := store.OTPExchange{Login: login}
+	if p, ok := l.otp[login]; ok {
+		x.Password = &p
+	}
+	return x, nil
+}
+
+func (l *logins) EndOTP(_ context.Context, x store.OTPExchange) (held bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	held = l.exchanges[x.Login]
+	delete(l.exchanges, x.Login)
+	return held, l.away
+}
+
+func (l *logins) UseOTP(_ context.Context, u store.User, was, next store.OneTimePassword) (bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p := l.otp[u.Login]; p.Sequence != was.Sequence || p.Seed != was.Seed || string(p.Last) != string(was.Last) {
+		return false, l.away
+	}
+	l.otp[u.Login] = next
+	return true, l.away
 }

@@ -166,6 +166,13 @@ func startCell(ctx context.Context, a *Authenticator, granted *Grant) sasl.Serve
 	}
 }
 
+// Close implements closer.
+func (c *cellServer) Close(ctx context.Context) {
+	if inner, ok := c.inner.(closer); ok {
+		inner.Close(ctx)
+	}
+}
+
 // Next implements sasl.Server.
 func (c *cellServer) Next(response []byte) (challenge []byte, done bool, err error) {
 	if c.inner != nil {

@@ -38,6 +38,7 @@ var mechanisms = []mechanism{
 	{"OAUTHBEARER", always, startOAuthBearer},
 	{"XOAUTH2", always, startXOAuth2},
 	{"CRAM-MD5", always, startCramMD5},
+	{"OTP", always, startOTP},
 	{"ANONYMOUS", always, startAnonymous},
 }
 
@@ -134,6 +135,16 @@ func (x *Exchange) Next(response []byte) (challenge []byte, done bool, err error
 		return nil, false, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	return challenge, done, err
+}
+
+// closer is a sasl.Server that has something to end where its exchange does not come to its end.
+type closer interface{ Close(ctx context.Context) }
+
+// Close ends an exchange that may have come to its end or not.
+func (x *Exchange) Close(ctx context.Context) {
+	if c, ok := x.server.(closer); ok {
+		c.Close(ctx)
+	}
 }
 
 // Grant is who is let in, once the exchange is done.

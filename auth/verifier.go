@@ -81,21 +81,30 @@ func newVerifiers(of store.Login, p password, hashes []*scramHash) (string, erro
 	return words, nil
 }
 
-// nobodysFactors are those that a login is told that has none: the same each time, and of no account. What they are
-// made with is a secret of the deployment, or whoever has its own would know them.
+// nobodysFactors are those that a login is told that has none: the same each time, and of no account.
 func (a *Authenticator) nobodysFactors(ctx context.Context, h *scramHash, login string) (scram.KeyFactors, error) {
+	made, err := a.nobodys(ctx, h.name, login)
+	if err != nil {
+		return scram.KeyFactors{}, err
+	}
+	return scram.KeyFactors{Salt: string(made[:saltLen]), Iters: scramIterations}, nil
+}
+
+// nobodys returns octets that what a mechanism tells of a login that does not exist is made of, the same each time. What they are
+// made with is a secret of the deployment, or whoever has its own would know them.
+func (a *Authenticator) nobodys(ctx context.Context, mechanism, login string) ([]byte, error) {
 	a.decoyMu.Lock()
 	defer a.decoyMu.Unlock()
 	if a.decoy == nil {
 		decoy, err := a.directory.LoginSecret(ctx)
 		if err != nil {
-			return scram.KeyFactors{}, fmt.Errorf("login: %w", err)
+			return nil, fmt.Errorf("login: %w", err)
 		}
 		a.decoy = decoy
 	}
 	mac := hmac.New(sha256.New, a.decoy)
-	mac.Write([]byte(h.name + "\x00" + login))
-	return scram.KeyFactors{Salt: string(mac.Sum(nil)[:saltLen]), Iters: scramIterations}, nil
+	mac.Write([]byte(mechanism + "\x00" + login))
+	return mac.Sum(nil), nil
 }
 
 func newVerifier(h *scramHash, k scram.KeyFactors, p password) (verifier, error) {

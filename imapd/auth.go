@@ -141,7 +141,7 @@ func (s *session) refused(ctx context.Context, err error) error {
 // failed tells whether a login has failed by what was sent, or by whom it was to be looked at by: a directory, or another cell, which may have refused it as well.
 // Who tries again and again, while that is away, is not to do so without end.
 func failed(err error) bool {
-	return errors.Is(err, store.ErrAuth) || errors.Is(err, store.ErrActAs) || errors.Is(err, auth.ErrBlocked) || errors.Is(err, store.ErrUnavailable) || as[*refusal](err)
+	return errors.Is(err, store.ErrAuth) || errors.Is(err, store.ErrActAs) || errors.Is(err, auth.ErrBlocked) || errors.Is(err, store.ErrOTPExchange) || errors.Is(err, store.ErrUnavailable) || as[*refusal](err)
 }
 
 // loginDelay is how many times as late a refusal is told as the first.
@@ -177,6 +177,7 @@ func (a authenticateCmd) run(ctx context.Context, s *session) error {
 	case err != nil: // auth.ErrPrivacy
 		return errPrivacy
 	}
+	defer exchange.Close(context.WithoutCancel(ctx)) // what others wait for ends, also where the client is gone
 	response, err := a.first()
 	if err != nil {
 		return err

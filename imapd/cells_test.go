@@ -14,6 +14,7 @@ import (
 	"github.com/xdg-go/scram"
 
 	"mailstead.dev/auth"
+	"mailstead.dev/auth/otp"
 	"mailstead.dev/imapd/imapurl"
 	"mailstead.dev/store"
 	"mailstead.dev/store/storetest"
@@ -41,7 +42,7 @@ func twoCells(t *testing.T, change func(*Options)) (west, east *cell) {
 		o := testOptions(t)
 		o.Store, o.TLS = c.store, serverTLS
 		o.Authenticator = auth.New(c.store, auth.Options{
-			Mechanisms: []string{"PLAIN", "LOGIN", "SCRAM-SHA-256", "CRAM-MD5", "XOAUTH2"},
+			Mechanisms: []string{"PLAIN", "LOGIN", "SCRAM-SHA-256", "CRAM-MD5", "OTP", "XOAUTH2"},
 			Cells:      auth.Cells{Name: c.name, Secret: "what only cells know", Others: []string{other}},
 		})
 		o.Cells = map[string]Cell{other: {Host: "127.0.0.1", TLS: clientTLS}}
@@ -112,6 +113,7 @@ func scramAs(c *client, login, password, flag string) string {
 func TestLoginElsewhere(t *testing.T) {
 	west, east := twoCells(t, nil)
 	const user = "user@east.test"
+	giveOTP(t, east.store, user, otp.Params{Algorithm: otp.MD5, Sequence: 100, Seed: "ke1234"}, storetest.Password)
 	b64 := func(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
 	for name, login := range map[string]func(c *client, password string) string{
 		"LOGIN": func(c *client, p string) string { _, answer := c.do("LOGIN " + user + " " + p); return answer },
@@ -130,6 +132,7 @@ func TestLoginElsewhere(t *testing.T) {
 			return strings.TrimPrefix(c.line(), "a ")
 		},
 		"SCRAM": func(c *client, p string) string { return scramAs(c, user, p, "n") },
+		"OTP":   func(c *client, p string) string { return otpAs(c, user, p) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := login(west.connect(t), "wrong"); !strings.HasPrefix(got, "NO [AUTHENTICATIONFAILED] ") {

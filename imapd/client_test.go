@@ -113,6 +113,13 @@ func (logins) Revocations(context.Context, string) ([]store.Revocation, string, 
 
 func (logins) Issuers(context.Context, id.Tenant) ([]store.Issuer, error) { return nil, nil }
 func (logins) LoginSecret(context.Context) ([]byte, error)                { return []byte("secret"), nil }
+func (logins) BeginOTP(context.Context, string) (store.OTPExchange, error) {
+	return store.OTPExchange{}, nil
+}
+func (logins) EndOTP(context.Context, store.OTPExchange) (bool, error) { return true, nil }
+func (logins) UseOTP(context.Context, store.User, store.OneTimePassword, store.OneTimePassword) (bool, error) {
+	return false, nil
+}
 func (logins) NoteFailedLogin(context.Context, store.FailedLogin) ([]store.Block, error) {
 	return nil, nil
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"mailstead.dev/auth"
+	"mailstead.dev/auth/otp"
 	"mailstead.dev/store"
 	"mailstead.dev/store/storetest"
 )
@@ -27,21 +28,26 @@ import (
 //	@deflate says that the client compresses from then on
 //	@user 2 bob says that C2: and S2: are a connection of another user of the tenant, $BOB
 //	@group staff bob makes a group
+//	@otp md5 500 ke1234 a phrase gives the account one-time passwords; otp*.imap are played on a server with OTP
 //
 // $LOGIN stands for the account's login, of 23 octets, $DOMAIN for its domain, $PLAIN for what SASL PLAIN makes of it, $ASOTHER for that to act as other,
-// $NUL, $CR and $FF for octets, and each name of remembered for what was told last; $=NAME stands for any word, and $NAME for it from then on. A connection begins where it is first named; at the end each that is open must have said no more than is written.
+// base64(text) for that, $NUL, $CR and $FF for octets, and each name of remembered for what was told last; $=NAME stands for any word, and $NAME for it from then on. A connection begins where it is first named; at the end each that is open must have said no more than is written.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.imap")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no transcripts: %v", err)
 	}
 	s := storetest.New(t)
-	connect := serveStore(t, s, nil)
+	plain, oneTime := serveStore(t, s, nil), serveStore(t, s, withOTP(s))
 	for i, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".imap")
 		t.Run(name, func(t *testing.T) {
 			login := fmt.Sprintf("user%03d@sharing%03d.test", i, i) // a tenant of its own
 			storetest.Account(t, s, login)
+			connect := plain
+			if strings.HasPrefix(name, "otp") {
+				connect = oneTime
+			}
 			play(t, s, file, login, func() *client { return connect(t) })
 		})
 	}
@@ -61,6 +67,8 @@ func serveStore(t testing.TB, s *store.Store, change func(*Options)) func(testin
 }
 
 var transcriptLine = regexp.MustCompile(`^([CS])([0-9]*):(?: (.*))?$`)
+
+var encoded = regexp.MustCompile(`base64\(([^)]*)\)`)
 
 // remembered are the names of what a server chooses, which stand in
 // transcripts for what it has told last: of the mailbox selected last, or of any object.
@@ -107,6 +115,13 @@ func play(t *testing.T, s *store.Store, file, login string, connect func() *clie
 		case "@group":
 			makeGroup(t, s, words[1], users[words[2]])
 			continue
+		case "@otp":
+			params, err := otp.ParseParams(strings.Join(words[1:4], " "))
+			if err != nil {
+				t.Fatalf("%s:%d: %v", file, i+1, err)
+			}
+			giveOTP(t, s, login, params, strings.Join(words[4:], " "))
+			continue
 		}
 		m := transcriptLine.FindStringSubmatch(line)
 		if m == nil {
@@ -116,6 +131,9 @@ func play(t *testing.T, s *store.Store, file, login string, connect func() *clie
 		for name, value := range known {
 			content = strings.ReplaceAll(content, name, value)
 		}
+		content = encoded.ReplaceAllStringFunc(content, func(text string) string {
+			return base64.StdEncoding.EncodeToString([]byte(encoded.FindStringSubmatch(text)[1]))
+		})
 		if open[who] == nil {
 			open[who] = connect()
 			if !raw {

@@ -232,7 +232,8 @@ type Auth struct {
 	// The mechanisms of SASL that are on. All are offered over TLS alone: PLAIN, LOGIN, without either of which the command LOGIN is refused as well; SCRAM-SHA-256
 	// and SCRAM-SHA-1, each bound to TLS (-PLUS) as well, for which passwords that are set from then on are kept in another form too; EXTERNAL, for
 	// clients with a certificate, which all are asked for then; OAUTHBEARER and XOAUTH2, with tokens of the issuers
-	// of `mailstead tenant issuer`; GSSAPI, with tickets of Kerberos (auth.keytab); CRAM-MD5, with app passwords that were made for it; ANONYMOUS.
+	// of `mailstead tenant issuer`; GSSAPI, with tickets of Kerberos (auth.keytab); CRAM-MD5, with app passwords that were made for it; OTP, with the one-time
+	// passwords of `mailstead account otp`; ANONYMOUS.
 	Mechanisms []Mechanism `yaml:"mechanisms"`
 	// Login of the account as which ANONYMOUS lets everybody look, and change nothing.
 	AnonymousAccount string `yaml:"anonymous_account"`
