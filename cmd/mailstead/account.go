@@ -37,7 +37,7 @@ func viewAccount(a store.Account) accountView {
 
 func (a *app) accountCommand() *cobra.Command {
 	return group("account", "Accounts: logins with mailboxes",
-		a.accountCreate(), a.accountList(), a.accountShow(), a.accountPasswd(), a.accountAppPassword(), a.accountLimits(), a.accountRole(),
+		a.accountCreate(), a.accountList(), a.accountShow(), a.accountPasswd(), a.accountAppPassword(), a.accountOTP(), a.accountLimits(), a.accountRole(),
 		&cobra.Command{Use: "disable LOGIN", Short: "Refuse an account logins and mail", Args: exactArgs("LOGIN"), RunE: a.onStore(disableAccount(true))},
 		&cobra.Command{Use: "enable LOGIN", Short: "Let an account in again", Args: exactArgs("LOGIN"), RunE: a.onStore(disableAccount(false))},
 		a.accountDelete())
