@@ -54,6 +54,8 @@ for purpose in "$@"; do
       ;;
     auth)
       need gsasl has gsasl
+      need cyrus-clients test -x /usr/lib/cyrus/bin/imtest
+      need libsasl2-modules-otp compgen -G '/usr/lib/*/sasl2/libotp.so'
       need fetchmail has fetchmail
       need slapd has slapd
       need krb5-kdc has krb5kdc

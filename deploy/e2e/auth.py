@@ -4,7 +4,7 @@
     auth.py --mailstead bin/mailstead --data DATA --port-base PORT --work DIR
 
 The account is made with the operator's commands, like its app passwords, its certificate and the issuer of its tokens,
-which is a small one here; its tickets of Kerberos are Debian's KDC's. Another is of a tenant whose users are in LDAP, which is killed in the middle. gsasl knows STARTTLS alone; curl, fetchmail, mutt and Python know both.
+which is a small one here; its tickets of Kerberos are Debian's KDC's. Another is of a tenant whose users are in LDAP, which is killed in the middle. gsasl knows STARTTLS alone; curl, fetchmail, mutt, imtest of Cyrus and Python know both.
 """
 import argparse
 import base64
@@ -23,6 +23,7 @@ import time
 import clients
 
 LOGIN, PASSWORD = "auth@demo.test", "correct horse battery"
+PHRASE = "This is a test."  # of one-time passwords
 TIMEOUT = 60
 
 
@@ -192,6 +193,12 @@ class Clients:
         said = log.read_text(errors="replace")
         return " SELECT " in said or " EXAMINE " in said, said
 
+    def imtest(self, mechanism, secret, over):
+        """Cyrus's, with its SASL, which makes a one-time password of the phrase, and begins another sequence where less than 490 is asked for."""
+        port, tls = (self.starttls, ["-t", ""]) if over == "STARTTLS" else (self.implicit, ["-s"])
+        _, said = run("/usr/lib/cyrus/bin/imtest", "-m", mechanism, "-a", LOGIN, "-w", secret, "-p", port, *tls, "localhost", stdin="z LOGOUT\r\n")
+        return "Authenticated." in said, said
+
     def python(self, mechanism, secret, over):
         context = ssl.create_default_context(cafile=self.ca)
         if mechanism == "EXTERNAL":
@@ -241,10 +248,13 @@ def main():
         cert, key = o.work / f"{name}.crt", o.work / f"{name}.key"
         must("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=client", "-addext", f"subjectAltName=email:{LOGIN}", "-out", cert, "-keyout", key)
         certificates[name] = (cert, key)
+    mailstead("account", "otp", LOGIN, "--phrase-stdin", "--sequence", "492", stdin=PHRASE + "\n")
+    one_time = lambda: json.loads(mailstead("account", "otp", LOGIN, "--show", "--json"))
+    begun = one_time()
     mailstead("account", "app-password", "add", LOGIN, "laptop", "--certificate", certificates["known"][0])
 
     c = Clients(o)
-    right = {"OAUTHBEARER": issuer.token(), "XOAUTH2": issuer.token(), "CRAM-MD5": cram, "ANONYMOUS": "anyone", "GSSAPI": o.work.parent / "krb5" / "auth.cc"}
+    right = {"OAUTHBEARER": issuer.token(), "XOAUTH2": issuer.token(), "CRAM-MD5": cram, "OTP": PHRASE, "ANONYMOUS": "anyone", "GSSAPI": o.work.parent / "krb5" / "auth.cc"}
     wrong = {"OAUTHBEARER": issuer.token(aud="other"), "XOAUTH2": issuer.token(exp=int(time.time()) - 60), "GSSAPI": o.work.parent / "krb5" / "stranger.cc"}
     scram = ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-1"]
     uses = [
@@ -252,6 +262,7 @@ def main():
         (c.curl, ["PLAIN", "LOGIN", "CRAM-MD5", "EXTERNAL", "GSSAPI", "OAUTHBEARER", "XOAUTH2"]),
         (c.fetchmail, ["PLAIN", "CRAM-MD5", "EXTERNAL"]),
         (c.mutt, ["PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256", "SCRAM-SHA-1", "GSSAPI"]),
+        (c.imtest, ["OTP"]),
         (c.python, ["LOGIN command", "PLAIN", "CRAM-MD5", "EXTERNAL", "OAUTHBEARER", "XOAUTH2", "ANONYMOUS"]),
     ]
     only = os.environ.get("ONLY", "")
@@ -265,6 +276,8 @@ def main():
                 tries.append(("an app password", phone, True))
             if mechanism != "ANONYMOUS":
                 tries.append(("wrong", wrong.get(mechanism, "wrong"), False))
+            if mechanism == "OTP":
+                tries.append(("another sequence", PHRASE, True))
             for what, secret, let_in in tries:
                 c.certificate = certificates["known" if let_in else "unknown"]
                 for over in ("STARTTLS", "TLS"):
@@ -276,6 +289,11 @@ def main():
                     print(f"{'ok  ' if ok else 'FAIL'} {client.__name__} {mechanism} over {over}: {what}", flush=True)
                     if not ok:
                         failures.append(f"{client.__name__} {mechanism} over {over}, {what}:\n{got[1]}")
+
+    if not only or "OTP" in only.split(","):
+        now = one_time()  # two logins, one that began another sequence of 499, and one of that
+        if begun["sequence"] != 491 or now["sequence"] != 497 or now["seed"] == begun["seed"]:
+            failures.append(f"one-time passwords were at {begun}, and are at {now}")
 
     # Users of a directory: with what that says, and while it is away.
     login = "jane@staff.test"
