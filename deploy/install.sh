@@ -26,6 +26,7 @@ for purpose in "$@"; do
       need libc6-dev test -e /usr/include/stdio.h
       need pgbouncer has pgbouncer
       need slapd has slapd
+      need poppler-utils has pdftotext
       ;;
     deploy)
       need systemd has systemd-analyze

@@ -12,6 +12,7 @@ import (
 	"mailstead.dev/auth"
 	"mailstead.dev/imapd/wire"
 	"mailstead.dev/store"
+	"mailstead.dev/store/message"
 )
 
 // Options sets up a Server. Zero fields mean the defaults.
@@ -22,6 +23,8 @@ type Options struct {
 
 	// Index answers which emails hold a text; without it they are read.
 	Index searchIndex
+	// Files reads the text of attached files for searches; nil: they are not read.
+	Files message.Files
 
 	// TracerProvider takes the spans of commands; by default there are none.
 	TracerProvider trace.TracerProvider

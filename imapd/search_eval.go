@@ -112,7 +112,7 @@ func (c *searchCmd) searchEmails(ctx context.Context, s *session, v *view.View, 
 	matcher := index.NewMatcher(c.queries)
 	var found []id.UID
 	err := s.selected.eachBatch(ctx, v.In(uids), func(b emailsOf) error {
-		matches, err := c.searchBatch(ctx, s.selected, matcher, b)
+		matches, err := c.searchBatch(ctx, s, matcher, b)
 		for i, m := range matches {
 			if m {
 				found = append(found, b.messages[i].UID)
@@ -124,7 +124,7 @@ func (c *searchCmd) searchEmails(ctx context.Context, s *session, v *view.View, 
 }
 
 // searchBatch tells which messages of a batch match. A message that is gone does not.
-func (c *searchCmd) searchBatch(ctx context.Context, sel *selected, matcher *index.Matcher, b emailsOf) ([]bool, error) {
+func (c *searchCmd) searchBatch(ctx context.Context, s *session, matcher *index.Matcher, b emailsOf) ([]bool, error) {
 	matches := make([]bool, len(b.messages))
 	var open []int // those whose content decides
 	var ids []id.Email
@@ -135,7 +135,7 @@ func (c *searchCmd) searchBatch(ctx context.Context, sel *selected, matcher *ind
 		}
 		known := evidence{email: email, answers: c.answers}
 		known.found, known.settled = matcher.FromMeta(ctx, email.Meta)
-		switch c.key.eval(m, sel.recent, &known) {
+		switch c.key.eval(m, s.selected.recent, &known) {
 		case isTrue:
 			matches[i] = true
 		case isOpen:
@@ -149,7 +149,7 @@ func (c *searchCmd) searchBatch(ctx context.Context, sel *selected, matcher *ind
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(4)
-	err := sel.Contents(ctx, ids, func(email id.Email, content message.Reader) error {
+	err := s.selected.Contents(ctx, ids, func(email id.Email, content message.Reader) error {
 		for b.messages[open[0]].Email != email { // gone
 			open = open[1:]
 			c.done++
@@ -161,11 +161,11 @@ func (c *searchCmd) searchBatch(ctx context.Context, sel *selected, matcher *ind
 		m, kept := &b.messages[i], &b.emails[i]
 		g.Go(func() (err error) {
 			defer recovered(&err)
-			found, err := matcher.Match(ctx, kept.Meta, func() (message.Reader, error) { return content, nil })
+			found, err := matcher.Match(ctx, kept.Meta, func() (message.Reader, error) { return content, nil }, s.server.o.Files)
 			if isExpunged(err) {
 				return nil
 			}
-			matches[i] = err == nil && c.key.eval(m, sel.recent, &evidence{email: kept, answers: c.answers, found: found}) == isTrue
+			matches[i] = err == nil && c.key.eval(m, s.selected.recent, &evidence{email: kept, answers: c.answers, found: found}) == isTrue
 			return err
 		})
 		return nil

@@ -40,7 +40,13 @@ const formatVersion = 2
 
 // version is what an index has to be made by. Which characters are letters is
 // part of it, for text and query must be cut alike.
-var version = fmt.Sprintf("mailstead index %d, texts %d, Unicode %s\n", formatVersion, message.TextVersion, unicode.Version)
+func (o Options) version() string {
+	files := ""
+	if o.Files != "" {
+		files = ", files " + o.Files
+	}
+	return fmt.Sprintf("mailstead index %d, texts %d, Unicode %s%s\n", formatVersion, message.TextVersion, unicode.Version, files)
+}
 
 // versionFile has the version of an index; it is as old as that.
 const versionFile = "version"
@@ -49,6 +55,7 @@ const versionFile = "version"
 type Options struct {
 	Cache   *Cache // shared by the accounts of a process; nil: one of its own
 	Workers int    // goroutines that Add, Verify and Check use; 0: as many as there are cores
+	Files   string // changes with how the texts of attached files are read; part of the version
 }
 
 // Account is the index of one account's emails, in a folder of its own: bleve's
@@ -60,6 +67,7 @@ type Options struct {
 // index is complete, so that they and the words change together.
 type Account struct {
 	dir     string
+	version string
 	cache   *Cache
 	workers int
 
@@ -84,7 +92,7 @@ type Account struct {
 
 // Open opens the index in a folder, or makes an empty one where there is none.
 func Open(dir string, o Options) (*Account, error) {
-	a := &Account{dir: dir, cache: o.Cache, workers: o.Workers}
+	a := &Account{dir: dir, version: o.version(), cache: o.Cache, workers: o.Workers}
 	if a.cache == nil {
 		a.cache = NewCache(0)
 	}
@@ -127,13 +135,13 @@ func (a *Account) textDir() string  { return filepath.Join(a.dir, "texts") }
 func (a *Account) prepare() (made bool, err error) {
 	v, err := os.ReadFile(filepath.Join(a.dir, versionFile))
 	switch {
-	case err == nil && string(v) == version:
+	case err == nil && string(v) == a.version:
 		if _, err := os.Stat(filepath.Join(a.storeDir(), "root.bolt")); err != nil {
 			return false, fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
 		return true, nil
 	case err == nil:
-		return false, fmt.Errorf("%w: %q, want %q", ErrVersion, v, version)
+		return false, fmt.Errorf("%w: %q, want %q", ErrVersion, v, a.version)
 	case !errors.Is(err, fs.ErrNotExist):
 		return false, err
 	}
@@ -152,11 +160,11 @@ func (a *Account) make() error {
 		return err
 	}
 	a.next = 1
-	return writeVersion(a.dir)
+	return writeVersion(a.dir, a.version)
 }
 
 // writeVersion says durably that a folder is an index of ours.
-func writeVersion(dir string) (err error) {
+func writeVersion(dir, version string) (err error) {
 	path := filepath.Join(dir, versionFile)
 	f, err := os.Create(path + ".new")
 	if err != nil {

@@ -47,7 +47,7 @@ func ingest(b testing.TB, a *Account, from, to int) (cpu time.Duration, text int
 		g.SetLimit(runtime.GOMAXPROCS(0))
 		for i := range raw {
 			g.Go(func() (err error) {
-				list[i], err = Extract(ctx, id.Email(from+i+1), metas[i], raw[i])
+				list[i], err = Extract(ctx, id.Email(from+i+1), metas[i], raw[i], nil)
 				return err
 			})
 		}

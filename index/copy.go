@@ -37,7 +37,7 @@ func (a *Account) CopyTo(dir string) (err error) {
 			return err
 		}
 	}
-	return writeVersion(dir)
+	return writeVersion(dir, a.version)
 }
 
 func (a *Account) copyParts(dir string) (err error) {

@@ -18,11 +18,11 @@ type Document struct {
 	Partial bool // the email has more text than Texts
 }
 
-// Extract makes a Document of an email, of its first MaxText octets of text.
-func Extract(ctx context.Context, email id.Email, meta *message.Meta, content message.Reader) (Document, error) {
+// Extract makes a Document of an email, of its first MaxText octets of text; files reads those that are attached, nil none.
+func Extract(ctx context.Context, email id.Email, meta *message.Meta, content message.Reader, files message.Files) (Document, error) {
 	d := Document{Email: email}
 	size := 0
-	err := meta.Texts(ctx, content, func(t message.Text) bool {
+	err := meta.Texts(ctx, content, files, func(t message.Text) bool {
 		if size >= MaxText {
 			d.Partial = true
 			return false

@@ -99,7 +99,7 @@ func TestLikenessEnds(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
-	if found, err := m.Match(ctx, meta, func() (message.Reader, error) { return octets(raw), nil }); !errors.Is(err, context.DeadlineExceeded) {
+	if found, err := m.Match(ctx, meta, func() (message.Reader, error) { return octets(raw), nil }, nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v, %v", found, err)
 	}
 	if took := time.Since(begin); took > 5*time.Second {

@@ -88,7 +88,7 @@ func TestMatcher(t *testing.T) {
 				t.Fatal(err)
 			}
 			read := false
-			got, err := NewMatcher([]Query{test.q}).Match(t.Context(), meta, func() (message.Reader, error) { read = true; return in, nil })
+			got, err := NewMatcher([]Query{test.q}).Match(t.Context(), meta, func() (message.Reader, error) { read = true; return in, nil }, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -116,7 +116,7 @@ func TestMatcher(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := NewMatcher(queries).Match(t.Context(), meta, func() (message.Reader, error) { return content, nil })
+	got, err := NewMatcher(queries).Match(t.Context(), meta, func() (message.Reader, error) { return content, nil }, nil)
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%v, %v, want %v", got, err, want)
 	}
@@ -129,12 +129,12 @@ func TestMatcherErrors(t *testing.T) {
 	}
 	m := NewMatcher([]Query{{In: Body, Text: "x"}})
 	away := errors.New("away")
-	if _, err := m.Match(t.Context(), meta, func() (message.Reader, error) { return nil, away }); !errors.Is(err, away) {
+	if _, err := m.Match(t.Context(), meta, func() (message.Reader, error) { return nil, away }, nil); !errors.Is(err, away) {
 		t.Errorf("%v, want %v", err, away)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := m.Match(ctx, meta, func() (message.Reader, error) { return octets(mail), nil }); !errors.Is(err, context.Canceled) {
+	if _, err := m.Match(ctx, meta, func() (message.Reader, error) { return octets(mail), nil }, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want %v", err, context.Canceled)
 	}
 }

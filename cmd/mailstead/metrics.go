@@ -85,6 +85,9 @@ func (p *process) metrics() []prometheus.Collector {
 	if p.index != nil {
 		all = append(all, indexMetrics(p.index)...)
 	}
+	if p.files != nil {
+		all = append(all, filesMetrics(p.files)...)
+	}
 	if p.imap != nil {
 		counter := func(name, help string, value func(auth.Failures) int64) prometheus.Collector {
 			return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value(p.authenticator.Failures())) })

@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"mailstead.dev/index/files"
 	"mailstead.dev/index/node"
 )
 
@@ -24,5 +25,24 @@ func indexMetrics(n *node.Node) []prometheus.Collector {
 	counter("mailstead_index_removed_total", "Search indexes that were removed, of accounts that are gone or another node's.", func(c node.Counted) int64 { return c.Removed })
 	gauge("mailstead_index_open", "Search indexes that are open.", func(c node.Counted) int64 { return c.Open })
 	gauge("mailstead_index_memory_bytes", "Memory for what searches have read of indexes.", func(c node.Counted) int64 { return c.Memory })
+	return all
+}
+
+// filesMetrics tell what has become of attached files that were read for searches.
+func filesMetrics(r *files.Reader) []prometheus.Collector {
+	var all []prometheus.Collector
+	for _, of := range []struct {
+		result string
+		value  func(files.Counted) int64
+	}{
+		{"read", func(c files.Counted) int64 { return c.Read }},
+		{"cut", func(c files.Counted) int64 { return c.Cut }},
+		{"failed", func(c files.Counted) int64 { return c.Failed }},
+		{"too_large", func(c files.Counted) int64 { return c.TooLarge }},
+	} {
+		all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "mailstead_search_files_total", Help: "Attached files that were read for searches, by what became of it.", ConstLabels: prometheus.Labels{"result": of.result},
+		}, func() float64 { return float64(of.value(r.Counted())) }))
+	}
 	return all
 }

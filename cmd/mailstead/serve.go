@@ -22,6 +22,7 @@ import (
 	"mailstead.dev/auth"
 	"mailstead.dev/cmd/mailstead/config"
 	"mailstead.dev/imapd"
+	"mailstead.dev/index/files"
 	"mailstead.dev/index/node"
 	"mailstead.dev/lmtpd"
 	"mailstead.dev/store"
@@ -58,6 +59,7 @@ type process struct {
 
 	imap  *imapd.Server // nil: not served
 	index *node.Node    // search indexes; nil: not here
+	files *files.Reader // of attached files, for searches; nil: they are not read
 	lmtp  *lmtpd.Server
 
 	authenticator *auth.Authenticator // with imap
@@ -209,6 +211,7 @@ func (p *process) openIMAP() error {
 		return err
 	}
 	options.ReferLogins = c.Cells.Login == config.LoginRefer
+	options.Files, _ = p.readFiles()
 	if options.Index, err = p.searcher(); err != nil {
 		return err
 	}

@@ -8,8 +8,10 @@ import (
 	"fmt"
 
 	"mailstead.dev/cmd/mailstead/config"
+	"mailstead.dev/index/files"
 	"mailstead.dev/index/node"
 	"mailstead.dev/index/remote"
+	"mailstead.dev/store/message"
 )
 
 // openIndex opens the search indexes of this process, and what front ends of others reach them by.
@@ -27,7 +29,9 @@ func (p *process) openIndex() error {
 	if c.Search.Listen != "" {
 		address = cmp.Or(c.Search.Address, string(c.Search.Listen))
 	}
+	fileReader, filesBy := p.readFiles()
 	p.index, err = node.New(node.Options{
+		Files: fileReader, FilesBy: filesBy,
 		Source: p.store, Dir: c.Search.Folder, Address: address, Logger: p.log,
 		Messages: c.Search.MinMessages, OpenMemory: int64(c.Search.Memory), MaxOpen: c.Search.MaxOpen, Every: c.Search.Every, Workers: c.Search.Workers, CopyAfter: c.Search.CopyAfter, Takeover: c.Search.TakeoverAfter,
 	})
@@ -72,6 +76,24 @@ func (p *process) searcher() (*remote.Client, error) {
 	}
 	p.clients = append(p.clients, client)
 	return client, nil
+}
+
+// readFiles returns what reads attached files for searches, once for the process, and what changes with how it does; nil where nothing does.
+func (p *process) readFiles() (message.Files, string) {
+	c := p.config
+	if len(c.Search.Extractors) == 0 {
+		return nil, ""
+	}
+	if p.files == nil {
+		var programs []files.Program
+		for _, e := range c.Search.Extractors {
+			programs = append(programs, files.Program(e))
+		}
+		p.files = files.New(programs, files.Limits{
+			Time: c.Search.ExtractorTime, Memory: int64(c.Search.ExtractorMemory), File: int64(c.Search.ExtractorFile), Text: int64(c.Search.ExtractorText), AtOnce: c.Search.ExtractorsAtOnce,
+		}, p.log)
+	}
+	return p.files, p.files.Version()
 }
 
 // searchTLS is how front ends and index nodes know each other.

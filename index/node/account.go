@@ -400,7 +400,7 @@ func (n *Node) open(a *account, number int) (*opened, error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return nil, err
 	}
-	x, err := index.Open(dir, index.Options{Cache: n.cache})
+	x, err := index.Open(dir, index.Options{Cache: n.cache, Files: n.o.FilesBy})
 	if err != nil {
 		return nil, fmt.Errorf("open the search index %s: %w", dir, err)
 	}

@@ -59,6 +59,8 @@ type Options struct {
 	Workers    int           // how many accounts are worked at once; default 1
 	CopyAfter  int           // how many emails more than its last copy in object storage an index has when it is copied again; 0: there are no copies
 	Takeover   time.Duration // after how long the accounts of a node that is gone are taken; default 2 min
+	Files      message.Files // reads files that are attached; nil: they are not read
+	FilesBy    string        // changes when Files reads them in another way
 }
 
 // Node serves the indexes below one folder.

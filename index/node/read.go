@@ -17,7 +17,7 @@ var errEnough = errors.New("enough for a batch")
 // read returns the next emails of an account with their texts, how many octets those have, and the email up to which nothing is missing.
 func (n *Node) read(ctx context.Context, k key, after id.Email) (docs []index.Document, octets int, upTo id.Email, err error) {
 	upTo, err = n.o.Source.EmailsAfter(ctx, k.tenant, k.account, after, batchEmails, func(email id.Email, meta *message.Meta, content message.Reader) error {
-		d, size, err := document(ctx, email, meta, content)
+		d, size, err := document(ctx, email, meta, content, n.o.Files)
 		if err != nil {
 			return err
 		}
@@ -35,8 +35,8 @@ func (n *Node) read(ctx context.Context, k key, after id.Email) (docs []index.Do
 
 // document reads the texts of an email, as far as they are kept. Of one that cannot be read, because it is damaged or has just gone,
 // nothing is known: searches read it themselves, and find out.
-func document(ctx context.Context, email id.Email, meta *message.Meta, content message.Reader) (d index.Document, octets int, err error) {
-	d, err = index.Extract(ctx, email, meta, content)
+func document(ctx context.Context, email id.Email, meta *message.Meta, content message.Reader, files message.Files) (d index.Document, octets int, err error) {
+	d, err = index.Extract(ctx, email, meta, content, files)
 	for _, t := range d.Texts {
 		octets += len(t.Value)
 	}

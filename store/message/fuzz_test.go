@@ -65,7 +65,7 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("the preview is %q, of %d characters", m.Preview, n)
 		}
 		texts := 0
-		if err := m.Texts(t.Context(), memory(text), func(x Text) bool {
+		if err := m.Texts(t.Context(), memory(text), nil, func(x Text) bool {
 			if !utf8.ValidString(x.Value) {
 				t.Errorf("a text of %q is %q", x.Header, x.Value)
 			}

@@ -14,6 +14,14 @@ type Reader interface {
 	Open(ctx context.Context, off, n int64) (io.ReadCloser, error)
 }
 
+// Files reads files that Texts does not know how to read.
+type Files interface {
+	// Reads tells whether files of a media type, in lower case, or with such a name are read.
+	Reads(mediaType, name string) bool
+	// Text returns the text of a file; "" of one that cannot be read. An error says that it could not be tried.
+	Text(ctx context.Context, mediaType, name string, content io.Reader) (string, error)
+}
+
 // Text is one piece of what SEARCH looks at; a match never spans pieces.
 type Text struct {
 	Header string // field name in lower case for a header field, "" for body text
@@ -36,10 +44,10 @@ const (
 // Texts extracts header fields and body texts, in order: headers decoded (RFC
 // 2047) and unfolded, MIME headers of parts too, with the decoded file name of
 // attachments; text parts decoded to UTF-8, HTML as text and then each of its
-// link targets; messages inside. A text longer than textPiece comes in pieces
-// that overlap. yield stops it by returning false. Errors are those of r, and of ctx.
-func (m *Meta) Texts(ctx context.Context, r Reader, yield func(Text) bool) error {
-	x := &extractor{ctx: ctx, r: r, yield: yield}
+// link targets; messages inside; what files reads, unless it is nil. A text longer than textPiece comes in pieces
+// that overlap. yield stops it by returning false. Errors are those of r and files, and of ctx.
+func (m *Meta) Texts(ctx context.Context, r Reader, files Files, yield func(Text) bool) error {
+	x := &extractor{ctx: ctx, r: r, files: files, yield: yield}
 	return x.message(m)
 }
 
@@ -64,6 +72,7 @@ func (m *Meta) HeaderTexts(want func(name string) bool, yield func(Text) bool) {
 type extractor struct {
 	ctx     context.Context
 	r       Reader
+	files   Files // nil: no files are read
 	yield   func(Text) bool
 	stopped bool
 	nested  int // encoded messages inside each other
@@ -85,6 +94,7 @@ const (
 	readHeader taskKind = iota
 	readText
 	readHTML
+	readFile
 	readMessage // one that is hidden under a transfer encoding
 )
 
@@ -130,7 +140,18 @@ func (x *extractor) body(p *Part) {
 		x.add(task{at: p.Body, part: p, kind: readHTML, text: Text{Body: true}})
 	case p.Type == "text" || p.Type == "message" || p.Multipart():
 		x.add(task{at: p.Body, part: p, kind: readText, text: Text{Body: true}})
+	case x.reads(p):
+		x.add(task{at: p.Body, part: p, kind: readFile, text: Text{Body: true}})
 	}
+}
+
+// reads tells whether a part is a file that is read by files.
+func (x *extractor) reads(p *Part) bool {
+	if x.files == nil {
+		return false
+	}
+	name, _ := p.fileName()
+	return x.files.Reads(p.Type+"/"+p.Subtype, name)
 }
 
 func encoded(p *Part) bool { return p.Encoding == "base64" || p.Encoding == "quoted-printable" }
@@ -187,6 +208,8 @@ func (x *extractor) do(t task, r io.Reader) error {
 		return x.header(r, t)
 	case readHTML:
 		return x.html(r, t)
+	case readFile:
+		return x.file(r, t)
 	case readMessage:
 		return x.encodedMessage(r, t)
 	}
@@ -272,6 +295,15 @@ func (x *extractor) html(r io.Reader, t task) error {
 	return nil
 }
 
+func (x *extractor) file(r io.Reader, t task) error {
+	name, _ := t.part.fileName()
+	text, err := x.files.Text(x.ctx, t.part.Type+"/"+t.part.Subtype, name, t.part.Decode(r))
+	if err != nil {
+		return err
+	}
+	return x.text(strings.NewReader(text), t.text)
+}
+
 // How far messages under a transfer encoding are looked into.
 const (
 	maxEncodedMessages = 4
@@ -292,7 +324,7 @@ func (x *extractor) encodedMessage(r io.Reader, t task) error {
 	if err != nil {
 		return err
 	}
-	inner := extractor{ctx: x.ctx, r: memory(content), nested: x.nested + 1, yield: func(t Text) bool {
+	inner := extractor{ctx: x.ctx, r: memory(content), files: x.files, nested: x.nested + 1, yield: func(t Text) bool {
 		t.Body = t.Body || t.Header != "" && !t.Part
 		t.Part = true
 		return x.emit(t)

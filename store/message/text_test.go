@@ -18,7 +18,7 @@ func TestHeaderTexts(t *testing.T) {
 			return nil
 		}
 		var read []Text
-		if err := m.Texts(t.Context(), memory(text), func(x Text) bool {
+		if err := m.Texts(t.Context(), memory(text), nil, func(x Text) bool {
 			if !x.Part && x.Header != "" {
 				read = append(read, x)
 			}

@@ -213,6 +213,21 @@ type Search struct {
 	CopyAfter int `yaml:"copy_after"`
 	// After how long the accounts of an index node that is gone are taken by others, which go on from copies or make their indexes anew: longer than a restart takes.
 	TakeoverAfter time.Duration `yaml:"takeover_after"`
+	// Programs that read the text of attached files, for BODY and TEXT, each as TYPES=COMMAND: media types and ends of file names, divided by
+	// commas, and a program by its path with its arguments, divided by blanks: application/pdf,.pdf=/usr/bin/pdftotext -q /dev/stdin -. A program
+	// gets the file on its standard input, and writes its text to its standard output in UTF-8. What attackers send it is bounded, but not kept from the
+	// machine: have it run in a sandbox, as bubblewrap's. The same in all processes of the roles imap and index; indexes are made anew where it changes.
+	Extractors []Extractor `yaml:"extractors"`
+	// How long reading one file may take.
+	ExtractorTime time.Duration `yaml:"extractor_time"`
+	// Memory that a program may have while it reads a file: its whole address space.
+	ExtractorMemory Size `yaml:"extractor_memory"`
+	// The largest files that are read, as they were before they were encoded.
+	ExtractorFile Size `yaml:"extractor_file"`
+	// How much text of one file is searched; what is beyond is not.
+	ExtractorText Size `yaml:"extractor_text"`
+	// How many files are read at the same time.
+	ExtractorsAtOnce int `yaml:"extractors_at_once"`
 }
 
 // TLS is the certificate of the IMAP service. SIGHUP reads its files again, also when their names are the same. From no
@@ -425,8 +440,9 @@ func Default() *Config {
 			MaxMetadataSize: 16 << 10, MaxMetadata: 100, MaxAccountMetadata: 1 << 20,
 			MaxMailboxes: 10_000, MaxNameLength: 1000, MaxNameDepth: 64, MaxKeywords: 128, MaxMIMEDepth: 100, MaxMIMEParts: 10_000, MaxHeader: 1 << 20,
 		},
-		Quota:  Quota{AuditEvery: time.Hour, LookEvery: time.Minute, WarnAt: []Percent{80, 90, 95}, Mail: true},
-		Search: Search{MinMessages: 500, Memory: 256 << 20, MaxOpen: 1000, Every: 5 * time.Second, Workers: 1, CopyAfter: 5000, TakeoverAfter: 2 * time.Minute},
+		Quota: Quota{AuditEvery: time.Hour, LookEvery: time.Minute, WarnAt: []Percent{80, 90, 95}, Mail: true},
+		Search: Search{MinMessages: 500, Memory: 256 << 20, MaxOpen: 1000, Every: 5 * time.Second, Workers: 1, CopyAfter: 5000, TakeoverAfter: 2 * time.Minute,
+			ExtractorTime: 10 * time.Second, ExtractorMemory: 512 << 20, ExtractorFile: 32 << 20, ExtractorText: 1 << 20, ExtractorsAtOnce: 2},
 		Auth: Auth{
 			Mechanisms: defaultMechanisms(), Realms: []Realm{}, Trusted: loopback(), MaxFailuresPerAddress: 20, MaxFailuresPerAccount: 50, MaxFailuresPerTenant: 1000, BlockTime: 5 * time.Minute,
 		},

@@ -195,3 +195,21 @@ func FuzzLoad(f *testing.F) {
 		l.file(Default(), "m.yaml", []byte(text))
 	})
 }
+
+func TestExtractors(t *testing.T) {
+	c, err := load(t, `
+search:
+  extractors: ["application/pdf,.PDF=/bin/cat -u -"]
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Search.Extractors; len(got) != 1 || got[0].String() != "application/pdf,.pdf=/bin/cat -u -" || len(got[0].Command) != 3 {
+		t.Errorf("%q", got)
+	}
+	for _, wrong := range []string{"application/pdf", "application/pdf=", "application/pdf=cat", "pdf=/bin/cat", "/pdf=/bin/cat", ".=/bin/cat", "a/b,=/bin/cat", "a/b;x=/bin/cat", "a/b=/nowhere/cat", "a/b=/etc/passwd"} {
+		if _, err := load(t, "search:\n  extractors: [\""+wrong+"\"]\n"); err == nil || !strings.Contains(err.Error(), "search.extractors") && !strings.Contains(err.Error(), "want") {
+			t.Errorf("%s: %v", wrong, err)
+		}
+	}
+}

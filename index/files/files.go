@@ -1,0 +1,195 @@
+// Package files has the text of attached files read by programs that the operator names: of PDF, say, or of an office's formats. A
+// program gets the file on its standard input, and writes the text to its standard output, in UTF-8. Files come from anybody, so each is
+// read by a process of its own, bounded in time, memory and output; what is beyond is not searched, and counted.
+package files
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+	"golang.org/x/sync/semaphore"
+
+	"mailstead.dev/store/message"
+)
+
+// Program reads files of some types.
+type Program struct {
+	Types   []string // media types as application/pdf, and ends of file names as .pdf; in lower case
+	Command []string // a program and its arguments
+}
+
+// Limits bound what reading files may take. Zero fields mean the defaults.
+type Limits struct {
+	Time   time.Duration // for one file; 10 s
+	Memory int64         // octets of address space of a program; 512 MiB
+	File   int64         // octets of a file, decoded; larger ones are not read; 32 MiB
+	Text   int64         // octets of the text of a file; what is beyond it is not searched; 1 MiB
+	AtOnce int           // how many files are read at a time; 2
+	Cache  int64         // octets of texts that are kept; 32 MiB
+}
+
+func (l Limits) withDefaults() Limits {
+	l.Time = orDefault(l.Time, 10*time.Second)
+	l.Memory = orDefault(l.Memory, 512<<20)
+	l.File = orDefault(l.File, 32<<20)
+	l.Text = orDefault(l.Text, 1<<20)
+	l.AtOnce = orDefault(l.AtOnce, 2)
+	l.Cache = orDefault(l.Cache, 32<<20)
+	return l
+}
+
+func orDefault[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
+
+// digest is of a program's command and a file.
+type digest [sha256.Size]byte
+
+// Reader has files read. It is safe for concurrent use.
+type Reader struct {
+	programs []Program
+	limits   Limits
+	log      *slog.Logger
+	turns    *semaphore.Weighted
+	texts    *otter.Cache[digest, string] // of files that were read lately
+	counted  counted
+}
+
+var _ message.Files = (*Reader)(nil)
+
+// counted is how many files were read, and what became of the others.
+type counted struct{ read, cut, failed, tooLarge atomic.Int64 }
+
+// Counted is how many files were read, and what became of the others.
+type Counted struct {
+	Read     int64 // whole
+	Cut      int64 // up to the most text that a file can have
+	Failed   int64 // not: their program failed, or took too much time or memory
+	TooLarge int64 // not
+}
+
+// New returns a Reader, whose first program of a type reads a file.
+func New(programs []Program, limits Limits, log *slog.Logger) *Reader {
+	r := &Reader{programs: programs, limits: limits.withDefaults(), log: log}
+	r.turns = semaphore.NewWeighted(int64(r.limits.AtOnce))
+	const entry = 128 // of a text that is empty
+	r.texts = otter.Must(&otter.Options[digest, string]{
+		MaximumWeight: uint64(r.limits.Cache),
+		Weigher:       func(_ digest, text string) uint32 { return entry + uint32(len(text)) },
+	})
+	return r
+}
+
+// Counted returns what was read so far.
+func (r *Reader) Counted() Counted {
+	c := &r.counted
+	return Counted{c.read.Load(), c.cut.Load(), c.failed.Load(), c.tooLarge.Load()}
+}
+
+// Version changes with what the texts depend on, as far as that is known here. An index of texts that
+// were read in another way finds other emails, so it has to be made anew.
+func (r *Reader) Version() string {
+	sum := sha256.New()
+	for _, p := range r.programs {
+		fmt.Fprintf(sum, "%q %q\n", p.Types, p.Command)
+	}
+	fmt.Fprint(sum, r.limits.Text, r.limits.File)
+	return hex.EncodeToString(sum.Sum(nil)[:8])
+}
+
+// Reads implements message.Files.
+func (r *Reader) Reads(mediaType, name string) bool { return r.program(mediaType, name) != nil }
+
+// program returns what reads files of a type; nil: nothing.
+func (r *Reader) program(mediaType, name string) *Program {
+	end := strings.ToLower(path.Ext(name))
+	for i, p := range r.programs {
+		if slices.Contains(p.Types, mediaType) || end != "" && slices.Contains(p.Types, end) {
+			return &r.programs[i]
+		}
+	}
+	return nil
+}
+
+// Text implements message.Files: the text of a file, "" of one that its program cannot read.
+func (r *Reader) Text(ctx context.Context, mediaType, name string, content io.Reader) (string, error) {
+	p := r.program(mediaType, name)
+	if p == nil {
+		return "", nil
+	}
+	if err := r.turns.Acquire(ctx, 1); err != nil {
+		return "", err
+	}
+	defer r.turns.Release(1)
+	file, sum, err := r.spool(p, content)
+	if errors.Is(err, errTooLarge) {
+		r.counted.tooLarge.Add(1)
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	if text, ok := r.texts.GetIfPresent(sum); ok {
+		return text, nil
+	}
+	text, err := r.run(ctx, p, file)
+	switch {
+	case errors.Is(err, errCut):
+		r.counted.cut.Add(1)
+	case errors.Is(err, errUnreadable):
+		r.counted.failed.Add(1)
+		r.log.InfoContext(ctx, "an attached file cannot be read", "program", p.Command[0], "type", mediaType, "err", err)
+		text = ""
+	case err != nil:
+		return "", err
+	default:
+		r.counted.read.Add(1)
+	}
+	r.texts.Set(sum, text)
+	return text, nil
+}
+
+var errTooLarge = errors.New("the file is too large")
+
+// spool writes a file to the disk, from where a program can read it in any order, and returns what it is known by.
+func (r *Reader) spool(p *Program, content io.Reader) (f *os.File, sum digest, err error) {
+	f, err = os.CreateTemp("", "mailstead-file-")
+	if err != nil {
+		return nil, sum, err
+	}
+	err = os.Remove(f.Name()) // it is there for who has it open
+	hash := sha256.New()
+	fmt.Fprintf(hash, "%q\n", p.Command)
+	var n int64
+	if err == nil {
+		n, err = io.Copy(io.MultiWriter(f, hash), io.LimitReader(content, r.limits.File+1))
+	}
+	if err == nil && n > r.limits.File {
+		err = errTooLarge
+	}
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		f.Close()
+		return nil, sum, err
+	}
+	return f, digest(hash.Sum(nil)), nil
+}

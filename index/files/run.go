@@ -1,0 +1,92 @@
+package files
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+var (
+	errCut        = errors.New("the file has more text than is read")
+	errUnreadable = errors.New("the program does not read it")
+)
+
+// bounded runs a program within bounds of its own: the shell sets them before there is anything to be read. What it
+// may write to files is bounded by what it is given, for those that spool their input.
+const bounded = `ulimit -c 0; ulimit -v "$1"; ulimit -t "$2"; ulimit -f "$3"; shift 3; exec "$@"`
+
+// endTime is how long a program that was killed is waited for, with whatever it has started.
+const endTime = 2 * time.Second
+
+// run returns what a program writes about a file; errCut, with the text up to there, where that is too much, errUnreadable where it fails.
+func (r *Reader) run(ctx context.Context, p *Program, file *os.File) (string, error) {
+	const blocks = 512 // octets, that sh counts the size of files in
+
+	limits := r.limits
+	dir, err := os.MkdirTemp("", "mailstead-files-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	within, cancel := context.WithTimeout(ctx, limits.Time)
+	defer cancel()
+	args := []string{"-c", bounded, "sh", strconv.FormatInt(limits.Memory>>10, 10), strconv.Itoa(int(limits.Time/time.Second) + 1), strconv.FormatInt(2*limits.File/blocks, 10)}
+	cmd := exec.CommandContext(within, "/bin/sh", append(args, p.Command...)...)
+	// Nothing of ours is told to it: settings may stand in our environment.
+	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", "HOME=" + dir, "TMPDIR=" + dir}
+	cmd.Dir, cmd.Stdin = dir, file
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = endTime
+	text, said := &most{left: limits.Text, full: cancel}, &most{left: 200, full: func() {}}
+	cmd.Stdout, cmd.Stderr = text, said
+	err = cmd.Run()
+	if errors.Is(err, exec.ErrWaitDelay) { // something that it has started lives on
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	}
+	written := strings.ToValidUTF8(text.text.String(), "\uFFFD")
+	var exit *exec.ExitError
+	switch {
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case text.over:
+		return written, errCut
+	case within.Err() != nil:
+		return "", fmt.Errorf("%w within %s", errUnreadable, limits.Time)
+	case errors.As(err, &exit), errors.Is(err, exec.ErrWaitDelay):
+		return "", fmt.Errorf("%w: %w: %.200q", errUnreadable, err, said.text.String())
+	case err != nil:
+		return "", err
+	}
+	return written, nil
+}
+
+// most keeps what is written to it, up to a bound, beyond which full is called and the rest dropped. It is no more than a
+// Writer: what a Buffer can besides would go around the bound.
+type most struct {
+	text bytes.Buffer
+	left int64
+	over bool
+	full func()
+}
+
+func (m *most) Write(b []byte) (int, error) {
+	n := min(int64(len(b)), m.left)
+	m.left -= n
+	m.text.Write(b[:n])
+	if n < int64(len(b)) && !m.over {
+		m.over = true
+		m.full()
+	}
+	return len(b), nil
+}
+
+var _ io.Writer = (*most)(nil)
