@@ -164,6 +164,10 @@ type asked struct {
 
 const searchers = 2
 
+// changesASearch is how many changes of each login's mail there are for each search at the most: where searches take long, mail
+// that comes all the while would have each take longer than the one before.
+const changesASearch = 8
+
 // run searches, and looks at all answers afterwards.
 func (s *searched) run(t *testing.T, p phase, number uint64, queries int) {
 	if p.before != nil {
@@ -178,7 +182,10 @@ func (s *searched) run(t *testing.T, p phase, number uint64, queries int) {
 		for i, login := range s.logins {
 			c := s.changer(t, 1, login, s.seed<<8+number<<4+uint64(i))
 			changers.Go(func() {
-				for !over.Load() {
+				for made := int64(0); !over.Load(); made++ {
+					for made > changesASearch*(int64(queries)-left.Load()+1) && !over.Load() {
+						time.Sleep(time.Millisecond)
+					}
 					if err := c.change(); err != nil {
 						t.Errorf("seed %d: a change: %v", s.seed, err)
 						return
