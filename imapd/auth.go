@@ -107,7 +107,7 @@ func (s *session) letIn(ctx context.Context, grant auth.Grant) error {
 	s.trust()
 	s.mayVisit()
 	s.log = s.log.With("tenant", user.Tenant, "account", user.Account)
-	s.log.InfoContext(ctx, "logged in", "tls", s.conn.tls, "for_another", user.Actor != "", "read_only", user.ReadOnly)
+	s.log.InfoContext(ctx, "logged in", "tls", s.conn.tls, "for_another", user.Actor != "", "guest", user.Guest, "read_only", user.ReadOnly)
 	s.ok("CAPABILITY "+s.capabilityList(), "Logged in")
 	return nil
 }

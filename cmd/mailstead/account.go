@@ -175,11 +175,19 @@ func (a *app) accountShow() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		found, err := j.store.LookupLogin(j, account.Login)
+		if err != nil && !errors.Is(err, store.ErrNoAccount) { // as of one that is being deleted, or is no address
+			return err
+		}
+		password := map[bool]string{true: "set", false: "none: nobody can log in"}[account.HasPassword]
+		if found.User.Guest {
+			password = "that of " + found.Home.Login
+		}
 		t := table{}
 		t.add("login", account.Login)
 		t.add("state", state(account.Disabled, account.Deleting))
 		t.add("role", account.Role)
-		t.add("password", map[bool]string{true: "set", false: "none: nobody can log in"}[account.HasPassword])
+		t.add("password", password)
 		t.add("messages", account.Messages)
 		t.add("bytes", account.Bytes)
 		if account.MessageLimit == nil {

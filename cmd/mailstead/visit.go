@@ -36,6 +36,9 @@ func addVisit(j *job) error {
 		return err
 	}
 	v := store.Visit{Cell: j.args[1], Login: j.args[2]}
+	if normal, err := store.NormalLogin(v.Login); err == nil { // what is none is refused below
+		v.Login = normal
+	}
 	if err := j.store.AddVisit(j, account.User(), v); err != nil {
 		return about("visit of "+account.Login, err)
 	}
