@@ -52,6 +52,7 @@ func TestGuests(t *testing.T) {
 	for what, err := range map[string]error{
 		"password":     s.SetPassword(ctx, guest, storetest.Secret),
 		"app password": s.AddAppPassword(ctx, guest, store.AppPassword{Name: "phone", Secret: "x", Protocols: []string{"imap"}}),
+		"OTP":          s.SetOTP(ctx, guest, store.OneTimePassword{Algorithm: "sha1", Sequence: 500, Seed: "seed1"}),
 		"visit":        s.AddVisit(ctx, guest, store.Visit{Cell: "west", Login: "a@far.test"}),
 	} {
 		if !errors.Is(err, store.ErrGuest) {

@@ -84,7 +84,7 @@ func (s *Store) UseOTP(ctx context.Context, u User, was, next OneTimePassword) (
 	return used, err
 }
 
-// SetOTP gives an account one-time passwords. Sessions that those before have let in end.
+// SetOTP gives an account one-time passwords; ErrGuest. Sessions that those before have let in end.
 func (s *Store) SetOTP(ctx context.Context, u User, p OneTimePassword) error {
 	const (
 		lock   = `SELECT FROM account WHERE tenant_id = $1 AND account_id = $2 AND NOT deleting FOR NO KEY UPDATE`
@@ -94,6 +94,9 @@ func (s *Store) SetOTP(ctx context.Context, u User, p OneTimePassword) error {
 	return s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, lock, u.Tenant, u.Account)
 		if err := affected(tag, err, ErrNoAccount); err != nil {
+			return err
+		}
+		if err := notGuest(ctx, tx, u); err != nil {
 			return err
 		}
 		if tag, err = tx.Exec(ctx, remove, u.Tenant, u.Account); err != nil {
