@@ -54,6 +54,13 @@ var definers = map[string]string{
 	"set_remote_domain":    "whether a domain is one of this cell's, for operators",
 	"delete_remote_domain": "whether a domain was noted to live in another cell, for operators",
 	"list_remote_domains":  "which domains live in other cells, for operators",
+	"set_certificate":      "whether a domain is one of this cell's, and has a certificate, for operators",
+	"reseal_certificate":   "whether there is a certificate, for operators",
+	"delete_certificate":   "whether there was a certificate, for operators",
+	"newest_certificates":  "a number",
+	"list_certificates":    "the names of certificates, for front ends, which show them to everybody, and operators",
+	"read_certificate":     "a certificate, which is shown to everybody, with its key, which is sealed",
+	"forget_certificates":  "nothing; it is a trigger",
 	"lookup_domain":        "whose a domain is that is known",
 	"lookup_account":       "whose an account is that is known",
 	"list_tenants":         "the names of tenants, for maintenance and operators",
@@ -649,12 +656,12 @@ func TestEveryTableAndFunctionIsOfATenant(t *testing.T) {
 			= ARRAY['owner true*true` + local.OwnerRole + `', 'tenant (tenant_id = ( SELECT current_tenant() AS current_tenant))*truemailstead_serving'])
 		ORDER BY 1`)
 	// They hold nothing of a tenant: who does which job, which slot is filled, and a secret of the installation; or,
-	// login_attempt, otp_exchange and remote_domain, what only functions can reach.
-	if want := []string{"lease", "login_attempt", "login_secret", "otp_exchange", "remote_domain", "search_node", "staging_ring"}; !slices.Equal(open, want) {
+	// login_attempt, otp_exchange, remote_domain and certificates, what only functions can reach.
+	if want := []string{"certificate", "certificate_version", "lease", "login_attempt", "login_secret", "otp_exchange", "remote_domain", "search_node", "staging_ring"}; !slices.Equal(open, want) {
 		t.Errorf("tables without the rules of protect: %v, want %v", open, want)
 	}
 	for _, reached := range texts(`SELECT table_name || ': ' || privilege_type || ' by ' || grantee FROM information_schema.role_table_grants
-		WHERE table_name IN ('login_attempt', 'otp_exchange', 'remote_domain') AND grantee <> '` + local.OwnerRole + `'`) {
+		WHERE table_name IN ('certificate', 'certificate_version', 'login_attempt', 'otp_exchange', 'remote_domain') AND grantee <> '` + local.OwnerRole + `'`) {
 		t.Errorf("what only functions are to reach can be reached: %s", reached)
 	}
 	if others := texts(`

@@ -1,116 +1,195 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"slices"
+	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
+	"github.com/spf13/cobra"
+
+	"mailstead.dev/certificate"
 	"mailstead.dev/cmd/mailstead/config"
+	"mailstead.dev/store"
 )
 
-// certificates are those of the mail services, which are read again when new
-// ones have been put in their place.
-type certificates struct {
-	current atomic.Pointer[certificateSet] // nil: there are none
+// certificateFiles are the files of certificates.
+func certificateFiles(c *config.Config) certificate.Files {
+	return certificate.Files{Cert: c.TLS.CertFile, Key: c.TLS.KeyFile, Folder: c.TLS.Folder}
 }
 
-// certificateSet are certificates that were read together.
-type certificateSet struct {
-	rest   *tls.Certificate              // for clients that ask for no name, or another
-	byName map[string][]*tls.Certificate // those of the folder, by the names in them, the one that holds longest first
-	ends   time.Time                     // when the first of them does
+// readSeals reads what opens the keys of certificates in the database; nil: there is nothing.
+func readSeals(c *config.Config) (*certificate.Seals, error) {
+	if c.TLS.SealFile == "" {
+		return nil, nil
+	}
+	seals, err := certificate.ReadSeals(c.TLS.SealFile)
+	if err != nil {
+		return nil, fmt.Errorf("tls.seal_file: %w", err)
+	}
+	return seals, nil
 }
 
-// read makes the files' certificates those of new connections. Where anything is not right, all stay as they are.
-func (c *certificates) read(files config.TLS) error {
-	if files.CertFile == "" {
+// openCertificates has certificates of the database shown beside those of the files.
+func (p *process) openCertificates() error {
+	if p.certificates.Config(false) == nil {
 		return nil
 	}
-	pair, err := tls.LoadX509KeyPair(files.CertFile, files.KeyFile)
-	if err != nil {
-		return fmt.Errorf("certificate: %w", err)
-	}
-	set := &certificateSet{rest: &pair, byName: make(map[string][]*tls.Certificate), ends: pair.Leaf.NotAfter}
-	if files.Folder != "" {
-		if err := set.readFolder(files.Folder); err != nil {
-			return fmt.Errorf("certificates: %w", err)
-		}
-	}
-	c.current.Store(set)
-	return nil
-}
-
-// pairs are the names that certificates and their keys have in the folders that others keep them in: certbot, and Kubernetes.
-var pairs = [][2]string{{"fullchain.pem", "privkey.pem"}, {"tls.crt", "tls.key"}}
-
-// readFolder reads the certificates of the folders in a folder.
-func (s *certificateSet) readFolder(folder string) error {
-	entries, err := os.ReadDir(folder)
+	seals, err := readSeals(p.config)
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		for _, p := range pairs {
-			cert, key := filepath.Join(folder, e.Name(), p[0]), filepath.Join(folder, e.Name(), p[1])
-			if _, err := os.Stat(cert); err != nil {
-				continue // such as the README of certbot
-			}
-			pair, err := tls.LoadX509KeyPair(cert, key)
-			if err != nil {
-				return fmt.Errorf("%s: %w", cert, err)
-			}
-			if len(pair.Leaf.DNSNames) == 0 {
-				return fmt.Errorf("%s: it has no name", cert)
-			}
-			s.add(&pair)
-		}
+	p.kept = certificate.NewKept(certificate.KeptOptions{Store: p.store, Bytes: int64(p.config.TLS.Cache), Logger: p.log})
+	p.kept.Seal(seals)
+	if err := p.kept.Look(context.Background()); err != nil { // it takes seconds at the most
+		return fmt.Errorf("certificates: %w", err)
 	}
+	p.certificates.Add(p.kept)
+	ctx, stop := context.WithCancel(context.Background()) // until shutdown
+	watch := func() error { return p.kept.Watch(ctx) }
+	p.services = append(p.services, service{name: "certificates", serve: []func() error{watch}, shutdown: func(context.Context) error { stop(); return nil }})
 	return nil
 }
 
-func (s *certificateSet) add(c *tls.Certificate) {
-	if c.Leaf.NotAfter.Before(s.ends) {
-		s.ends = c.Leaf.NotAfter
-	}
-	for _, name := range c.Leaf.DNSNames {
-		name = strings.ToLower(name)
-		s.byName[name] = append(s.byName[name], c)
-		slices.SortStableFunc(s.byName[name], func(x, y *tls.Certificate) int { return y.Leaf.NotAfter.Compare(x.Leaf.NotAfter) })
-	}
+// certificateView is a certificate as --json prints it.
+type certificateView struct {
+	ID        int64     `json:"id"`
+	Names     []string  `json:"names"`
+	Algorithm string    `json:"algorithm"`
+	Issuer    string    `json:"issuer"`
+	Begins    time.Time `json:"begins"`
+	Ends      time.Time `json:"ends"`
+	Domain    string    `json:"domain,omitempty"`
+	Source    string    `json:"source"`
+	SealedBy  string    `json:"sealed_by"`
 }
 
-// choose returns the certificate that a client is shown: one for the name that it asks for (RFC 6066 section 3), or for all names beside it, that it can use.
-func (s *certificateSet) choose(hello *tls.ClientHelloInfo) *tls.Certificate {
-	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
-	_, above, _ := strings.Cut(name, ".")
-	for _, of := range []string{name, "*." + above} {
-		for _, c := range s.byName[of] {
-			if hello.SupportsCertificate(c) == nil {
-				return c
-			}
+func (a *app) certificateCommand() *cobra.Command {
+	var domain string
+	add := &cobra.Command{
+		Use: "add CHAIN KEY", Short: "Have all front ends show a certificate to clients that ask for its names",
+		Long: `Have all front ends show a certificate to clients that ask for its names, within seconds. CHAIN is a PEM file of it and what it is
+signed by, KEY one of its private key, which is sealed by the first key of tls.seal_file before it is sent to the database. It takes the place of one of the
+same names whose key is of the same kind: so it is renewed.`,
+		Args: exactArgs("CHAIN", "KEY"), RunE: a.onStore(func(j *job) error { return addCertificate(j, domain) }),
+	}
+	add.Flags().StringVar(&domain, "domain", "", "the `DOMAIN` of a tenant that it is for, with which it goes, and below which all its names have to be")
+	var yes bool
+	remove := &cobra.Command{Use: "delete ID", Short: "Take a certificate away, with its key", Args: exactArgs("ID"), RunE: a.onStore(func(j *job) error {
+		return deleteCertificate(j, yes)
+	})}
+	return group("certificate", "Certificates of TLS in the database, by the names that clients ask for (setting tls.seal_file)",
+		add,
+		&cobra.Command{Use: "list", Short: "List the certificates in the database", Args: exactArgs(), RunE: a.onStore(listCertificates)},
+		yesFlag(remove, &yes),
+		&cobra.Command{
+			Use: "reseal", Short: "Seal anew what is not sealed by the first key of tls.seal_file, so that the others can be taken out of it", Args: exactArgs(),
+			RunE: a.onStore(resealCertificates),
+		})
+}
+
+// seals are those of the configuration, which a command needs.
+func (j *job) seals() (*certificate.Seals, error) {
+	seals, err := readSeals(j.config)
+	if err == nil && seals == nil {
+		err = errors.New("there is nothing to seal keys by: tls.seal_file is not set")
+	}
+	return seals, err
+}
+
+func addCertificate(j *job, domain string) error {
+	seals, err := j.seals()
+	if err != nil {
+		return err
+	}
+	pair, err := tls.LoadX509KeyPair(j.args[0], j.args[1])
+	if err != nil {
+		return err
+	}
+	if now := time.Now(); now.After(pair.Leaf.NotAfter) {
+		return fmt.Errorf("%s: it has ended on %s", j.args[0], day(pair.Leaf.NotAfter))
+	}
+	c, sealed, err := seals.Seal(pair, domain, store.SourceAdded)
+	if err != nil {
+		return fmt.Errorf("%s: %w", j.args[0], err)
+	}
+	if c.ID, err = j.store.SetCertificate(j, c, sealed); err != nil {
+		return about("certificate of "+strings.Join(c.Names, ", "), err)
+	}
+	return j.say(viewCertificate(c), "Certificate %d is shown for %s, until %s.", c.ID, strings.Join(c.Names, ", "), day(c.Ends))
+}
+
+func viewCertificate(c store.Certificate) certificateView {
+	return certificateView{c.ID, c.Names, c.Algorithm, c.Issuer, c.Begins, c.Ends, c.Domain, c.Source, c.SealedBy}
+}
+
+func listCertificates(j *job) error {
+	all, err := j.store.Certificates(j)
+	if err != nil {
+		return err
+	}
+	views, t := []certificateView{}, table{header: []string{"id", "names", "key", "issuer", "ends", "domain", "source", "sealed by"}}
+	for _, c := range all {
+		views = append(views, viewCertificate(c))
+		t.add(c.ID, strings.Join(c.Names, ", "), c.Algorithm, c.Issuer, day(c.Ends), store.DisplayDomain(c.Domain), c.Source, c.SealedBy)
+	}
+	return j.print(views, t)
+}
+
+func deleteCertificate(j *job, yes bool) error {
+	number, err := strconv.ParseInt(j.args[0], 10, 64)
+	if err != nil {
+		return usageError{fmt.Errorf("certificate %s: want its id, a number", j.args[0])}
+	}
+	if err := confirm(yes, "certificate "+j.args[0]); err != nil {
+		return err
+	}
+	all, err := j.store.Certificates(j)
+	if err != nil {
+		return err
+	}
+	err = store.ErrNoCertificate
+	for _, c := range all {
+		if c.ID == number {
+			err = j.store.DeleteCertificate(j, c)
 		}
 	}
-	return s.rest
+	if err != nil {
+		return about("certificate "+j.args[0], err)
+	}
+	return j.say(map[string]int64{"deleted": number}, "Certificate %d is gone.", number)
 }
 
-// config returns the TLS settings of servers, nil where there is no certificate. Clients are asked for one if it is of use: some
-// programs bother their users with that.
-func (c *certificates) config(ask bool) *tls.Config {
-	if c.current.Load() == nil {
-		return nil
+func resealCertificates(j *job) error {
+	seals, err := j.seals()
+	if err != nil {
+		return err
 	}
-	clients := tls.NoClientCert
-	if ask {
-		clients = tls.RequestClientCert // who may log in by it is package auth's to say
+	all, err := j.store.Certificates(j)
+	if err != nil {
+		return err
 	}
-	return &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		ClientAuth:     clients,
-		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load().choose(hello), nil },
+	var failed []error
+	done := 0
+	for _, c := range all {
+		if c.SealedBy == seals.By() {
+			continue
+		}
+		kept, err := j.store.ReadCertificate(j, c.ID)
+		if err == nil {
+			kept, err = seals.Reseal(kept)
+		}
+		if err == nil {
+			err = j.store.ResealCertificate(j, c.ID, kept)
+		}
+		if err != nil {
+			failed = append(failed, fmt.Errorf("certificate %d: %w", c.ID, err))
+			continue
+		}
+		done++
 	}
+	return errors.Join(append(failed, j.say(map[string]int{"sealed": done}, "Sealed anew: %d.", done))...)
 }

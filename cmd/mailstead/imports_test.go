@@ -49,13 +49,15 @@ var layers = map[string][]string{
 	"store/storetest/...":   {"store", "store/...", "deploy/local", "migrations", "auth"},
 	"acl":                   {},
 	"quota":                 {},
+	"certificate":           {"store"},
+	"certificate/certtest":  {},
 	"webhook":               {},
 	"migrations":            {},
 	"deploy/local":          {},
 }
 
 // inTests is what tests of any package may import besides.
-var inTests = []string{"store/...", "index/...", "migrations", "deploy/local", "auth", "auth/...", "lmtpd", "imapd", "acl", "quota"}
+var inTests = []string{"store/...", "index/...", "migrations", "deploy/local", "auth", "auth/...", "certificate/...", "lmtpd", "imapd", "acl", "quota"}
 
 // homes says which packages alone may import a library.
 var homes = map[string][]string{

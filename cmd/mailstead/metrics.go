@@ -77,9 +77,9 @@ func (p *process) metrics() []prometheus.Collector {
 			return 0
 		}),
 	}
-	if p.certificates.config(false) != nil {
+	if p.certificates.Config(false) != nil {
 		all = append(all, gauge("mailstead_certificate_expiry_timestamp_seconds", "When the certificate expires, of several the first, in seconds since 1970.", func() float64 {
-			return float64(p.certificates.current.Load().ends.Unix())
+			return float64(p.certificates.Ends().Unix())
 		}))
 	}
 	if p.index != nil {

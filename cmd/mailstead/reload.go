@@ -11,9 +11,17 @@ func (p *process) reload() {
 		return
 	}
 	inForce, taken, restart := p.config.Reload(next)
-	if err := p.certificates.read(inForce.TLS); err != nil {
+	seals, err := readSeals(inForce)
+	if err != nil {
 		p.stay(err)
 		return
+	}
+	if err := p.certificates.Read(certificateFiles(inForce)); err != nil {
+		p.stay(err)
+		return
+	}
+	if p.kept != nil {
+		p.kept.Seal(seals)
 	}
 	p.rejected.Store(false)
 	p.config = inForce

@@ -60,6 +60,7 @@ func (a *app) root() *cobra.Command {
 		a.auditCommand(),
 		a.blocksCommand(),
 		a.cellCommand(),
+		a.certificateCommand(),
 		a.configCommand(),
 		a.devCommand(),
 		a.directoryCommand(),

@@ -20,6 +20,7 @@ import (
 
 	"mailstead.dev/admin"
 	"mailstead.dev/auth"
+	"mailstead.dev/certificate"
 	"mailstead.dev/cmd/mailstead/config"
 	"mailstead.dev/imapd"
 	"mailstead.dev/index/files"
@@ -52,7 +53,8 @@ type process struct {
 	tracing      tracing
 	measured     *measured
 	store        *store.Store
-	certificates *certificates
+	certificates *certificate.Shown
+	kept         *certificate.Kept // of them, those of the database; nil: none are shown
 	manager      manager
 	sockets      sockets
 	rejected     atomic.Bool // the configuration, when it was read last
@@ -84,7 +86,7 @@ func (a *app) serve(ctx context.Context, c *config.Config, load func() (*config.
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
-	p := &process{config: c, load: load, log: a.logger(c), level: &a.level, measured: newMeasured(), certificates: &certificates{}, drain: func() {}}
+	p := &process{config: c, load: load, log: a.logger(c), level: &a.level, measured: newMeasured(), certificates: new(certificate.Shown), drain: func() {}}
 	p.manager = manager{p.log}
 	if p.sockets, err = inheritedSockets(); err != nil {
 		return err
@@ -102,7 +104,7 @@ func (a *app) serve(ctx context.Context, c *config.Config, load func() (*config.
 			err = errors.Join(err, c.Close())
 		}
 	}()
-	if err := p.certificates.read(c.TLS); err != nil {
+	if err := p.certificates.Read(certificateFiles(c)); err != nil {
 		return err
 	}
 	if err := p.open(); err != nil {
@@ -188,14 +190,17 @@ func (p *process) openIMAP() error {
 	if err != nil {
 		return err
 	}
-	if len(overTLS) > 0 && p.certificates.config(false) == nil {
+	if len(overTLS) > 0 && p.certificates.Config(false) == nil {
 		return errors.New("IMAP over TLS needs tls.cert_file and tls.key_file")
 	}
 	c := p.config
+	if err := p.openCertificates(); err != nil {
+		return err
+	}
 	authenticator := auth.New(p.store, authOptions(c, p.log))
 	options := imapd.Options{
 		Store: p.store, Authenticator: authenticator, Logger: p.log,
-		TLS: p.certificates.config(slices.Contains(c.Auth.Mechanisms, "EXTERNAL")), PlaintextLogin: c.IMAP.PlaintextLogin,
+		TLS: p.certificates.Config(slices.Contains(c.Auth.Mechanisms, "EXTERNAL")), PlaintextLogin: c.IMAP.PlaintextLogin,
 		Version: version(), MaxConnections: c.IMAP.MaxConnections,
 		MaxPerAddress: c.IMAP.MaxConnectionsPerAddress, Account: accountShare(c), Tenant: tenantShare(c), Balancers: prefixes(c.IMAP.Balancers),
 		LoginTimeout: c.IMAP.LoginTime, IdleTimeout: c.IMAP.IdleTime, ReadTimeout: c.IMAP.ReadTime, WriteTimeout: c.IMAP.WriteTime,

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"mailstead.dev/certificate/certtest"
 	"mailstead.dev/cmd/mailstead/config"
 	"mailstead.dev/store/storetest"
 )
@@ -82,7 +83,15 @@ func TestServeReload(t *testing.T) {
 		}
 	}
 	folder := t.TempDir()
-	byName := certificateFor(t, filepath.Join(folder, "one"), "tls.crt", "tls.key", time.Hour, "localhost")
+	byName := certtest.Write(t, certtest.Pair(t, time.Hour, "localhost"), filepath.Join(folder, "one"), "tls.crt", "tls.key")
+	sealed := t.TempDir()
+	seal := filepath.Join(sealed, "seal")
+	if err := os.WriteFile(seal, []byte(certtest.SealKey()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	kept := certtest.Write(t, certtest.Pair(t, time.Hour, "kept.test"), sealed, "tls.crt", "tls.key")
+	s.environ = append(s.environ, "MAILSTEAD_TLS_CERT_FILE="+cert, "MAILSTEAD_TLS_KEY_FILE="+key, "MAILSTEAD_TLS_SEAL_FILE="+seal)
+	s.want(fmt.Sprintf("certificate add %[1]s/tls.crt %[1]s/tls.key", sealed), "is shown for kept.test")
 	shows(first)()
 	delivers("452 4.2.2")()
 	tested := []string{"drain_time"}
@@ -101,6 +110,21 @@ func TestServeReload(t *testing.T) {
 			defer c.Close()
 			if string(c.ConnectionState().PeerCertificates[0].Raw) != byName {
 				t.Error("not the certificate of the name")
+			}
+		}},
+		{map[string]string{"tls.seal_file": seal}, func() {
+			for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+				c, err := tls.Dial("tcp", s.address("imaps"), &tls.Config{ServerName: "kept.test", InsecureSkipVerify: true}) // as above
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.Close()
+				if string(c.ConnectionState().PeerCertificates[0].Raw) == kept {
+					return
+				}
+				if time.Since(began) > patience {
+					t.Fatal("not the certificate of the database")
+				}
 			}
 		}},
 		{map[string]string{"imap.max_connections_per_account": "1"}, func() {

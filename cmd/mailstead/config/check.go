@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mailstead.dev/auth/kerberos"
+	"mailstead.dev/certificate"
 )
 
 // Has reports whether this process runs the role r.
@@ -80,6 +81,13 @@ func (l *loader) check(c *Config) {
 			l.problem(at("tls.folder"), "%s: want a folder that is there", dir)
 		} else if c.TLS.CertFile == "" {
 			l.problem(at("tls.folder"), "tls.folder needs tls.cert_file as well, for clients that ask for another name or none")
+		}
+	}
+	if c.TLS.SealFile != "" {
+		if _, err := certificate.ReadSeals(c.TLS.SealFile); err != nil {
+			l.problem(at("tls.seal_file"), "%v", err)
+		} else if c.Has(RoleIMAP) && c.TLS.CertFile == "" && c.Database.URL != "" {
+			l.problem(at("tls.seal_file"), "tls.seal_file needs tls.cert_file as well, for clients that ask for another name or none")
 		}
 	}
 	if c.Objects.CAFile != "" {
@@ -183,6 +191,7 @@ func (l *loader) check(c *Config) {
 		{"search.extractor_memory", c.Search.ExtractorMemory, 16 << 20},
 		{"search.extractor_file", c.Search.ExtractorFile, 64 << 10},
 		{"search.extractor_text", c.Search.ExtractorText, 1 << 10},
+		{"tls.cache", c.TLS.Cache, 1 << 20},
 		{"store.view_cache", c.Store.ViewCache, 1},
 		{"store.order_cache", c.Store.OrderCache, 1},
 		{"store.blob_cache", c.Store.BlobCache, 1},

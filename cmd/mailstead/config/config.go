@@ -240,6 +240,11 @@ type TLS struct {
 	// Folder with certificates of further names, each in a folder of its own, as fullchain.pem and privkey.pem (where certbot has them: /etc/letsencrypt/live) or tls.crt and
 	// tls.key. A client is shown that of the name that it asks for (SNI), and that of cert_file where there is none.
 	Folder string `yaml:"folder" reload:"hangup"`
+	// File with the keys by which the private keys of certificates in the database are sealed (`mailstead certificate`), the same on all front ends; lines of 32 octets in
+	// base64, as `openssl rand -base64 32` makes them. The first seals, all open. Empty: there are no certificates in the database.
+	SealFile string `yaml:"seal_file" reload:"hangup"`
+	// Bytes of memory for certificates that were read from the database.
+	Cache Size `yaml:"cache"`
 }
 
 // Auth is how users log in.
@@ -441,6 +446,7 @@ func Default() *Config {
 			MaxMailboxes: 10_000, MaxNameLength: 1000, MaxNameDepth: 64, MaxKeywords: 128, MaxMIMEDepth: 100, MaxMIMEParts: 10_000, MaxHeader: 1 << 20,
 		},
 		Quota: Quota{AuditEvery: time.Hour, LookEvery: time.Minute, WarnAt: []Percent{80, 90, 95}, Mail: true},
+		TLS:   TLS{Cache: 32 << 20},
 		Search: Search{MinMessages: 500, Memory: 256 << 20, MaxOpen: 1000, Every: 5 * time.Second, Workers: 1, CopyAfter: 5000, TakeoverAfter: 2 * time.Minute,
 			ExtractorTime: 10 * time.Second, ExtractorMemory: 512 << 20, ExtractorFile: 32 << 20, ExtractorText: 1 << 20, ExtractorsAtOnce: 2},
 		Auth: Auth{

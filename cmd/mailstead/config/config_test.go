@@ -117,6 +117,8 @@ func TestProblems(t *testing.T) {
 		{"not a certificate", "objects:\n  ca_file: /etc/passwd\n", "", `m.yaml:2: no certificate in /etc/passwd: want a PEM file`},
 		{"LISTEN behind PgBouncer", "database:\n  pgbouncer: true\n", "", `m.yaml:2: LISTEN does not work behind PgBouncer in transaction mode: set database.listen_url, to PostgreSQL itself`},
 		{"more than all", "tracing:\n  sample: 10\n", "", `m.yaml:2: tracing.sample is 10: want at most 1, which is all`},
+		{"no seal", "tls:\n  seal_file: /nowhere/seal\n", "", `m.yaml:2: open /nowhere/seal: no such file`},
+		{"not a seal", "tls:\n  seal_file: /etc/passwd\n", "", `m.yaml:2: /etc/passwd: want lines of 32 octets in base64`},
 		{"half a certificate", "tls:\n  cert_file: /x\n", "", `m.yaml:1: cert_file and key_file belong together`},
 	}
 	for _, test := range tests {

@@ -10,7 +10,7 @@ func TestReload(t *testing.T) {
 	before, next := Default(), Default()
 	before.Objects.SecretKey, next.Objects.SecretKey = "old", "new"
 	next.Log.Level, next.LMTP.Allow, next.IMAP.Listen, next.Roles = "warn", nil, ":1143", next.Roles[:1]
-	next.TLS = TLS{CertFile: "cert.pem", KeyFile: "key.pem"}
+	next.TLS.CertFile, next.TLS.KeyFile = "cert.pem", "key.pem"
 	want := *before
 	want.Log.Level, want.LMTP.Allow = "warn", nil
 	inForce, taken, restart := before.Reload(next)
