@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"strings"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // A cell is a database with a bucket and index nodes, and holds whole tenants. Each knows of the domains of others where they live, so that a
@@ -20,6 +22,28 @@ func (s *Store) RemoteDomains(ctx context.Context) ([]RemoteDomain, error) {
 	return lookup[RemoteDomain](ctx, s, `SELECT name, cell FROM list_remote_domains()`)
 }
 
+// remoteDomains is the first number of the locks under which it is decided whether a domain is here or there; the second is that of its name.
+const remoteDomains = 2221
+
+// notElsewhere returns ErrDomainElsewhere for a domain that is noted to live in another cell. Nobody notes it until tx ends.
+func notElsewhere(ctx context.Context, tx pgx.Tx, name string) error {
+	const (
+		lock  = `SELECT pg_advisory_xact_lock($1, hashtext($2))`
+		query = `SELECT EXISTS (SELECT FROM list_remote_domains() r WHERE r.name = $1)`
+	)
+	if _, err := tx.Exec(ctx, lock, remoteDomains, name); err != nil {
+		return err
+	}
+	var elsewhere bool
+	if err := tx.QueryRow(ctx, query, name).Scan(&elsewhere); err != nil {
+		return err
+	}
+	if elsewhere {
+		return ErrDomainElsewhere
+	}
+	return nil
+}
+
 // SetRemoteDomain notes in which cell a domain lives; ErrDomainTaken where it is one of this cell's.
 func (s *Store) SetRemoteDomain(ctx context.Context, name, cell string) error {
 	name, err := normalizeDomain(name)
@@ -29,7 +53,11 @@ func (s *Store) SetRemoteDomain(ctx context.Context, name, cell string) error {
 	if err := CheckCell(cell); err != nil {
 		return err
 	}
-	return s.whether(ctx, ErrDomainTaken, `SELECT set_remote_domain($1, $2) AS done`, name, cell)
+	const query = `
+		WITH locked AS MATERIALIZED (SELECT pg_advisory_xact_lock($3, hashtext($1)))
+		SELECT set_remote_domain($1, $2) AS done FROM locked`
+
+	return s.whether(ctx, ErrDomainTaken, query, name, cell, remoteDomains)
 }
 
 // DeleteRemoteDomain takes back SetRemoteDomain; ErrNoDomain.

@@ -16,9 +16,11 @@ var (
 	ErrNoAccount error = missing("account")
 	ErrNoAlias   error = missing("alias")
 
-	ErrTenantTaken  error = taken("a tenant of that name exists")
-	ErrDomainTaken  error = taken("the domain exists, perhaps as another tenant's")
-	ErrAddressTaken error = taken("an account or an alias has that address")
+	ErrTenantTaken error = taken("a tenant of that name exists")
+	ErrDomainTaken error = taken("the domain exists, perhaps as another tenant's")
+	// ErrDomainElsewhere: what is here is never there, and who lives there is not to be taken in here by mistake.
+	ErrDomainElsewhere error = taken("the domain is noted to live in another cell, which has to be forgotten first")
+	ErrAddressTaken    error = taken("an account or an alias has that address")
 
 	// ErrInUse: a domain that still has accounts or aliases.
 	ErrInUse = errors.New("the domain still has accounts or aliases")

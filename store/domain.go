@@ -27,7 +27,7 @@ const selectDomain = `
 	       (SELECT count(*) FROM alias l WHERE l.tenant_id = d.tenant_id AND l.domain_id = d.domain_id) AS aliases
 	FROM domain d`
 
-// CreateDomain gives a tenant a domain; ErrDomainTaken.
+// CreateDomain gives a tenant a domain; ErrDomainTaken, ErrDomainElsewhere.
 func (s *Store) CreateDomain(ctx context.Context, t id.Tenant, name string) (Domain, error) {
 	const query = `INSERT INTO domain (tenant_id, name) VALUES ($1, $2) RETURNING domain_id, created_at`
 
@@ -38,6 +38,9 @@ func (s *Store) CreateDomain(ctx context.Context, t id.Tenant, name string) (Dom
 	d := Domain{Tenant: t, Name: name}
 	err = s.transact(ctx, t, func(tx pgx.Tx) error {
 		if err := lockTenant(ctx, tx, t); err != nil {
+			return err
+		}
+		if err := notElsewhere(ctx, tx, name); err != nil {
 			return err
 		}
 		if err := tx.QueryRow(ctx, query, t, name).Scan(&d.ID, &d.Created); err != nil {
