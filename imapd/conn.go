@@ -308,6 +308,15 @@ func (c *conn) finish(why error) {
 	}
 }
 
+// goOn takes back drain, where there is more to do than to wait for a command.
+func (c *conn) goOn() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if errors.Is(c.ending, errDraining) {
+		c.ending = nil
+	}
+}
+
 // close ends the connection at once.
 func (c *conn) close() { c.raw.Close() }
 

@@ -1,29 +1,37 @@
 package imapd
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 )
 
 // A connection whose client is logged in to another cell is passed through: octets, as they are, in both directions.
-// How long the client may be idle, and what it may ask, is the other cell's to say; here it is only seen that neither
-// side is waited for in vain.
+// How long the client may be idle, and what it may ask, is the other cell's to say; here it is seen that neither
+// side is waited for in vain, and that this front end ends it where nothing is cut (dialogue.go): when it is drained, the command that is under way is passed on to its
+// end, and its answer, and no further one.
 
-// errOver ends a session whose other side has ended it.
-var errOver = errors.New("the other cell has ended the connection")
+// Errors that end a session whose other side has ended it, or has nothing more to say.
+var (
+	errOver  = errors.New("the other cell has ended the connection")
+	errQuiet = errors.New("no command is under way")
+)
 
 // relay passes a connection through until one of the three ends it.
 type relay struct {
-	s     *session
-	up    *upstream
-	last  atomic.Int64 // when something was passed on, in either direction: nanoseconds
-	whole atomic.Bool  // what was passed on to the client last ends with a line
-	quiet atomic.Bool  // nothing more is sent to the other cell
+	s    *session
+	up   *upstream
+	last atomic.Int64 // when something was passed on, in either direction: nanoseconds
+
+	mu       sync.Mutex    // guards what follows
+	dialogue dialogue      // of what has been passed on, or is about to be
+	ends     bool          // no further command is passed on
+	over     bool          // no more answers are
+	silence  time.Duration // how long the other cell may send nothing until its answers are taken to be whole; 0: as long as it likes
 }
 
 // passThrough passes the client's connection through to its cell.
@@ -41,24 +49,41 @@ func (s *session) passThrough(ctx context.Context) error {
 	answers := make(chan error, 1)
 	go func() {
 		err := r.answers()
+		r.mu.Lock()
+		r.over = true
+		r.mu.Unlock()
 		s.finish(errOver)
 		answers <- err
 	}()
 	err := r.commands(ahead)
-	if errors.Is(err, io.EOF) { // what it has sent is answered still
+	switch {
+	case errors.Is(err, errDraining): // what is under way is answered still
+	case errors.Is(err, io.EOF): // the same, where that does not take longer than a client is waited for that may be gone
 		r.up.nc.CloseWrite() // best effort: the connection ends in any case
-	} else {
-		r.quiet.Store(true)
-		r.up.nc.SetReadDeadline(time.Now().Add(quietTime)) // best effort as well
+		r.hush(firstLook)
+	case errors.Is(err, errLost):
+		r.up.close()
+	default:
+		r.hush(quietTime)
 	}
-	if ended := <-answers; errors.Is(err, errOver) && ended != nil && r.whole.Load() {
-		s.log.Warn("the connection to another cell is lost", "cell", r.up.cell, "err", ended)
-		err = &errBye{"UNAVAILABLE", "The connection to your server is lost"}
-	}
-	if !r.whole.Load() { // nobody would understand a BYE in the middle of it
+	return r.ended(err, <-answers)
+}
+
+// ended returns how the session ends: with a BYE only where the client would understand it.
+func (r *relay) ended(commands, answers error) error {
+	d := &r.dialogue // which nobody else uses any more
+	switch {
+	case errors.Is(answers, errLost) || !d.server.whole():
 		return errLost
+	case d.bye:
+		return errOver
+	case errors.Is(answers, errQuiet):
+		return errDraining
+	case answers != nil && errors.Is(commands, errOver):
+		r.s.log.Warn("the connection to another cell is lost", "cell", r.up.cell, "err", answers)
+		return &errBye{"UNAVAILABLE", "The connection to your server is lost"}
 	}
-	return err
+	return commands
 }
 
 // ahead returns what the client has sent behind its login.
@@ -78,7 +103,7 @@ func (r *relay) idle() bool {
 	return time.Since(time.Unix(0, r.last.Load())) > r.s.server.o.IdleTimeout
 }
 
-// commands passes on what the client sends.
+// commands passes on what the client sends. It returns errDraining when the client has sent its last command.
 func (r *relay) commands(ahead []byte) error {
 	c := r.s.conn
 	if err := r.forward(ahead); err != nil {
@@ -86,37 +111,51 @@ func (r *relay) commands(ahead []byte) error {
 	}
 	buffer := make([]byte, readBuffer)
 	for {
-		if err := c.beginWaiting(); err != nil {
-			return err
-		}
-		n, err := c.nc.Read(buffer)
-		ending := c.endWaiting()
+		n, err := r.receive(buffer)
 		if sent := r.forward(buffer[:n]); sent != nil {
 			return sent
 		}
 		switch {
-		case ending != nil:
-			return ending
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			if r.idle() {
-				return errIdle
-			}
-		case errors.Is(err, io.EOF):
+		case err == nil:
+		case errors.Is(err, errDraining):
+			c.goOn()
+			r.drain()
+		case errors.Is(err, errOver), errors.Is(err, io.EOF):
 			return err
-		case err != nil:
+		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return errors.Join(errLost, err)
+		case r.idle():
+			return errIdle
+		}
+		if done, err := r.done(); done || err != nil {
+			return err
 		}
 	}
 }
 
+// receive waits for the client to send something.
+func (r *relay) receive(buffer []byte) (n int, err error) {
+	c := r.s.conn
+	if err := c.beginWaiting(); err != nil {
+		return 0, err
+	}
+	n, err = c.nc.Read(buffer)
+	if ending := c.endWaiting(); ending != nil {
+		err = ending
+	}
+	return n, err
+}
+
 // forward passes on what the client has sent. Where the other cell does not take it, answers sees why.
 func (r *relay) forward(octets []byte) error {
-	c := r.s.conn
+	r.mu.Lock()
+	octets = octets[:r.dialogue.said(octets, r.ends)]
+	r.mu.Unlock()
 	if len(octets) == 0 {
 		return nil
 	}
 	r.touch()
-	if err := r.up.nc.SetWriteDeadline(time.Now().Add(c.server.o.WriteTimeout)); err != nil {
+	if err := r.up.nc.SetWriteDeadline(time.Now().Add(r.s.server.o.WriteTimeout)); err != nil {
 		return errOver
 	}
 	if _, err := r.up.nc.Write(octets); err != nil {
@@ -125,60 +164,89 @@ func (r *relay) forward(octets []byte) error {
 	return nil
 }
 
+// drain has no further command passed on.
+func (r *relay) drain() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ends = true
+	if r.dialogue.quiet() {
+		r.wake()
+	}
+}
+
+// done tells whether nothing more is wanted of the client.
+func (r *relay) done() (bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.over:
+		return true, errOver
+	case r.ends && (r.dialogue.between() || r.dialogue.quiet()):
+		return true, errDraining
+	}
+	return false, nil
+}
+
+// hush ends the answers when the other cell has sent nothing for a while.
+func (r *relay) hush(after time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.silence = after
+	r.wake()
+}
+
+// wake has answers look at what has changed. It is called with mu locked.
+func (r *relay) wake() { r.up.nc.SetReadDeadline(time.Unix(1, 0)) } // a connection that is broken wakes it as well
+
 // quietTime is how long the other cell may send nothing, when no more is sent to it, before its answers are taken to be whole.
 const quietTime = 200 * time.Millisecond
-
-// endOctets are more than a BYE and the tagged answer to LOGOUT.
-const endOctets = 1 << 10
 
 // errCut says that the other cell has ended without a BYE. That TLS ends as it should does not tell: Go takes it for granted.
 var errCut = errors.New("it ends in the middle")
 
-// answers passes on what the other cell sends. It returns nil where that has said that it is all.
-func (r *relay) answers() error {
-	r.whole.Store(true)
-	buffer := make([]byte, writeBuffer)
-	var end []byte // what was passed on last
+// answers passes on what the other cell sends. It returns nil where that has said that it is all, and errQuiet where that is enough.
+func (r *relay) answers() (err error) {
+	defer recovered(&err)
+	from := r.up.br
 	for {
-		if err := r.patience(); err != nil {
+		hushed, err := r.listen()
+		if err != nil {
 			return err
 		}
-		n, err := r.up.br.Read(buffer)
-		if n > 0 {
+		_, err = from.Peek(1)
+		octets, _ := from.Peek(from.Buffered()) // which are there
+		if len(octets) > 0 {
 			r.touch()
-			r.whole.Store(false)
-			if _, err := (*socketWriter)(r.s.conn).Write(buffer[:n]); err != nil {
-				return nil // it is the client that is gone
+			r.mu.Lock()
+			r.dialogue.heard(octets)
+			r.mu.Unlock()
+			if _, err := (*socketWriter)(r.s.conn).Write(octets); err != nil {
+				return errors.Join(errLost, err)
 			}
-			r.whole.Store(buffer[n-1] == '\n')
-			end = append(end, buffer[:n]...)
-			end = append(end[:0], end[max(0, len(end)-endOctets):]...)
+			from.Discard(len(octets))
 		}
 		switch {
-		case errors.Is(err, io.EOF) && (bytes.HasPrefix(end, []byte("* BYE ")) || bytes.Contains(end, []byte("\n* BYE "))):
+		case errors.Is(err, io.EOF) && r.dialogue.bye:
 			return nil
 		case errors.Is(err, io.EOF):
 			return errCut
-		case errors.Is(err, os.ErrDeadlineExceeded) && !r.idle() && !(r.quiet.Load() && r.whole.Load()):
+		case errors.Is(err, os.ErrDeadlineExceeded) && !hushed:
 		case err != nil:
 			return err
 		}
 	}
 }
 
-// patience sets how long the other cell is waited for.
-func (r *relay) patience() error {
-	quiet := r.quiet.Load()
-	for {
-		wait := r.s.server.o.IdleTimeout
-		if quiet {
-			wait = quietTime
-		}
-		if err := r.up.nc.SetReadDeadline(time.Now().Add(wait)); err != nil || quiet {
-			return err
-		}
-		if quiet = r.quiet.Load(); !quiet { // it may have become so meanwhile, and what was set then is overwritten
-			return nil
-		}
+// listen sets how long the other cell is waited for, and whether that is for the last time. errQuiet: it is not any more.
+func (r *relay) listen() (hushed bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ends && r.dialogue.quiet() {
+		return false, errQuiet
 	}
+	until := time.Time{}
+	if r.silence > 0 {
+		until = time.Now().Add(r.silence)
+	}
+	return r.silence > 0, r.up.nc.SetReadDeadline(until)
 }

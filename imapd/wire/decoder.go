@@ -66,7 +66,7 @@ type Decoder struct {
 	literals int64  // octets of literals kept in memory
 	skipped  int64  // octets passed over
 	nesting  int    // open parentheses
-	tail     marker // what the line so far ends with
+	tail     Marker // what the line so far ends with
 
 	stream *literalReader // of Literal, not yet read to its end
 
@@ -177,7 +177,7 @@ func (d *Decoder) advance() {
 	d.began = true
 	d.line++
 	d.keep(c)
-	d.tail = d.tail.next(c)
+	d.tail = d.tail.Next(c)
 	if d.line > d.room {
 		d.widen()
 	}
@@ -316,7 +316,7 @@ func (d *Decoder) Line() string {
 		b.WriteByte(c)
 		d.advance()
 	}
-	d.tail = marker{} // no literal can follow it
+	d.tail = Marker{} // no literal can follow it
 	return b.String()
 }
 
@@ -355,12 +355,12 @@ func (d *Decoder) atEnd() bool {
 	if d.dead != nil || !d.ended {
 		return false
 	}
-	size, sync, ok := d.tail.literal()
+	size, sync, ok := d.tail.Literal()
 	if !ok || sync {
 		return true
 	}
 	d.ended = false
-	d.tail = marker{}
+	d.tail = Marker{}
 	d.swallow(size)
 	return false
 }
@@ -381,7 +381,7 @@ func (d *Decoder) skipOctet() {
 		return
 	}
 	if c != '\r' {
-		d.tail = d.tail.next(c)
+		d.tail = d.tail.Next(c)
 	}
 }
 
@@ -435,10 +435,10 @@ func (d *Decoder) newline() {
 	}
 }
 
-// marker follows the octets of a line to know, whatever was wrong before,
+// Marker follows the octets of a line to know, whatever was wrong before,
 // whether it ends with the announcement of a literal: "{" number ["+"] "}".
 // Also where quotes are open: what is announced like a literal is sent like one.
-type marker struct {
+type Marker struct {
 	state markerState
 	size  int64 // of the literal; math.MaxInt64 for all that is more
 	plus  bool
@@ -456,24 +456,26 @@ const (
 
 const maxInt64 = 1<<63 - 1
 
-func (m marker) next(c byte) marker {
+// Next takes an octet, which is neither CR nor LF.
+func (m Marker) Next(c byte) Marker {
 	switch {
 	case c == '{':
-		return marker{state: opened}
+		return Marker{state: opened}
 	case c >= '0' && c <= '9' && (m.state == opened || m.state == counted):
 		size := int64(maxInt64)
 		if m.size <= (maxInt64-int64(c-'0'))/10 {
 			size = m.size*10 + int64(c-'0')
 		}
-		return marker{state: counted, size: size}
+		return Marker{state: counted, size: size}
 	case c == '+' && m.state == counted:
-		return marker{state: signed, size: m.size, plus: true}
+		return Marker{state: signed, size: m.size, plus: true}
 	case c == '}' && (m.state == counted || m.state == signed):
-		return marker{state: closed, size: m.size, plus: m.plus}
+		return Marker{state: closed, size: m.size, plus: m.plus}
 	}
-	return marker{}
+	return Marker{}
 }
 
-func (m marker) literal() (size int64, sync, ok bool) {
+// Literal returns the size of the literal that is announced, if one is, and whether the client waits to be asked for it.
+func (m Marker) Literal() (size int64, sync, ok bool) {
 	return m.size, !m.plus, m.state == closed
 }

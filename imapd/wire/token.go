@@ -179,7 +179,7 @@ func (d *Decoder) literalHeader() (size int64, sync bool) {
 	if d.err != nil {
 		return 0, false
 	}
-	size, sync, ok := d.tail.literal()
+	size, sync, ok := d.tail.Literal()
 	if !ok {
 		d.Fail("A literal begins with {number}")
 		return 0, false
@@ -212,7 +212,7 @@ func (d *Decoder) proceed() bool {
 // resume goes on behind the line that announced a literal.
 func (d *Decoder) resume() {
 	d.ended = false
-	d.tail = marker{}
+	d.tail = Marker{}
 }
 
 // Literal starts a literal that streams (APPEND), also a literal8, which begins with
