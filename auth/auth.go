@@ -172,6 +172,9 @@ type Channel struct {
 	Certificate *x509.Certificate    // that the server has shown; nil without TLS
 	From        netip.Addr           // where the client is; zero where that is not known
 
+	// Introduced is told of the client that a front end of another cell comes for, before anything is looked up; its error refuses it. nil: nobody is.
+	Introduced func(client netip.Addr) error
+
 	unbound    bool // an exchange cannot be bound to TLS
 	introduced bool // it is another cell's front end that passes on what the client sends
 	asked      bool // it is another cell that asks about a guest of its own

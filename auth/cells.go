@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -25,7 +26,8 @@ import (
 //	token NUL mechanism NUL response
 //
 // begins an exchange of the mechanism, as if the client that the token names had come itself. The token is signed with the secret that
-// the cells share, and holds for a minute and one cell.
+// the cells share, and holds for a minute and one cell. What is wrong with it is the front end's fault, and none of the client's: it is told apart from
+// a wrong password.
 
 // CellMechanism is the mechanism by which front ends of other cells pass on what their clients send.
 const CellMechanism = "XMAILSTEAD-CELL"
@@ -34,6 +36,7 @@ const CellMechanism = "XMAILSTEAD-CELL"
 type Cells struct {
 	Name   string // of this one
 	Secret string
+	Second string // secret, by which others may sign as well; "": none
 	Others []string
 }
 
@@ -47,8 +50,6 @@ type ElsewhereError struct {
 	Login     string // "": it is in the response alone
 	Mechanism string
 	Response  []byte
-
-	Introduced bool // it is another cell's front end that has passed it on, as a guest's
 
 	attempt *attempt // nil: it cannot be guessed
 	guess   *uint16
@@ -67,12 +68,19 @@ func (e *ElsewhereError) Refused(ctx context.Context) error {
 	return e.attempt.refused(ctx, e.guess)
 }
 
-// elsewhere returns an ElsewhereError where the account of an attempt lives in another cell. Nobody is passed on twice.
+// elsewhere returns an ElsewhereError where the account of an attempt lives in another cell. Nobody is passed on twice: cells that do not agree where a domain lives
+// say so, and not that a password is wrong.
 func (a *Authenticator) elsewhere(ch Channel, t *attempt) error {
-	if !a.cells.among(t.account.Cell) || ch.introduced {
+	cell := t.account.Cell
+	switch {
+	case ch.introduced && t.account.User.Tenant == 0:
+		return fmt.Errorf("%w: the domain of %q does not live here", ErrIntroduction, t.login)
+	case ch.introduced, cell == "":
 		return nil
+	case !a.cells.among(cell):
+		return fmt.Errorf("%w: cell %s, where the domain of the login lives, is not known", store.ErrUnavailable, cell)
 	}
-	return &ElsewhereError{Cell: t.account.Cell, Login: t.login, attempt: t}
+	return &ElsewhereError{Cell: cell, Login: t.login, attempt: t}
 }
 
 // plain makes of a password what PLAIN sends of it.
@@ -107,13 +115,21 @@ func (c Cells) token(kind, cell string, client netip.Addr, more ...string) []byt
 }
 
 // sign returns the signature of what a token of a kind says.
-func (c Cells) sign(kind, said string) []byte {
-	mac := hmac.New(sha256.New, []byte(c.Secret))
+func (c Cells) sign(kind, said string) []byte { return signature(c.Secret, kind, said) }
+
+func signature(secret, kind, said string) []byte {
+	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte(kind + "\x00" + said))
 	return hex.AppendEncode(nil, mac.Sum(nil))
 }
 
-var errIntroduction = errors.New("not an introduction by another cell")
+// signed tells whether a cell has signed what a token of a kind says.
+func (c Cells) signed(by []byte, kind, said string) bool {
+	return hmac.Equal(by, c.sign(kind, said)) || c.Second != "" && hmac.Equal(by, signature(c.Second, kind, said))
+}
+
+// ErrIntroduction says that somebody is not believed to be a front end of another cell, or not to know what lives here. Nothing is known of their client's password then.
+var ErrIntroduction = errors.New("introduced by no cell that is believed")
 
 // introduction is what a token says.
 type introduction struct {
@@ -124,17 +140,20 @@ type introduction struct {
 
 // introduction reads a token of a kind.
 func (c Cells) introduction(kind string, token []byte) (i introduction, err error) {
-	signature := 2 * sha256.Size
-	if len(token) < signature || !hmac.Equal(token[:signature], c.sign(kind, string(token[signature:]))) {
-		return i, errIntroduction
+	const octets = 2 * sha256.Size
+	if len(token) < octets || !c.signed(token[:octets], kind, string(token[octets:])) {
+		return i, fmt.Errorf("%w: it has another secret", ErrIntroduction)
 	}
-	words := strings.Split(string(token[signature:]), " ")
-	if len(words) < 4 || !c.among(words[0]) || words[1] != c.Name {
-		return i, errIntroduction
+	words := strings.Split(string(token[octets:]), " ")
+	if len(words) < 4 || words[1] != c.Name {
+		return i, fmt.Errorf("%w: it is meant for another cell", ErrIntroduction)
+	}
+	if !c.among(words[0]) {
+		return i, fmt.Errorf("%w: cell %q is not known", ErrIntroduction, words[0])
 	}
 	until, err := strconv.ParseInt(words[3], 10, 64)
 	if left := time.Until(time.Unix(until, 0)); err != nil || left < -introductionTime || left > 2*introductionTime {
-		return i, errIntroduction
+		return i, fmt.Errorf("%w: its clock and ours are %v apart", ErrIntroduction, (left - introductionTime).Round(time.Second))
 	}
 	i.cell, i.more = words[0], words[4:]
 	if words[2] != "" {
@@ -148,13 +167,14 @@ type cellServer struct {
 	begin   func(mechanism string, ch Channel, granted *Grant) (sasl.Server, error)
 	visited func(i introduction) (Grant, error)
 	a       *Authenticator
+	by      Channel
 	granted *Grant
 	inner   sasl.Server
 }
 
-func startCell(ctx context.Context, a *Authenticator, granted *Grant) sasl.Server {
+func startCell(ctx context.Context, a *Authenticator, by Channel, granted *Grant) sasl.Server {
 	return &cellServer{
-		a: a, granted: granted,
+		a: a, by: by, granted: granted,
 		begin: func(name string, ch Channel, granted *Grant) (sasl.Server, error) {
 			m, err := a.mechanism(name, ch)
 			if err != nil {
@@ -180,7 +200,7 @@ func (c *cellServer) Next(response []byte) (challenge []byte, done bool, err err
 	}
 	parts := bytes.SplitN(response, []byte{0}, 3)
 	if len(parts) != 3 {
-		return nil, false, errIntroduction
+		return nil, false, errors.New("not an introduction")
 	}
 	token, name, first := parts[0], string(parts[1]), parts[2]
 	kind := introduced
@@ -188,8 +208,11 @@ func (c *cellServer) Next(response []byte) (challenge []byte, done bool, err err
 		kind = name
 	}
 	i, err := c.a.cells.introduction(kind, token)
+	if err == nil && c.by.Introduced != nil {
+		err = c.by.Introduced(i.client)
+	}
 	if err != nil {
-		return nil, true, store.ErrAuth
+		return nil, true, err
 	}
 	switch kind {
 	case question:

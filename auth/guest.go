@@ -41,7 +41,7 @@ func (a *Authenticator) atHome(ch Channel, t *attempt, identity string, p passwo
 	if !a.cells.among(home.Cell) || ch.asked {
 		return nil
 	}
-	e := &ElsewhereError{Cell: home.Cell, Login: home.Login, Introduced: ch.introduced, attempt: t, guest: true, identity: identity}
+	e := &ElsewhereError{Cell: home.Cell, Login: home.Login, attempt: t, guest: true, identity: identity}
 	e.plain("", home.Login, p)
 	e.Mechanism = question
 	return e
@@ -103,7 +103,7 @@ func (a *Authenticator) IntroduceGuest(v store.Visit, home store.User, client ne
 // visited lets in the guest that another cell introduces: whose home is the login that it says, of a domain that lives there.
 func (a *Authenticator) visited(ctx context.Context, i introduction) (Grant, error) {
 	if len(i.more) != 3 {
-		return Grant{}, errIntroduction
+		return Grant{}, ErrIntroduction
 	}
 	home, guest, readOnly := i.more[0], i.more[1], i.more[2] != "false"
 	t, err := a.attempt(ctx, Channel{Protocol: IMAP, Private: true, From: i.client, introduced: true}, guest)

@@ -95,7 +95,7 @@ type Exchange struct {
 func (a *Authenticator) Begin(ctx context.Context, ch Channel, name string) (*Exchange, error) {
 	x := &Exchange{name: name}
 	if name == CellMechanism && len(a.cells.Others) > 0 && ch.Private {
-		x.server = startCell(ctx, a, &x.granted)
+		x.server = startCell(ctx, a, ch, &x.granted)
 		return x, nil
 	}
 	ch = a.channel(ch)

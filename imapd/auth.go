@@ -84,7 +84,7 @@ func (s *session) notHere(ctx context.Context, err error) error {
 
 // channel is how the client comes in.
 func (s *session) channel() auth.Channel {
-	ch := auth.Channel{Protocol: auth.IMAP, Private: s.privacy(), From: remote(s.raw.RemoteAddr())}
+	ch := auth.Channel{Protocol: auth.IMAP, Private: s.privacy(), From: remote(s.raw.RemoteAddr()), Introduced: s.comesFor}
 	if t, ok := s.nc.(*tls.Conn); ok {
 		state := t.ConnectionState()
 		ch.TLS, ch.Certificate = &state, s.shown
@@ -122,7 +122,7 @@ func (s *session) refused(ctx context.Context, err error) error {
 		return err
 	}
 	s.log.InfoContext(ctx, "login failed", "why", err)
-	if s.server.o.LoginDelay > 0 {
+	if s.server.o.LoginDelay > 0 && !s.introduced { // whose client waits where it is
 		select {
 		case <-time.After(s.server.o.LoginDelay * s.loginDelay(err)):
 		case <-ctx.Done():
@@ -141,7 +141,7 @@ func (s *session) refused(ctx context.Context, err error) error {
 // failed tells whether a login has failed by what was sent, or by whom it was to be looked at by: a directory, or another cell, which may have refused it as well.
 // Who tries again and again, while that is away, is not to do so without end.
 func failed(err error) bool {
-	return errors.Is(err, store.ErrAuth) || errors.Is(err, store.ErrActAs) || errors.Is(err, auth.ErrBlocked) || errors.Is(err, store.ErrOTPExchange) || errors.Is(err, store.ErrUnavailable) || as[*refusal](err)
+	return errors.Is(err, store.ErrAuth) || errors.Is(err, store.ErrActAs) || errors.Is(err, auth.ErrIntroduction) || errors.Is(err, auth.ErrBlocked) || errors.Is(err, store.ErrOTPExchange) || errors.Is(err, store.ErrUnavailable) || as[*refusal](err)
 }
 
 // loginDelay is how many times as late a refusal is told as the first.
@@ -190,7 +190,6 @@ func (a authenticateCmd) run(ctx context.Context, s *session) error {
 		case err != nil:
 			return s.notHere(ctx, err)
 		case done:
-			s.introduced = a.mechanism == auth.CellMechanism
 			return s.letIn(ctx, exchange.Grant())
 		}
 		if response, err = s.challenge(challenge); err != nil {

@@ -77,7 +77,7 @@ var capabilities = []struct {
 	{"ACL", "RFC 4314", anytime},
 	{"RIGHTS=texk", "RFC 4314 section 5.1.1", anytime},
 	{"LIST-MYRIGHTS", "RFC 8440", anytime},
-	{"LOGIN-REFERRALS", "RFC 2221", refersLogins},
+	{"LOGIN-REFERRALS", "RFC 2221", tellsHome},
 	{"MAILBOX-REFERRALS", "RFC 2193", refersMailboxes},
 }
 

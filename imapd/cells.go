@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -17,8 +18,8 @@ import (
 
 // Accounts that live in another cell.
 //
-// What a client sends to log in is passed on to that cell, which answers it. Then the connection is the other cell's (relay.go); or,
-// where logins are referred, the client is told where to go. RFC 2221 section 6 has nobody referred whose authentication
+// What a client sends to log in is passed on to that cell, which answers it. Then the connection is the other cell's (relay.go), and the client may be told where
+// it could have gone; or, where logins are referred, it is told to go there. RFC 2221 section 6 has nobody referred whose authentication
 // has failed, so for that as well the other cell is asked.
 
 // Cell is another cell.
@@ -33,6 +34,8 @@ type Cell struct {
 func (o Options) moreCells() bool { return len(o.Cells) > 0 }
 
 func refersLogins(s *session) bool { return s.server.o.moreCells() && s.server.o.ReferLogins }
+func hintsLogins(s *session) bool  { return s.server.o.moreCells() && s.server.o.HintLogins }
+func tellsHome(s *session) bool    { return refersLogins(s) || hintsLogins(s) }
 
 // elsewhereTime is how long another cell may take for each of its answers: as long as the slowest login.
 const elsewhereTime = 30 * time.Second
@@ -96,38 +99,130 @@ func (up *upstream) send(line string) error {
 // close ends the connection at once: nobody waits for anything of it.
 func (up *upstream) close() { up.nc.NetConn().Close() }
 
+// asked is what a cell is asked about by clients of an address; of any address where that is not valid.
+type asked struct {
+	cell string
+	from netip.Prefix
+}
+
+// asking is a login that another cell is asked about. While it waits for the client, it is not.
+type asking struct {
+	s    *Server
+	keys []asked
+}
+
+// ask begins to ask a cell for a client of an address. A cell that does not answer, and a client that begins one login after
+// the other, are to hold up neither the logins of others nor those to other cells.
+func (s *Server) ask(cell string, from netip.Prefix) (asking, error) {
+	all, of := asked{cell: cell}, asked{cell, from}
+	a := asking{s, []asked{all}}
+	if from.IsValid() {
+		a.keys = append(a.keys, of)
+	}
+	most := s.o.MaxElsewhere
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.asked[all] >= most:
+		return a, errElsewhere(cell, errors.New("it is asked about too many logins at once"))
+	case from.IsValid() && s.asked[of] >= max(1, most/10):
+		return a, no("LIMIT", "Too many logins of your address at once, try again later")
+	}
+	a.count(1)
+	return a, nil
+}
+
+// end ends it, for good or while the client is waited for.
+func (a asking) end() {
+	a.s.mu.Lock()
+	defer a.s.mu.Unlock()
+	a.count(-1)
+}
+
+// goOn takes back end.
+func (a asking) goOn() {
+	a.s.mu.Lock()
+	defer a.s.mu.Unlock()
+	a.count(1)
+}
+
+// count is called with mu locked.
+func (a asking) count(n int) {
+	for _, key := range a.keys {
+		if a.s.asked[key] += n; a.s.asked[key] == 0 {
+			delete(a.s.asked, key)
+		}
+	}
+}
+
 // elsewhere lets in a client whose account is in another cell, if that does.
 func (s *session) elsewhere(ctx context.Context, e *auth.ElsewhereError) error {
-	up, err := s.dialCell(ctx, e.Cell)
+	if e.Guest() {
+		return s.guest(ctx, e)
+	}
+	up, answer, err := s.ask(ctx, e, s.challenge)
 	if err != nil {
-		s.log.WarnContext(ctx, "another cell cannot be reached", "cell", e.Cell, "err", err)
 		return s.refused(ctx, err)
+	}
+	home := "REFERRAL " + s.server.o.Cells[e.Cell].url(e.Login).String()
+	if refersLogins(s) {
+		up.close()
+		return no(home, "Your account is on another server")
+	}
+	s.upstream = up
+	s.log.InfoContext(ctx, "logged in elsewhere", "cell", e.Cell, "tls", s.conn.tls)
+	s.outcome, s.answered = "OK", true
+	if code, text := cutCode(answer); hintsLogins(s) {
+		if strings.HasPrefix(code, "CAPABILITY ") { // there is room for one code
+			s.enc.Raw("* ").Raw(code).CRLF()
+		}
+		answer = "[" + home + "] " + text
+	}
+	s.enc.Raw(s.tag).Raw(" OK ").Raw(answer).CRLF()
+	return nil
+}
+
+// notBelieved is the code by which a cell refuses who introduces a client, and not the client.
+const notBelieved = "CANNOT"
+
+// ask asks another cell to let in a client. Where that does, it returns the connection to it, and what stands behind its OK. What it asks itself, respond answers.
+func (s *session) ask(ctx context.Context, e *auth.ElsewhereError, respond func(challenge []byte) ([]byte, error)) (up *upstream, answer string, err error) {
+	asking, err := s.server.ask(e.Cell, s.from)
+	if err != nil {
+		s.log.WarnContext(ctx, "too many logins are under way to another cell", "cell", e.Cell, "err", err)
+		return nil, "", err
+	}
+	defer asking.end()
+	if up, err = s.dialCell(ctx, e.Cell); err != nil {
+		s.log.WarnContext(ctx, "another cell cannot be reached", "cell", e.Cell, "err", err)
+		return nil, "", err
 	}
 	stop := context.AfterFunc(ctx, up.close)
 	defer stop()
-	if e.Guest() {
-		defer up.close()
-		return s.guest(ctx, e, up)
-	}
-	answer, err := up.exchange(s.introduce(e), s.challenge) // what it asks, the client answers
-	if err != nil {
-		up.close()
-		return s.refused(ctx, err)
-	}
-	kind, _, _ := strings.Cut(answer, " ")
-	switch {
-	case kind == "OK" && refersLogins(s):
-		up.close()
-		return no("REFERRAL "+s.server.o.Cells[e.Cell].url(e.Login).String(), "Your account is on another server")
-	case kind == "OK":
-		s.upstream = up
-		s.log.InfoContext(ctx, "logged in elsewhere", "cell", e.Cell, "tls", s.conn.tls)
-		s.outcome, s.answered = kind, true
-		s.enc.Raw(s.tag).SP().Raw(answer).CRLF()
-		return nil
+	answer, err = up.exchange(s.introduce(e), func(challenge []byte) ([]byte, error) {
+		asking.end()
+		defer asking.goOn()
+		return respond(challenge)
+	})
+	kind, rest, _ := strings.Cut(answer, " ")
+	if err == nil && kind == "OK" && !e.Guest() {
+		return up, rest, nil
 	}
 	up.close()
-	return s.refusedElsewhere(ctx, e, answer)
+	code, text := cutCode(rest)
+	switch {
+	case err != nil:
+		return nil, "", err
+	case kind != "NO":
+		s.log.WarnContext(ctx, "another cell does not take what is passed on", "cell", e.Cell, "answer", answer)
+		return nil, "", errElsewhere(e.Cell, errors.New(kind))
+	case code == notBelieved:
+		s.log.ErrorContext(ctx, "another cell does not believe this one: cells.name, cells.others, cells.secret, the clock or what it knows of the domain differs", "cell", e.Cell, "answer", answer)
+		return nil, "", errElsewhere(e.Cell, errors.New(rest))
+	case code == "AUTHENTICATIONFAILED":
+		return nil, "", e.Refused(ctx)
+	}
+	return nil, "", &refusal{kind, code, text}
 }
 
 // introduce begins an exchange with another cell on behalf of the client.
@@ -135,35 +230,16 @@ func (s *session) introduce(e *auth.ElsewhereError) []byte {
 	return s.server.o.Authenticator.Introduce(e, remote(s.raw.RemoteAddr()))
 }
 
-// refusedElsewhere refuses a client as another cell has.
-func (s *session) refusedElsewhere(ctx context.Context, e *auth.ElsewhereError, answer string) (err error) {
-	kind, rest, _ := strings.Cut(answer, " ")
-	code, text := cutCode(rest)
-	switch {
-	case kind != "NO":
-		s.log.WarnContext(ctx, "another cell does not take what is passed on", "cell", e.Cell, "answer", answer)
-		err = errElsewhere(e.Cell, errors.New(kind))
-	case code == "AUTHENTICATIONFAILED":
-		err = e.Refused(ctx)
-	default:
-		err = &refusal{kind, code, text}
-	}
-	return s.refused(ctx, err)
-}
-
 // errTold ends an exchange with another cell that has told what it was asked.
 var errTold = errors.New("told")
 
 // guest lets in a guest here, whose home is in another cell, if their password is right there.
-func (s *session) guest(ctx context.Context, e *auth.ElsewhereError, up *upstream) error {
+func (s *session) guest(ctx context.Context, e *auth.ElsewhereError) error {
 	var told []byte
-	answer, err := up.exchange(s.introduce(e), func(challenge []byte) ([]byte, error) {
+	_, _, err := s.ask(ctx, e, func(challenge []byte) ([]byte, error) {
 		told = challenge
 		return nil, errTold
 	})
-	if err == nil {
-		return s.refusedElsewhere(ctx, e, answer)
-	}
 	if !errors.Is(err, errTold) {
 		return s.refused(ctx, err)
 	}
@@ -171,7 +247,6 @@ func (s *session) guest(ctx context.Context, e *auth.ElsewhereError, up *upstrea
 	if err != nil {
 		return s.refused(ctx, err)
 	}
-	s.introduced = e.Introduced
 	return s.letIn(ctx, grant)
 }
 

@@ -144,6 +144,11 @@ func TestLoginElsewhere(t *testing.T) {
 			}
 			c.want("UNAUTHENTICATE", "BAD [CLIENTBUG] UNAUTHENTICATE is not available")
 			c.want("COMPRESS DEFLATE", "BAD ")
+			c.want("STARTTLS", "BAD [CLIENTBUG] STARTTLS: you are logged in already")
+			c.want("AUTHENTICATE PLAIN", "BAD [CLIENTBUG] AUTHENTICATE: you are logged in already")
+			if told := c.want("CAPABILITY", "OK "); len(told) != 1 || strings.Contains(told[0], "COMPRESS") || strings.Contains(told[0], " AUTH=") {
+				t.Errorf("capabilities of a session that is passed through: %q", told)
+			}
 			c.want("CREATE Passed", "")
 			c.want(appendText("Passed", strings.Repeat("x", 100_000)), "OK [APPENDUID ")
 			c.want("SELECT Passed", "OK [READ-WRITE] ")
@@ -252,7 +257,7 @@ func TestNotPassedOn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c.want("LOGIN user@nowhere.test x", "NO [AUTHENTICATIONFAILED] ")
+	c.want("LOGIN user@nowhere.test x", "NO [UNAVAILABLE] ")
 	await(t, func() bool { all, _ := east.server.Connections(); return all == 0 })
 
 	begin := func(o auth.Cells) string {
@@ -265,23 +270,41 @@ func TestNotPassedOn(t *testing.T) {
 		return "AUTHENTICATE " + auth.CellMechanism + " " + base64.StdEncoding.EncodeToString(a.Introduce(e, remote(c.nc.LocalAddr())))
 	}
 	right := auth.Cells{Name: "west", Secret: "what only cells know", Others: []string{"east"}}
+	const notBelieved = "NO [CANNOT] Introduced by no cell that is believed here"
 	for name, test := range map[string]struct{ command, want string }{
 		"as it is":            {begin(right), "OK "},
-		"with another secret": {begin(auth.Cells{Name: "west", Secret: "what others know", Others: []string{"east"}}), "NO [AUTHENTICATIONFAILED] "},
-		"of another cell":     {begin(auth.Cells{Name: "north", Secret: right.Secret, Others: []string{"east"}}), "NO [AUTHENTICATIONFAILED] "},
+		"with another secret": {begin(auth.Cells{Name: "west", Secret: "what others know", Second: right.Secret, Others: []string{"east"}}), notBelieved},
+		"of another cell":     {begin(auth.Cells{Name: "north", Secret: right.Secret, Others: []string{"east"}}), notBelieved},
 		"nothing":             {"AUTHENTICATE " + auth.CellMechanism + " =", "BAD [CLIENTBUG] Wrong authentication data"},
 	} {
 		if _, got := east.connect(t).do(test.command); !strings.HasPrefix(got, test.want) {
 			t.Errorf("an introduction %s: %s, want %s", name, got, test.want)
 		}
 	}
-	if _, got := west.connect(t).do(begin(right)); !strings.HasPrefix(got, "NO [AUTHENTICATIONFAILED] ") {
+	if _, got := west.connect(t).do(begin(right)); !strings.HasPrefix(got, notBelieved) {
 		t.Errorf("an introduction to another cell: %s", got)
 	}
 	_, connect := start(t, testOptions(t))
 	alone := connect()
 	alone.expect("* OK ...")
 	alone.want("AUTHENTICATE "+auth.CellMechanism+" =", "NO [CANNOT] Unknown authentication mechanism")
+}
+
+// Who is passed through may be told where they could have gone: with what the other cell can do, and that is where they are.
+func TestLoginHint(t *testing.T) {
+	west, east := twoCells(t, func(o *Options) { o.HintLogins = true })
+	c := dial(t, west.plain)
+	if greeting := c.line(); !strings.Contains(greeting, " LOGIN-REFERRALS") {
+		t.Errorf("greeting: %s", greeting)
+	}
+	c.want("LOGIN user@east.test wrong", "NO [AUTHENTICATIONFAILED] ")
+	untagged, answer := c.do("LOGIN user@east.test " + storetest.Password)
+	if want := "OK [REFERRAL imap://user%40east.test;AUTH=*@" + east.plain + "/] Logged in"; answer != want || len(untagged) != 1 || !strings.HasPrefix(untagged[0], "* CAPABILITY IMAP4 ") {
+		t.Errorf("login: %q %s, want %s", untagged, answer, want)
+	}
+	c.want("SELECT INBOX", "OK ")
+	c = east.connect(t)
+	c.want("LOGIN user@east.test "+storetest.Password, "OK [CAPABILITY ")
 }
 
 // Where logins are referred, who has the right password is told where to go, and nobody else.

@@ -44,6 +44,7 @@ var responses = []struct {
 	{is(store.ErrFull), "NO", "LIMIT", "The mailbox has no UID left: create another"},
 	{is(store.ErrExpunged), "NO", "EXPUNGEISSUED", "Some of the messages no longer exist"},
 	{is(store.ErrAuth), "NO", "AUTHENTICATIONFAILED", "Wrong login or password"},
+	{is(auth.ErrIntroduction), "NO", notBelieved, "Introduced by no cell that is believed here"},
 	{is(auth.ErrBlocked), "NO", "LIMIT", "Too many failed logins, try again later"},
 	{is(store.ErrOTPExchange), "NO", "INUSE", "Somebody is logging in with this name just now, try again later"},
 	{is(auth.ErrOTPSpent), "NO", "EXPIRED", "This was the last one-time password, which only begins another sequence"},

@@ -60,12 +60,15 @@ type Options struct {
 	Cells map[string]Cell
 	// ReferLogins refers clients whose account is in another cell to that (RFC 2221), in the place of passing through what both say.
 	ReferLogins bool
+	// HintLogins tells clients that are passed through where the server of their account is (RFC 2221), for the next time.
+	HintLogins bool
 
 	Balancers []netip.Prefix // whose connections begin with whose they are (PROXY protocol)
 
 	MaxConnections   int           // 20,000 by default
 	MaxPerAddress    int           // connections of one address, of IPv6 one /64, that have not logged in; 2,000 by default
 	Account, Tenant  Share         // what each may have of this process; 1,000 connections of an account by default, and else no limit
+	MaxElsewhere     int           // logins at once that one other cell is asked about; 1,000 by default, of them of one address a tenth at the most
 	MaxBad           int           // wrong commands in a row until the connection is ended; 50 by default
 	MaxLoginFailures int           // of a connection until it is ended; 5 by default
 	MaxAtOnce        int           // commands of a connection that run at the same time, where they only read; 4 by default, 1 for one after the other
@@ -111,6 +114,7 @@ func (o Options) withDefaults() Options {
 	o.MaxConnections = cmp.Or(o.MaxConnections, 20_000)
 	o.MaxPerAddress = cmp.Or(o.MaxPerAddress, 2000)
 	o.Account.Connections = cmp.Or(o.Account.Connections, 1000)
+	o.MaxElsewhere = cmp.Or(o.MaxElsewhere, 1000)
 	o.MaxBad = cmp.Or(o.MaxBad, 50)
 	o.MaxLoginFailures = cmp.Or(o.MaxLoginFailures, 5)
 	o.LoginDelay = cmp.Or(o.LoginDelay, time.Second)

@@ -26,8 +26,8 @@ func drained(c *cell) <-chan error {
 
 const goodbye = "* BYE [UNAVAILABLE] Server is shutting down"
 
-// passed logs a client in that is passed through.
-func passed(t *testing.T, from *cell, to string) *client {
+// passedThrough logs a client in that is passed through.
+func passedThrough(t *testing.T, from *cell, to string) *client {
 	t.Helper()
 	c := from.connect(t)
 	c.want("LOGIN user@"+to+".test "+storetest.Password, "OK [CAPABILITY ")
@@ -38,7 +38,7 @@ func passed(t *testing.T, from *cell, to string) *client {
 // or sends as it likes, refused, or being answered. No further one is begun, and the BYE stands between two lines.
 func TestPassedDrain(t *testing.T) {
 	west, east := twoCells(t, nil)
-	idle, waiting := passed(t, west, "east"), passed(t, west, "east")
+	idle, waiting := passedThrough(t, west, "east"), passedThrough(t, west, "east")
 	idle.send("i IDLE")
 	idle.expect("+ ...")
 	waiting.want("CREATE Large", "OK ")
@@ -54,7 +54,7 @@ func TestPassedDrain(t *testing.T) {
 	}
 	for i := range cases {
 		of := &cases[i]
-		of.c = passed(t, west, "east")
+		of.c = passedThrough(t, west, "east")
 		if _, err := of.c.nc.Write([]byte("z NOOP\r\n" + of.before)); err != nil { // at once, so that it has been passed on when the first is answered
 			t.Fatal(err)
 		}
@@ -63,7 +63,7 @@ func TestPassedDrain(t *testing.T) {
 			of.c.expect(of.hears + "...")
 		}
 	}
-	fetching := passed(t, west, "east")
+	fetching := passedThrough(t, west, "east")
 	fetching.want(appendText("Large", noise(8<<20)), "OK ")
 	fetching.want("SELECT Large", "OK ")
 	fetching.send("f FETCH 1 BODY.PEEK[]")
@@ -101,7 +101,7 @@ func TestPassedDrain(t *testing.T) {
 // A command that never ends is cut when the time for it is over.
 func TestPassedDrainEnds(t *testing.T) {
 	west, east := twoCells(t, nil)
-	c := passed(t, west, "east")
+	c := passedThrough(t, west, "east")
 	if _, err := c.nc.Write([]byte("z NOOP\r\na NO")); err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func TestPassedDrainEnds(t *testing.T) {
 // A cell that is drained itself answers what is under way, and it is the cell's BYE that is heard.
 func TestCellDrains(t *testing.T) {
 	west, east := twoCells(t, nil)
-	idle, fetching := passed(t, west, "east"), passed(t, west, "east")
+	idle, fetching := passedThrough(t, west, "east"), passedThrough(t, west, "east")
 	idle.send("i IDLE")
 	idle.expect("+ ...")
 	fetching.want("CREATE Large", "OK ")
@@ -147,7 +147,7 @@ func TestPassedClientLeaves(t *testing.T) {
 	none := func(c *cell) func() bool {
 		return func() bool { all, _ := c.server.Connections(); return all == 0 }
 	}
-	c := passed(t, west, "east")
+	c := passedThrough(t, west, "east")
 	c.want("CREATE Large", "OK ")
 	c.want(appendText("Large", noise(8<<20)), "OK ")
 	c.want("SELECT Large", "OK ")
@@ -166,7 +166,7 @@ func TestPassedClientLeaves(t *testing.T) {
 	}
 
 	for _, under := range []string{"", "a NO", "a APPEND Large {10000}\r\n", "i IDLE\r\n", "s SELECT Large\r\nf FETCH 1 BODY.PEEK[]\r\n"} {
-		c := passed(t, west, "east")
+		c := passedThrough(t, west, "east")
 		if _, err := c.nc.Write([]byte("z NOOP\r\n" + under)); err != nil {
 			t.Fatal(err)
 		}
@@ -186,7 +186,7 @@ func TestPassedRevoked(t *testing.T) {
 	west, east := twoCells(t, func(o *Options) {
 		running.Go(func() { o.Authenticator.Watch(ctx) })
 	})
-	c := passed(t, west, "east")
+	c := passedThrough(t, west, "east")
 	found, err := east.store.LookupLogin(t.Context(), "user@east.test")
 	if err != nil {
 		t.Fatal(err)
@@ -204,7 +204,7 @@ func TestPassedRevoked(t *testing.T) {
 func TestPassedIdle(t *testing.T) {
 	idle := 300 * time.Millisecond
 	west, east := twoCells(t, func(o *Options) { o.IdleTimeout, idle = idle, 0 }) // of the first, that of the other is as long as ever
-	c := passed(t, west, "east")
+	c := passedThrough(t, west, "east")
 	c.expect("* BYE Idle for too long")
 	c.expectClosed()
 	await(t, func() bool { all, _ := east.server.Connections(); return all == 0 })

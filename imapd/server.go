@@ -35,9 +35,12 @@ type Server struct {
 	closing   bool
 	listeners map[net.Listener]struct{}
 	conns     map[*conn]struct{}
-	arriving  map[net.Conn]struct{} // by a balancer that has not said whose they are
-	strangers map[netip.Prefix]int  // connections that have not logged in, by where they come from
-	changing                        // those of o are of the start
+	arriving  map[net.Conn]struct{}      // by a balancer that has not said whose they are
+	strangers map[netip.Prefix]int       // connections that have not logged in, by where they come from
+	frontEnds map[netip.Prefix]time.Time // of other cells, when they have introduced a client last
+	asked     map[asked]int              // logins that another cell is asked about
+	passed    int                        // connections that are passed through to another cell
+	changing                             // those of o are of the start
 
 	budget *budget // of commands
 	kept   *budget // of contexts
@@ -71,6 +74,8 @@ func New(o Options) *Server {
 		conns:     make(map[*conn]struct{}),
 		arriving:  make(map[net.Conn]struct{}),
 		strangers: make(map[netip.Prefix]int),
+		frontEnds: make(map[netip.Prefix]time.Time),
+		asked:     make(map[asked]int),
 		changing:  o.changing(),
 		budget:    newBudget(o.MaxCommands),
 		kept:      newBudget(o.MaxContextMemory),
@@ -87,6 +92,13 @@ func (s *Server) Connections() (all, loggedIn int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.conns), s.shares.connections()
+}
+
+// Passed returns how many connections are passed through to another cell.
+func (s *Server) Passed() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.passed
 }
 
 // Change takes MaxConnections, MaxPerAddress, Account and Tenant of o, while the server runs. Connections
@@ -188,12 +200,15 @@ func (s *Server) refusal(c *conn) string {
 	case len(s.conns) >= s.maxConnections:
 		s.log.Warn("too many connections", "limit", s.maxConnections)
 		return "[UNAVAILABLE] Too many connections, try again later"
-	case s.strangers[c.from] >= s.maxPerAddress && c.from.IsValid():
-		s.log.Warn("too many connections of an address that have not logged in", "remote", c.raw.RemoteAddr(), "limit", s.maxPerAddress)
-		return "[LIMIT] Too many connections of your address that have not logged in, try again later"
+	case s.strangers[c.from] >= s.maxStrangers(c.from) && c.from.IsValid():
+		s.log.Warn("too many connections of an address that have not logged in", "remote", c.raw.RemoteAddr(), "limit", s.maxStrangers(c.from))
+		return "[LIMIT] " + tooManyStrangers
 	}
 	return ""
 }
+
+// tooManyStrangers is told to whom it concerns.
+const tooManyStrangers = "Too many connections of your address that have not logged in, try again later"
 
 // estrange counts a connection as one that has not logged in. It is called with mu locked.
 func (s *Server) estrange(c *conn) {
@@ -273,6 +288,7 @@ func (s *Server) pass(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.acquaint(c)
+	s.passed++
 }
 
 // takeBack takes back pass.
@@ -280,6 +296,7 @@ func (s *Server) takeBack(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.estrange(c)
+	s.passed--
 }
 
 // dismiss takes back admit.

@@ -41,7 +41,7 @@ type session struct {
 	remotes *remotes // nil: nothing of other cells is seen
 
 	upstream   *upstream // to the cell that the client is logged in to; nil: to this one
-	introduced bool      // it is another cell's front end that has passed on the login
+	introduced bool      // it is another cell's front end that passes on the login
 
 	// Of the command that runs:
 	tag      string

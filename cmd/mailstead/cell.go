@@ -78,7 +78,7 @@ func deleteRemoteDomain(j *job) error {
 
 // knownCells are the cells as auth knows them.
 func knownCells(c *config.Config) auth.Cells {
-	return auth.Cells{Name: c.Cells.Name, Secret: c.Cells.Secret.Reveal(), Others: c.Cells.Names()}
+	return auth.Cells{Name: c.Cells.Name, Secret: c.Cells.Secret.Reveal(), Second: c.Cells.SecondSecret.Reveal(), Others: c.Cells.Names()}
 }
 
 // otherCells are the other cells as front ends reach them.

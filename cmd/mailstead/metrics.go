@@ -104,7 +104,8 @@ func (p *process) metrics() []prometheus.Collector {
 			gauge("mailstead_imap_connections_logged_in", "Connections of mail clients that have logged in.", func() float64 {
 				_, n := p.imap.Connections()
 				return float64(n)
-			}))
+			}),
+			gauge("mailstead_imap_connections_passed", "Connections of mail clients that are passed through to another cell.", func() float64 { return float64(p.imap.Passed()) }))
 	}
 	if p.lmtp != nil {
 		all = append(all, p.measured.deliveries,

@@ -215,7 +215,7 @@ func (p *process) openIMAP() error {
 	if options.Cells, err = otherCells(c); err != nil {
 		return err
 	}
-	options.ReferLogins = c.Cells.Login == config.LoginRefer
+	options.ReferLogins, options.HintLogins = c.Cells.Login == config.LoginRefer, c.Cells.Login == config.LoginHint
 	options.Files, _ = p.readFiles()
 	if options.Index, err = p.searcher(); err != nil {
 		return err

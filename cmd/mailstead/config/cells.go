@@ -20,11 +20,12 @@ type CellLogin string
 // The ways.
 const (
 	LoginProxy CellLogin = "proxy"
+	LoginHint  CellLogin = "hint"
 	LoginRefer CellLogin = "refer"
 )
 
 func (p *CellLogin) UnmarshalText(text []byte) error {
-	return oneOf((*string)(p), text, string(LoginProxy), string(LoginRefer))
+	return oneOf((*string)(p), text, string(LoginProxy), string(LoginHint), string(LoginRefer))
 }
 
 // CellHost is another cell, and where clients reach it.
@@ -91,7 +92,7 @@ func (c Cells) Address(of CellHost) string {
 
 // TLS is how front ends know another cell.
 func (c Cells) TLS(of CellHost) (*tls.Config, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: of.Host}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: of.Host, ClientSessionCache: tls.NewLRUClientSessionCache(0)} // each login is a connection of its own
 	if c.CAFile == "" {
 		return config, nil
 	}
@@ -130,6 +131,9 @@ func (l *loader) checkCells(c Cells, at func(string) string) {
 	}
 	if len(c.Secret.Reveal()) < leastSecret {
 		l.problem(at("cells.secret"), "want a secret of %d characters or more, the same in all cells", leastSecret)
+	}
+	if n := len(c.SecondSecret.Reveal()); n > 0 && n < leastSecret {
+		l.problem(at("cells.second_secret"), "want %d characters or more, or nothing", leastSecret)
 	}
 	if _, err := c.TLS(c.Others[0]); err != nil {
 		l.problem(at("cells.ca_file"), "%v", err)

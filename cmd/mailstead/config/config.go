@@ -291,8 +291,10 @@ type Cells struct {
 	CAFile string `yaml:"ca_file"`
 	// What the front ends of all cells know each other by, 32 characters or more.
 	Secret Secret `yaml:"secret"`
-	// What becomes of a client whose account is in another cell: proxy, it is passed through to that; or refer, it is told to go there itself (RFC 2221), which many
-	// programs do not understand. In both cases the other cell says whether its password is right. Where there are other cells, SCRAM is not offered with channel
+	// Another secret, by which those of other cells are known as well, while the secret is replaced. Empty: none.
+	SecondSecret Secret `yaml:"second_secret"`
+	// What becomes of a client whose account is in another cell: proxy, it is passed through to that; hint, the same, and it is told where its own server is (RFC
+	// 2221), for the next time; or refer, it is told to go there itself, which many programs do not understand. In all cases the other cell says whether its password is right. Where there are other cells, SCRAM is not offered with channel
 	// binding (-PLUS); CRAM-MD5, client certificates, GSSAPI and ANONYMOUS let in the users of their own cell alone.
 	Login CellLogin `yaml:"login"`
 }
