@@ -111,7 +111,7 @@ login-timing: test-deps
 
 # Two cells: logins that are passed through and referred, mailboxes of the other one, likewise, and what becomes of them when a cell goes; then those of `mailstead dev --cells 2`.
 cells: test-deps
-	$(GO) run ./store/storetest/withservers $(GO) test -race -v -count 1 -timeout 10m -run '^(TestLoginElsewhere|TestKnownElsewhere|TestNotPassedOn|TestLoginHint|TestLoginReferral|TestCell(Away|Breaks|sDisagree|IsKnown|Hangs|Drains)|TestSecretIsReplaced|TestIntroduced.*|TestPassed.*|TestDialogue.*|TestGuestLogin|TestGuestAndHome|TestGuestGuessed|TestVisit|TestTokensOfGuests|TestMailboxReferral|TestListOfCellAway|TestNoVisit|TestMailboxPassedOn|TestSelectedElsewhere|TestSelectedCellAway|TestHostileNamesPassedOn)$$' ./imapd
+	$(GO) run ./store/storetest/withservers $(GO) test -race -v -count 1 -timeout 10m -run '^(TestLoginElsewhere|TestKnownElsewhere|TestNotPassedOn|TestLoginHint|TestLoginReferral|TestCell(Away|Breaks|sDisagree|IsKnown|Hangs|Drains)|TestSecretIsReplaced|TestIntroduced.*|TestPassed.*|TestDialogue.*|TestGuestLogin|TestGuestAndHome|TestGuestGuessed|TestVisit|TestTokensOfGuests|TestMailboxReferral|TestListOfCellAway|TestNoVisit|TestMailboxPassedOn|TestSelectedElsewhere|TestSelectedElsewhereIsKept|TestCopyBetweenCells|TestTooMuchBetweenCells|TestSelectedCellAway|TestHostileNamesPassedOn)$$' ./imapd
 	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 10m -run '^TestDevCells$$' ./cmd/mailstead
 
 # imap-backup with Mailstead, Dovecot and Cyrus.

@@ -41,8 +41,8 @@ func readCopyCmd(d *wire.Decoder, uid bool) copyCmd {
 	return copyCmd{set, d.Mailbox()}
 }
 
-func readCopy(d *wire.Decoder) (run, error)    { return do(readCopyCmd(d, false).copy), d.End() }
-func readUIDCopy(d *wire.Decoder) (run, error) { return do(readCopyCmd(d, true).copy), d.End() }
+func readCopy(d *wire.Decoder) (run, error)    { return copyRun{readCopyCmd(d, false)}, d.End() }
+func readUIDCopy(d *wire.Decoder) (run, error) { return copyRun{readCopyCmd(d, true)}, d.End() }
 func readMove(d *wire.Decoder) (run, error)    { return do(readCopyCmd(d, false).move), d.End() }
 func readUIDMove(d *wire.Decoder) (run, error) { return do(readCopyCmd(d, true).move), d.End() }
 

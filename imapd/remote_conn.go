@@ -23,6 +23,7 @@ type remoteConn struct {
 
 	enabled  []string
 	selected bool        // a mailbox is
+	used     time.Time   // something was sent
 	expiry   *time.Timer // closes it; nil: it is in use
 }
 
@@ -84,6 +85,7 @@ func (s *session) enterCell(ctx context.Context, v store.Visit) (*remoteConn, er
 	}
 	kind, text, _ := strings.Cut(answer, " ")
 	if kind == "OK" {
+		s.log.InfoContext(ctx, "visits another cell", "cell", v.Cell)
 		return &remoteConn{visit: v, up: up, in: farResponses{br: up.br}}, nil
 	}
 	up.close()
@@ -126,6 +128,7 @@ func (s *session) leaveRemotes() {
 
 // send sends octets.
 func (c *remoteConn) send(s *session, octets ...[]byte) error {
+	c.used = time.Now()
 	for _, o := range octets {
 		if err := c.up.nc.SetWriteDeadline(time.Now().Add(s.server.o.WriteTimeout)); err != nil {
 			return err
@@ -207,15 +210,29 @@ func (c *remoteConn) ask(ctx context.Context, s *session, commands [][]byte, tak
 	return s.lose(ctx, c, err)
 }
 
+// cut ends a connection; the next command makes another.
+func (s *session) cut(c *remoteConn) {
+	c.leave()
+	delete(s.remotes.conns, c.visit.Cell)
+}
+
 // lose lets go of a connection that is lost, and returns what that means to a command by which nothing was to be changed.
 func (s *session) lose(ctx context.Context, c *remoteConn, why error) error {
 	s.log.WarnContext(ctx, "the connection to another cell is lost", "cell", c.visit.Cell, "err", why)
-	c.leave()
-	delete(s.remotes.conns, c.visit.Cell)
+	s.cut(c)
 	if c == s.remotes.selected {
 		return &errBye{"UNAVAILABLE", "The connection to the server of the selected mailbox is lost"}
 	}
 	return errElsewhere(c.visit.Cell, why)
+}
+
+// keepSelected sees to it that another cell in which a mailbox is selected does not take a client for idle whose commands are answered here.
+func (s *session) keepSelected(ctx context.Context) error {
+	c := s.remotes.selected
+	if c == nil || time.Since(c.used) < s.server.o.IdleTimeout/2 {
+		return nil
+	}
+	return c.ask(ctx, s, [][]byte{[]byte(remoteTag + " NOOP\r\n")}, func([]byte) bool { return false }) // what it tells is the client's
 }
 
 // enableThere enables in another cell what is enabled here.

@@ -145,6 +145,15 @@ func (s *session) listCell(ctx context.Context, v store.Visit, found far) error 
 	return nil
 }
 
+// farName returns the name of a mailbox as it stands in a command to another cell.
+func (s *session) farName(name string) string {
+	var b bytes.Buffer
+	enc := wire.NewEncoder(bufio.NewWriter(&b))
+	enc.UTF8 = s.limits.UTF8
+	enc.Mailbox(name).Flush() // to memory
+	return b.String()
+}
+
 // farResponse returns what reads an untagged response of another cell, behind its kind.
 func (s *session) farResponse(response []byte) (d *wire.Decoder, kind string) {
 	d = wire.NewDecoder(bufio.NewReader(bytes.NewReader(response)), wire.DecoderOptions{UTF8: s.limits.UTF8, MaxLine: len(response)})
@@ -251,12 +260,7 @@ func (c *listCmd) statusThere(ctx context.Context, s *session, v store.Visit, no
 	var commands [][]byte
 	for _, n := range nodes {
 		byName[n.name] = n
-		var b bytes.Buffer
-		w := bufio.NewWriter(&b)
-		enc := wire.NewEncoder(w)
-		enc.UTF8 = s.limits.UTF8
-		enc.Raw(remoteTag + " STATUS ").Mailbox(n.name).Raw(" (" + strings.Join(c.status, " ") + ")").CRLF().Flush() // which is to memory
-		commands = append(commands, b.Bytes())
+		commands = append(commands, []byte(remoteTag+" STATUS "+s.farName(n.name)+" ("+strings.Join(c.status, " ")+")\r\n"))
 	}
 	err = there.ask(ctx, s, commands, func(response []byte) bool {
 		if bytes.HasPrefix(response, []byte(remoteTag+" ")) {

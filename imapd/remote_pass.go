@@ -21,7 +21,6 @@ var errServers = no("CANNOT", "These mailboxes are on different servers")
 
 // placeAt returns what a command does whose mailboxes are seen by these visits; nil: they are here.
 func (s *session) placeAt(ctx context.Context, p *request, at []*store.Visit) (run, error) {
-	r := s.remotes
 	if c, ok := p.run.(*esearchCmd); ok {
 		return s.placeSearch(p, c, at)
 	}
@@ -29,25 +28,39 @@ func (s *session) placeAt(ctx context.Context, p *request, at []*store.Visit) (r
 	if err != nil {
 		return nil, err
 	}
-	verb := strings.TrimPrefix(p.name, "UID ")
-	switch {
+	r := s.remotes
+	switch verb := strings.TrimPrefix(p.name, "UID "); {
 	case verb == "SELECT" || verb == "EXAMINE":
 		return s.placeSelect(ctx, p, to)
 	case verb == "ENABLE" && r.selected != nil:
 		return do(func(ctx context.Context, s *session) error { return s.enableBoth(ctx, p) }), nil
-	case r.selected != nil && (verb == "NOOP" || verb == "IDLE" || p.cmd.states == selectedState && len(at) == 0):
-		to = &r.selected.visit
-	case to == nil && !(r.selected != nil && p.cmd.states == selectedState):
-		return p.run, nil
-	case p.cmd.states == selectedState && (r.selected == nil || to == nil || r.selected.visit != *to): // COPY, MOVE and REPLACE, to elsewhere
-		if to != nil && r.refers {
-			return nil, s.refer(*to, p.mailboxes)
-		}
-		return nil, errServers
-	case r.refers && p.cmd.states != selectedState:
+	case p.cmd.states == selectedState, r.selected != nil && (verb == "NOOP" || verb == "IDLE"):
+		return s.placeSelected(p, to, len(at) > 0)
+	case to == nil:
+		return p.run, s.keepSelected(ctx)
+	case r.refers:
 		return nil, s.refer(*to, p.mailboxes)
 	}
 	return passed{p, *to}, nil
+}
+
+// placeSelected is placeAt for a command about the selected mailbox, which may name another one.
+func (s *session) placeSelected(p *request, to *store.Visit, names bool) (run, error) {
+	r := s.remotes
+	c, copies := p.run.(copyRun)
+	switch {
+	case r.selected == nil && to == nil:
+		return p.run, nil
+	case r.selected != nil && (!names || to != nil && *to == r.selected.visit):
+		return passed{p, r.selected.visit}, nil
+	case to != nil && r.refers:
+		return nil, s.refer(*to, p.mailboxes)
+	case copies && r.selected == nil:
+		return copyOut{passed{p, *to}, c.copyCmd}, nil
+	case copies && to == nil:
+		return copyIn{passed{p, r.selected.visit}, c.copyCmd}, nil
+	}
+	return nil, errServers
 }
 
 // together returns the visit by which all are seen; nil: they are here.
@@ -119,6 +132,24 @@ type passed struct {
 }
 
 func (p passed) run(ctx context.Context, s *session) error {
+	return p.with(ctx, s, func(t *passing) error {
+		switch own := p.request.run.(type) {
+		case appendCmd:
+			return t.append(p.text, own.first, true)
+		case replaceCmd:
+			return t.append(p.text, own.with, false)
+		case setMetadataCmd:
+			return t.annotate(p.text)
+		}
+		if p.name == "IDLE" {
+			return t.idle(ctx, p.text)
+		}
+		return t.command(p.text)
+	})
+}
+
+// with does something with another cell, and returns what it means to the client where that fails.
+func (p passed) with(ctx context.Context, s *session, pass func(t *passing) error) error {
 	if len(s.tag) > maxTag {
 		return no("LIMIT", "The tag is too long to be passed on")
 	}
@@ -131,21 +162,7 @@ func (p passed) run(ctx context.Context, s *session) error {
 	stop := context.AfterFunc(ctx, c.up.close)
 	defer stop()
 	t := &passing{s: s, c: c, whole: true}
-	switch own := p.request.run.(type) {
-	case appendCmd:
-		err = t.append(p.text, own.first, true)
-	case replaceCmd:
-		err = t.append(p.text, own.with, false)
-	case setMetadataCmd:
-		err = t.annotate(p.text)
-	default:
-		if p.name == "IDLE" {
-			err = t.idle(ctx, p.text)
-		} else {
-			err = t.command(p.text)
-		}
-	}
-	if err == nil {
+	if err = pass(t); err == nil {
 		t.settle(p.name)
 		return nil
 	}
@@ -180,7 +197,9 @@ type passing struct {
 	asks  bool   // it asks for more of the command
 	last  bool   // it is the tagged one
 	mute  bool   // which is not for the client
+	own   bool   // nor is it where it is OK: we say so ourselves
 	kind  string // OK, NO or BAD
+	code  string
 
 	lost     error // of the other cell, while a message is offered to it
 	answered bool  // an IDLE
@@ -250,8 +269,9 @@ func (t *passing) begin(line []byte) error {
 	case bytes.HasPrefix(line, []byte(t.s.tag+" ")):
 		kind, rest, _ := strings.Cut(strings.TrimRight(string(line[len(t.s.tag)+1:]), "\r\n"), " ")
 		code, _ := cutCode(rest)
-		t.last, t.kind, t.drops = true, kind, t.mute
-		if !t.mute {
+		t.last, t.kind, t.code = true, kind, code
+		t.drops = t.mute || t.own && kind == "OK"
+		if !t.drops {
 			t.s.outcome, t.s.code, t.s.answered = kind, code, true
 		}
 	}

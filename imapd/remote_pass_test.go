@@ -144,10 +144,13 @@ func TestSelectedElsewhere(t *testing.T) {
 	wantLine(c.want("GETQUOTAROOT "+letters, "OK "), "* QUOTAROOT ...")
 	c.want(`SETMETADATA `+letters+` (/private/comment {5}`+"\r\nhello)", "OK ")
 	wantLine(c.want("GETMETADATA "+letters+" /private/comment", "OK "), `* METADATA `+letters+` (/private/comment "hello")`)
-	c.want("DELETE "+`"`+ownersName+`Letters/u"`, "OK ")
+	c.want("SELECT "+`"`+ownersName+`Letters/u"`, "OK ")
+	wantLine(c.want("DELETE "+`"`+ownersName+`Letters/u"`, "OK "), "* OK [CLOSED] ...")
+	c.want("CHECK", "BAD ")
+	c.want("SELECT "+letters, "OK [READ-WRITE] ")
 	wantLine(c.want("REPLACE 2 "+letters+" {17+}\r\nSubject: again\r\n\r", "OK "), "* 2 EXPUNGE")
 	c.want("MOVE 1 "+plans, "NO [NOPERM] ")
-	c.want("COPY 1 INBOX", "NO [CANNOT] These mailboxes are on different servers")
+	c.want("MOVE 1 INBOX", "NO [CANNOT] These mailboxes are on different servers")
 	c.want("RENAME "+letters+" Mine", "NO [CANNOT] ")
 	c.want("APPEND "+plans+" {1000}\r\n"+strings.Repeat("x", 1000), "NO [NOPERM] ") // which the literal is not asked for
 	c.want("APPEND "+letters+" {1+}\r\nx {1+}\r\ny", "OK [APPENDUID ")
@@ -171,10 +174,9 @@ func TestSelectedElsewhere(t *testing.T) {
 	wantLine(c.want("EXAMINE "+letters, "OK [READ-ONLY] "), "* 4 EXISTS")
 	wantLine(c.want("SELECT INBOX", "OK [READ-WRITE] "), "* OK [CLOSED] ...")
 	wantLine(c.want("FETCH 1 BODY.PEEK[HEADER.FIELDS (Subject)]", "OK "), "Subject: home")
-	c.want("COPY 1 "+letters, "NO [CANNOT] ")
+	c.want("MOVE 1 "+letters, "NO [CANNOT] ")
 	c.want("SELECT "+`"`+ownersName+`Secret"`, "NO [NONEXISTENT] ")
 	c.want("FETCH 1 FLAGS", "BAD ")
-	c.want(strings.Repeat("t", 2000)[:0]+"UNSELECT", "BAD ")
 	c.send(strings.Repeat("t", maxTag+1) + " SELECT " + letters)
 	c.expect(strings.Repeat("t", maxTag+1) + " NO [LIMIT] The tag is too long to be passed on")
 
@@ -245,4 +247,98 @@ func TestHostileNamesPassedOn(t *testing.T) {
 		}
 		c.want("NOOP", "OK ")
 	}
+}
+
+// A COPY between cells takes messages along as they are, all of them or none.
+func TestCopyBetweenCells(t *testing.T) {
+	west, _, owner := sharingCells(t, nil)
+	const letters, plans = `"` + ownersName + `Letters"`, `"` + ownersName + `Plans"`
+	large := "Subject: large\r\n\r\n" + noise(1<<20) + "\r\n"
+	c := west.visitor(t)
+	c.want(`APPEND INBOX (\Flagged $Work) "01-Feb-2024 03:04:05 +0200" {`+fmt.Sprint(len(large))+"+}\r\n"+large, "OK ")
+	for _, subject := range []string{"second", "third", "fourth"} {
+		c.want(appendText("INBOX", "Subject: "+subject+"\r\n\r\n"), "OK ")
+	}
+	const items = " (FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])"
+	subjects := func(c *client, box string) (all []string) {
+		c.want("EXAMINE "+box, "OK ")
+		for _, line := range c.want("FETCH 1:* BODY.PEEK[HEADER.FIELDS (SUBJECT)]", "OK ") {
+			if subject, ok := strings.CutPrefix(line, "Subject: "); ok {
+				all = append(all, subject)
+			}
+		}
+		return all
+	}
+	is := func(c *client, box string, want ...string) {
+		t.Helper()
+		if got := subjects(c, box); !slices.Equal(got, want) {
+			t.Errorf("in %s are %q, want %q", box, got, want)
+		}
+	}
+	c.want("SELECT INBOX", "OK ")
+	c.want("STORE 3 +FLAGS (\\Deleted)", "OK ")
+	c.want("EXPUNGE", "OK ")
+	message := c.want("FETCH 1"+items, "OK ")
+	c.want("COPY 1:2 "+plans, "NO [NOPERM] ")
+	c.want(`COPY 1:2 "`+ownersName+`Letters/none"`, "NO [TRYCREATE] ")
+	c.want("UID COPY 99 "+letters, "OK ")
+	if _, got := c.do("UID COPY 1:* " + letters); !strings.HasPrefix(got, "OK [COPYUID ") || !strings.HasSuffix(got, " 1:2,4 2:4] Copied") {
+		t.Errorf("UID COPY is answered %s", got)
+	}
+	is(owner, "Letters", "of Letters", "large", "second", "fourth")
+	if got := owner.want("FETCH 2"+items, "OK "); strings.Join(got, "\n") != strings.Replace(strings.Join(message, "\n"), "* 1 ", "* 2 ", 1) {
+		t.Errorf("the copy is %.300q, want %.300q", got, message)
+	}
+	is(owner, "Plans", "of Plans")
+
+	c.want("CREATE Copies", "OK ")
+	c.want("SELECT "+letters, "OK ")
+	c.want("COPY 1 Nowhere", "NO [TRYCREATE] ")
+	c.want("COPY 1:99 Copies", "BAD ")
+	c.want("SEARCH RETURN (SAVE) SUBJECT large", "OK ")
+	if _, got := c.do("UID COPY $ Copies"); !strings.HasPrefix(got, "OK [COPYUID ") || !strings.HasSuffix(got, " 2 1] Copied") {
+		t.Errorf("UID COPY is answered %s", got)
+	}
+	if _, got := c.do("COPY 3:4 Copies"); !strings.HasPrefix(got, "OK [COPYUID ") || !strings.HasSuffix(got, " 3:4 2:3] Copied") {
+		t.Errorf("COPY is answered %s", got)
+	}
+	c.want("FETCH 1 UID", "OK ") // it is selected still
+	is(c, "Copies", "large", "second", "fourth")
+	if got := c.want("FETCH 1"+items, "OK "); strings.Join(got, "\n") != strings.Join(message, "\n") {
+		t.Errorf("the copy is %.300q, want %.300q", got, message)
+	}
+}
+
+// Where messages are too large together, none is copied between cells.
+func TestTooMuchBetweenCells(t *testing.T) {
+	west, _, owner := sharingCells(t, func(o *Options) { o.MaxAppend = 1 })
+	const letters = `"` + ownersName + `Letters"`
+	owner.want(appendText("Letters", "Subject: more\r\n\r\n"), "OK ")
+	c := west.visitor(t)
+	for range 3 {
+		c.want(appendText("INBOX", "Subject: x\r\n\r\n"), "OK ")
+	}
+	const refused = "NO [LIMIT] Too much for one command"
+	c.want("SELECT INBOX", "OK ")
+	c.want("COPY 1:3 "+letters, refused)
+	c.want("SELECT "+letters, "OK ")
+	c.want("COPY 1:2 INBOX", refused)
+	c.want("NOOP", "OK ")
+	for box, want := range map[string]string{"INBOX": "(MESSAGES 3)", letters: "(MESSAGES 2)"} {
+		if got := c.want("STATUS "+box+" (MESSAGES)", "OK "); len(got) != 1 || !strings.HasSuffix(got[0], want) {
+			t.Errorf("%s: %q", box, got)
+		}
+	}
+}
+
+// A client whose commands are answered here is not taken for idle where its mailbox is selected.
+func TestSelectedElsewhereIsKept(t *testing.T) {
+	const idle = 2 * time.Second
+	west, _, _ := sharingCells(t, func(o *Options) { o.IdleTimeout = idle })
+	c := west.visitor(t)
+	c.want(`SELECT "`+ownersName+`Letters"`, "OK ")
+	for began := time.Now(); time.Since(began) < 2*idle; time.Sleep(idle / 10) {
+		c.want("STATUS INBOX (MESSAGES)", "OK ")
+	}
+	c.want("FETCH 1 FLAGS", "OK ")
 }

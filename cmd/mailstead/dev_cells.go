@@ -180,7 +180,7 @@ A second cell, %s, has IMAP at %s, IMAP over TLS at %s (its authority is %s) and
 	}
 	fmt.Fprintf(out, "\n  Log in as any of them at either cell. What an operator sees: mailstead -c '%s' cell list\n", o.path(operatorFile))
 	home, owner := o.users()[0], second.users()[0]
-	fmt.Fprintf(out, "  %[1]s shares the mailbox %[2]s with the guest %[3]s, who is %[4]s: log in as the guest with the password of %[4]s, and it is Other Users/%[1]s/%[2]s\n",
+	fmt.Fprintf(out, "  %[1]s shares the mailbox %[2]s with the guest %[3]s, who is %[4]s: it is Other Users/%[1]s/%[2]s for %[4]s at home, and for who logs in as the guest, with the password of %[4]s\n",
 		owner, sharedProjects, o.guest(), home)
 	return nil
 }

@@ -80,8 +80,11 @@ func TestDevCells(t *testing.T) {
 	}
 	login(t, filepath.Join(data, secondCell), base+cellPorts+portIMAPS, true, "demo1@demo.test", first.Passwords["demo1@demo.test"])
 	guest := login(t, filepath.Join(data, secondCell), base+cellPorts+portIMAPS, true, "guest@east.test", first.Passwords["demo1@demo.test"])
-	if _, err := guest.Select("Other Users/"+user+"/Projects", nil).Wait(); err != nil {
-		t.Errorf("what is shared with the guest: %v", err)
+	atHome := login(t, data, base+portIMAPS, true, "demo1@demo.test", first.Passwords["demo1@demo.test"])
+	for where, c := range map[string]*imapclient.Client{"there": guest, "at home": atHome} {
+		if _, err := c.Select("Other Users/"+user+"/Projects", nil).Wait(); err != nil {
+			t.Errorf("what is shared with the guest, %s: %v", where, err)
+		}
 	}
 	stop(d)
 
