@@ -23,12 +23,17 @@ type Kept struct {
 	log   *slog.Logger
 	names atomic.Pointer[names]
 	read  *otter.Cache[keptKey, *tls.Certificate] // nil: it cannot be opened, which was logged
-	turns chan struct{}                           // has room for those that are being read
+	every time.Duration
+	turns chan struct{} // has room for those that are being read
+
+	proofs atomic.Pointer[map[proofKey]store.Proof] // by which names are proven
 
 	mu    sync.Mutex // guards what follows, and keeps one change of names behind the other
 	seals *Seals     // nil: none can be opened
 	all   []store.Certificate
 	as    int64 // their version; -1: they have not been listed
+
+	proofsAs int64 // likewise, of proofs
 }
 
 // KeptOptions say how.
@@ -36,6 +41,8 @@ type KeptOptions struct {
 	Store  *store.Store
 	Bytes  int64 // of memory, for those that were read
 	Logger *slog.Logger
+
+	Every time.Duration // between two looks at whether anything has been changed; 2 seconds if zero
 }
 
 // keptKey names a certificate as it was at a version, so that none that was replaced is found.
@@ -49,7 +56,7 @@ type names struct {
 }
 
 const (
-	watchInterval = 2 * time.Second // between two looks at whether certificates have been changed
+	watchInterval = 2 * time.Second
 	readAtOnce    = 8
 	readTime      = 5 * time.Second
 
@@ -59,8 +66,9 @@ const (
 
 // NewKept makes what shows certificates of the database. Until Seal and Look there are none.
 func NewKept(o KeptOptions) *Kept {
-	k := &Kept{store: o.Store, log: o.Logger, turns: make(chan struct{}, readAtOnce), as: -1}
+	k := &Kept{store: o.Store, log: o.Logger, every: cmp.Or(o.Every, watchInterval), turns: make(chan struct{}, readAtOnce), as: -1, proofsAs: -1}
 	k.names.Store(new(names))
+	k.proofs.Store(new(map[proofKey]store.Proof))
 	k.read = otter.Must(&otter.Options[keptKey, *tls.Certificate]{
 		MaximumWeight: uint64(max(o.Bytes, 0)),
 		Weigher:       func(_ keptKey, c *tls.Certificate) uint32 { return weight(c) },
@@ -89,7 +97,7 @@ func (k *Kept) Seal(by *Seals) {
 
 // Watch learns of certificates, and of changes of them within seconds, until ctx ends.
 func (k *Kept) Watch(ctx context.Context) error {
-	tick := time.NewTicker(watchInterval)
+	tick := time.NewTicker(k.every)
 	defer tick.Stop()
 	for away := false; ; {
 		err := k.Look(ctx)
@@ -105,16 +113,19 @@ func (k *Kept) Watch(ctx context.Context) error {
 	}
 }
 
-// Look lists the certificates where they are others than when it was looked last.
+// Look lists the certificates, and the proofs, where they are others than when it was looked last.
 func (k *Kept) Look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readTime)
 	defer cancel()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.lookAtProofs(ctx); err != nil {
+		return err
+	}
 	version, err := k.store.CertificateVersion(ctx)
 	if err != nil {
 		return err
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	if version == k.as {
 		return nil
 	}

@@ -35,7 +35,7 @@ func newSite(t *testing.T, s *store.Store, bytes int64) *site {
 	if err := at.Read(Files{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem"), Folder: filepath.Join(dir, "live")}); err != nil {
 		t.Fatal(err)
 	}
-	kept := NewKept(KeptOptions{Store: s, Bytes: bytes, Logger: slog.New(slog.NewTextHandler(&at.log, nil))})
+	kept := NewKept(KeptOptions{Store: s, Bytes: bytes, Logger: slog.New(slog.NewTextHandler(&at.log, nil)), Every: 50 * time.Millisecond})
 	kept.Seal(at.seals)
 	at.Add(kept)
 	return at

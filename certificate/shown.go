@@ -59,7 +59,15 @@ func (s *Shown) Config(ask bool) *tls.Config {
 	if ask {
 		clients = tls.RequestClientCert // who may log in by it is package auth's to say
 	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, ClientAuth: clients, GetCertificate: s.choose}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, ClientAuth: clients, GetCertificate: s.choose,
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			if s.kept == nil {
+				return nil, nil
+			}
+			return s.kept.forProof(hello), nil
+		},
+	}
 }
 
 // candidate is a certificate that may have to be read first.

@@ -115,7 +115,7 @@ func (s *Store) SetCertificate(ctx context.Context, c Certificate, sealed Sealed
 	return number, err
 }
 
-// within tells whether a name of a certificate is of a domain, or below it: so a domain's certificates are never shown for another's names.
+// within tells whether a name of a certificate is of a domain, or below it: a slip does not have a tenant's certificate shown for names of others.
 func within(name, domain string) bool {
 	return name == domain || strings.HasSuffix(name, "."+domain)
 }

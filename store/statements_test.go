@@ -61,6 +61,17 @@ var definers = map[string]string{
 	"list_certificates":    "the names of certificates, for front ends, which show them to everybody, and operators",
 	"read_certificate":     "a certificate, which is shown to everybody, with its key, which is sealed",
 	"forget_certificates":  "nothing; it is a trigger",
+	"order_certificate":    "whether a domain is one of this cell's, and a name is ordered for it, for operators",
+	"cancel_certificate":   "whether a name was ordered, for operators",
+	"list_orders":          "the names that certificates are ordered for, for who orders, and operators",
+	"order_done":           "nothing; it notes how an order has gone",
+	"set_proof":            "nothing; it notes what front ends answer who asks whether a name is ours",
+	"delete_proof":         "nothing; it takes that back",
+	"newest_proofs":        "a number",
+	"list_proofs":          "what front ends answer who asks whether a name is ours",
+	"read_order_account":   "who orders certificates, with a key that is sealed",
+	"set_order_account":    "nothing; it notes who orders certificates",
+	"forget_orders":        "nothing; it is a trigger",
 	"lookup_domain":        "whose a domain is that is known",
 	"lookup_account":       "whose an account is that is known",
 	"list_tenants":         "the names of tenants, for maintenance and operators",
@@ -657,11 +668,11 @@ func TestEveryTableAndFunctionIsOfATenant(t *testing.T) {
 		ORDER BY 1`)
 	// They hold nothing of a tenant: who does which job, which slot is filled, and a secret of the installation; or,
 	// login_attempt, otp_exchange, remote_domain and certificates, what only functions can reach.
-	if want := []string{"certificate", "certificate_version", "lease", "login_attempt", "login_secret", "otp_exchange", "remote_domain", "search_node", "staging_ring"}; !slices.Equal(open, want) {
+	if want := []string{"certificate", "certificate_account", "certificate_order", "certificate_proof", "certificate_version", "lease", "login_attempt", "login_secret", "otp_exchange", "remote_domain", "search_node", "staging_ring"}; !slices.Equal(open, want) {
 		t.Errorf("tables without the rules of protect: %v, want %v", open, want)
 	}
 	for _, reached := range texts(`SELECT table_name || ': ' || privilege_type || ' by ' || grantee FROM information_schema.role_table_grants
-		WHERE table_name IN ('certificate', 'certificate_version', 'login_attempt', 'otp_exchange', 'remote_domain') AND grantee <> '` + local.OwnerRole + `'`) {
+		WHERE table_name IN ('certificate', 'certificate_account', 'certificate_order', 'certificate_proof', 'certificate_version', 'login_attempt', 'otp_exchange', 'remote_domain') AND grantee <> '` + local.OwnerRole + `'`) {
 		t.Errorf("what only functions are to reach can be reached: %s", reached)
 	}
 	if others := texts(`

@@ -5,6 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -38,12 +41,8 @@ func (p *process) openCertificates() error {
 	if p.certificates.Config(false) == nil {
 		return nil
 	}
-	seals, err := readSeals(p.config)
-	if err != nil {
-		return err
-	}
 	p.kept = certificate.NewKept(certificate.KeptOptions{Store: p.store, Bytes: int64(p.config.TLS.Cache), Logger: p.log})
-	p.kept.Seal(seals)
+	p.kept.Seal(p.seals.Load())
 	if err := p.kept.Look(context.Background()); err != nil { // it takes seconds at the most
 		return fmt.Errorf("certificates: %w", err)
 	}
@@ -51,6 +50,44 @@ func (p *process) openCertificates() error {
 	ctx, stop := context.WithCancel(context.Background()) // until shutdown
 	watch := func() error { return p.kept.Watch(ctx) }
 	p.services = append(p.services, service{name: "certificates", serve: []func() error{watch}, shutdown: func(context.Context) error { stop(); return nil }})
+	return p.openProofs()
+}
+
+// openProofs serves HTTP to authorities that ask whether a name is ours.
+func (p *process) openProofs() error {
+	listeners, err := p.listeners("acme", "acme.listen", p.config.ACME.Listen)
+	if err != nil || len(listeners) == 0 {
+		return err
+	}
+	const patience, header = 10 * time.Second, 8 << 10
+	server := &http.Server{
+		Handler: p.kept, ReadTimeout: patience, WriteTimeout: patience, IdleTimeout: patience, MaxHeaderBytes: header,
+		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+	}
+	untilClosed := func(l net.Listener) error {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	}
+	p.services = append(p.services, service{name: "acme", serve: on(listeners, untilClosed), shutdown: server.Shutdown})
+	return nil
+}
+
+// openOrders orders certificates.
+func (p *process) openOrders() error {
+	a := p.config.ACME
+	roots, err := a.Roots()
+	if err != nil {
+		return fmt.Errorf("acme.ca_file: %w", err)
+	}
+	p.orders = certificate.NewOrders(certificate.OrderOptions{
+		Store: p.store, Seals: p.seals.Load, Directory: string(a.Directory), Contact: a.Contact, Challenge: string(a.Challenge), Roots: roots,
+		Version: version(), Logger: p.log,
+	})
+	ctx, stop := context.WithCancel(context.Background()) // until shutdown
+	run := func() error { return p.orders.Run(ctx) }
+	p.services = append(p.services, service{name: "orders", serve: []func() error{run}, shutdown: func(context.Context) error { stop(); return nil }})
 	return nil
 }
 
@@ -78,6 +115,13 @@ same names whose key is of the same kind: so it is renewed.`,
 	}
 	add.Flags().StringVar(&domain, "domain", "", "the `DOMAIN` of a tenant that it is for, with which it goes, and below which all its names have to be")
 	var yes bool
+	order := &cobra.Command{
+		Use: "order NAME...", Short: "Have certificates of names ordered by ACME, one each, and anew before they end",
+		Long: `Have certificates of names ordered by ACME, one each, and anew before they end (settings acme.*). Each name has to lead to front ends, which
+show the authority that it is yours. Of names that nobody has ordered none are, whatever clients ask for. A name that is ordered again is tried at once.`,
+		Args: cobra.MinimumNArgs(1), RunE: a.onStore(func(j *job) error { return orderCertificates(j, domain) }),
+	}
+	order.Flags().StringVar(&domain, "domain", "", "the `DOMAIN` of a tenant that they are for, with which they go, and which the names have to be or lie below")
 	remove := &cobra.Command{Use: "delete ID", Short: "Take a certificate away, with its key", Args: exactArgs("ID"), RunE: a.onStore(func(j *job) error {
 		return deleteCertificate(j, yes)
 	})}
@@ -85,6 +129,9 @@ same names whose key is of the same kind: so it is renewed.`,
 		add,
 		&cobra.Command{Use: "list", Short: "List the certificates in the database", Args: exactArgs(), RunE: a.onStore(listCertificates)},
 		yesFlag(remove, &yes),
+		order,
+		&cobra.Command{Use: "orders", Short: "List the names that certificates are ordered for, and what the last problem was", Args: exactArgs(), RunE: a.onStore(listOrders)},
+		&cobra.Command{Use: "cancel NAME", Short: "Order no more certificates of a name; what there is stays until it ends", Args: exactArgs("NAME"), RunE: a.onStore(cancelOrder)},
 		&cobra.Command{
 			Use: "reseal", Short: "Seal anew what is not sealed by the first key of tls.seal_file, so that the others can be taken out of it", Args: exactArgs(),
 			RunE: a.onStore(resealCertificates),
@@ -191,5 +238,10 @@ func resealCertificates(j *job) error {
 		}
 		done++
 	}
+	anew, err := resealAccount(j, seals)
+	if err != nil {
+		failed = append(failed, fmt.Errorf("account at %s: %w", j.config.ACME.Directory, err))
+	}
+	done += anew
 	return errors.Join(append(failed, j.say(map[string]int{"sealed": done}, "Sealed anew: %d.", done))...)
 }

@@ -50,6 +50,7 @@ var layers = map[string][]string{
 	"acl":                   {},
 	"quota":                 {},
 	"certificate":           {"store"},
+	"certificate/acmetest":  {},
 	"certificate/certtest":  {},
 	"webhook":               {},
 	"migrations":            {},
@@ -91,6 +92,9 @@ var homes = map[string][]string{
 	"go.opentelemetry.io/otel/sdk":        {"cmd/..."},
 	"go.opentelemetry.io/otel/exporters":  {"cmd/..."},
 	"go.opentelemetry.io/contrib":         {"cmd/..."},
+	"golang.org/x/crypto/acme":            {"certificate"},
+	"github.com/letsencrypt/pebble/v2":    {"certificate/acmetest"},
+	"github.com/miekg/dns":                {"certificate/acmetest"},
 	"github.com/versity/versitygw":        {},
 }
 

@@ -82,6 +82,14 @@ func (p *process) metrics() []prometheus.Collector {
 			return float64(p.certificates.Ends().Unix())
 		}))
 	}
+	if p.orders != nil {
+		counter := func(name, help string, value func() int64) prometheus.Collector {
+			return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
+		}
+		all = append(all,
+			counter("mailstead_certificates_ordered_total", "Certificates that were ordered by ACME.", func() int64 { n, _ := p.orders.Ordered(); return n }),
+			counter("mailstead_certificate_orders_failed_total", "Times that ordering a certificate by ACME has failed.", func() int64 { _, n := p.orders.Ordered(); return n }))
+	}
 	if p.index != nil {
 		all = append(all, indexMetrics(p.index)...)
 	}

@@ -20,6 +20,9 @@ func (p *process) reload() {
 		p.stay(err)
 		return
 	}
+	if seals != nil || p.orders == nil { // who orders goes on until the restart that ends it
+		p.seals.Store(seals)
+	}
 	if p.kept != nil {
 		p.kept.Seal(seals)
 	}

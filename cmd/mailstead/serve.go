@@ -54,7 +54,9 @@ type process struct {
 	measured     *measured
 	store        *store.Store
 	certificates *certificate.Shown
-	kept         *certificate.Kept // of them, those of the database; nil: none are shown
+	kept         *certificate.Kept                 // of them, those of the database; nil: none are shown
+	seals        atomic.Pointer[certificate.Seals] // what opens and seals them; nil: nothing
+	orders       *certificate.Orders               // nil: none are ordered
 	manager      manager
 	sockets      sockets
 	rejected     atomic.Bool // the configuration, when it was read last
@@ -104,6 +106,11 @@ func (a *app) serve(ctx context.Context, c *config.Config, load func() (*config.
 			err = errors.Join(err, c.Close())
 		}
 	}()
+	seals, err := readSeals(c)
+	if err != nil {
+		return err
+	}
+	p.seals.Store(seals)
 	if err := p.certificates.Read(certificateFiles(c)); err != nil {
 		return err
 	}
@@ -134,6 +141,11 @@ func (p *process) open() error {
 		p.services = append(p.services, service{
 			name: "maintenance", serve: []func() error{maintain}, shutdown: func(context.Context) error { stop(); return nil },
 		})
+	}
+	if c.Has(config.RoleMaintenance) && c.ACME.Directory != "" {
+		if err := p.openOrders(); err != nil {
+			return err
+		}
 	}
 	if c.Has(config.RoleIndex) {
 		if err := p.openIndex(); err != nil {

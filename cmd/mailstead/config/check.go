@@ -64,6 +64,7 @@ func (l *loader) check(c *Config) {
 	}
 	l.checkSearch(c.Search, at)
 	l.checkCells(c.Cells, at)
+	l.checkACME(c, at)
 	if c.Database.PgBouncer && c.Database.ListenURL == "" {
 		l.problem(at("database.pgbouncer"), "LISTEN does not work behind PgBouncer in transaction mode: set database.listen_url, to PostgreSQL itself")
 	}
@@ -108,7 +109,7 @@ func (l *loader) check(c *Config) {
 	for _, port := range []struct {
 		key    string
 		listen Listen
-	}{{"imap.listen", c.IMAP.Listen}, {"imap.listen_tls", c.IMAP.ListenTLS}, {"http.listen", c.HTTP.Listen}, {"search.listen", c.Search.Listen}} {
+	}{{"imap.listen", c.IMAP.Listen}, {"imap.listen_tls", c.IMAP.ListenTLS}, {"http.listen", c.HTTP.Listen}, {"acme.listen", c.ACME.Listen}, {"search.listen", c.Search.Listen}} {
 		if network, _ := port.listen.Network(); network == "unix" {
 			l.problem(at(port.key), "%s: only lmtp.listen may be a Unix socket; want host:port, :port for all addresses, or off", port.key)
 		}

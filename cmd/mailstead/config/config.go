@@ -26,6 +26,7 @@ type Config struct {
 	Quota    Quota    `yaml:"quota"`
 	Search   Search   `yaml:"search"`
 	TLS      TLS      `yaml:"tls"`
+	ACME     ACME     `yaml:"acme"`
 	Auth     Auth     `yaml:"auth"`
 	Cells    Cells    `yaml:"cells"`
 	IMAP     IMAP     `yaml:"imap"`
@@ -247,6 +248,24 @@ type TLS struct {
 	Cache Size `yaml:"cache"`
 }
 
+// ACME is how certificates are ordered (RFC 8555), for the names of `mailstead certificate order` and no others, by processes with the role
+// maintenance, one at a time. They are kept in the database like those that are added to it, and ordered anew when less than a third of their time is left.
+type ACME struct {
+	// URL of the authority's directory: https://acme-v02.api.letsencrypt.org/directory. Empty: none are ordered.
+	Directory URL `yaml:"directory"`
+	// Whether you agree to the authority's terms, without which it takes no orders.
+	Agree bool `yaml:"agree"`
+	// An address that the authority may write to. Empty: none.
+	Contact string `yaml:"contact"`
+	// How the authority is shown that a name is yours, by whichever front end the name leads to: http-01, which it asks at port 80, so that has to lead to acme.listen; or
+	// tls-alpn-01, which it asks at port 443, so that has to lead to imap.listen_tls.
+	Challenge ACMEChallenge `yaml:"challenge"`
+	// Address of HTTP at which front ends answer http-01, and nothing else; off: none.
+	Listen Listen `yaml:"listen"`
+	// PEM file with the certificates of the authorities that the directory's own is checked against. Empty: the system's.
+	CAFile string `yaml:"ca_file"`
+}
+
 // Auth is how users log in.
 type Auth struct {
 	// The mechanisms of SASL that are on. All are offered over TLS alone: PLAIN, LOGIN, without either of which the command LOGIN is refused as well; SCRAM-SHA-256
@@ -449,6 +468,7 @@ func Default() *Config {
 		},
 		Quota: Quota{AuditEvery: time.Hour, LookEvery: time.Minute, WarnAt: []Percent{80, 90, 95}, Mail: true},
 		TLS:   TLS{Cache: 32 << 20},
+		ACME:  ACME{Challenge: ChallengeHTTP},
 		Search: Search{MinMessages: 500, Memory: 256 << 20, MaxOpen: 1000, Every: 5 * time.Second, Workers: 1, CopyAfter: 5000, TakeoverAfter: 2 * time.Minute,
 			ExtractorTime: 10 * time.Second, ExtractorMemory: 512 << 20, ExtractorFile: 32 << 20, ExtractorText: 1 << 20, ExtractorsAtOnce: 2},
 		Auth: Auth{

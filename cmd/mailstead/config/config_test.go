@@ -120,6 +120,13 @@ func TestProblems(t *testing.T) {
 		{"more than all", "tracing:\n  sample: 10\n", "", `m.yaml:2: tracing.sample is 10: want at most 1, which is all`},
 		{"no seal", "tls:\n  seal_file: /nowhere/seal\n", "", `m.yaml:2: open /nowhere/seal: no such file`},
 		{"not a seal", "tls:\n  seal_file: /etc/passwd\n", "", `m.yaml:2: /etc/passwd: want lines of 32 octets in base64`},
+		{"orders in the clear", "acme:\n  directory: http://acme.example.org/dir\n", "", `m.yaml:2: http://acme.example.org/dir is not encrypted`},
+		{"orders without terms", "acme:\n  directory: https://acme.example.org/dir\n", "", `acme.agree: certificates are ordered by who agrees`},
+		{"orders without a seal", "acme:\n  directory: https://acme.example.org/dir\n  agree: true\n", "", `m.yaml:2: certificates that are ordered lie in the database: acme.directory needs tls.seal_file`},
+		{"proofs without TLS", "acme:\n  listen: :80\n", "", `m.yaml:2: acme.listen needs tls.cert_file`},
+		{"orders of nobody", "acme:\n  contact: Postmaster\n", "", `m.yaml:2: Postmaster: want an address`},
+		{"orders of no authority", "acme:\n  ca_file: /nowhere/ca.pem\n", "", `m.yaml:2: open /nowhere/ca.pem`},
+		{"another challenge", "acme:\n  challenge: dns-01\n", "", `m.yaml:2: acme.challenge: "dns-01": want one of http-01, tls-alpn-01`},
 		{"half a certificate", "tls:\n  cert_file: /x\n", "", `m.yaml:1: cert_file and key_file belong together`},
 	}
 	for _, test := range tests {

@@ -1,0 +1,352 @@
+package certificate
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/acme"
+
+	"mailstead.dev/certificate/acmetest"
+	"mailstead.dev/certificate/certtest"
+	"mailstead.dev/store"
+	"mailstead.dev/store/storetest"
+)
+
+// farm is two front ends on one database, a balancer before them, and a process beside each that orders.
+type farm struct {
+	*testing.T
+	fronts    []*site
+	authority *acmetest.Authority
+}
+
+// waiting is how long anything may take.
+const waiting = time.Minute
+
+func newFarm(t *testing.T, challenge string, lasts time.Duration) *farm {
+	t.Helper()
+	c := storetest.Config(t)
+	f := &farm{T: t}
+	for range 2 {
+		f.fronts = append(f.fronts, newSite(t, storetest.Open(t, c), 1<<20))
+	}
+	f.fronts[1].seals = f.fronts[0].seals
+	f.fronts[1].kept.Seal(f.fronts[0].seals)
+	storetest.Domain(t, f.fronts[0].store, "one", "one.test")
+
+	options := acmetest.Options{Lasts: lasts, Blocked: "blocked.test"}
+	balancer := f.balance(challenge)
+	if challenge == HTTP01 {
+		options.HTTP = balancer
+	} else {
+		options.TLS = balancer
+	}
+	f.authority = acmetest.Start(t, options)
+	return f
+}
+
+// balance has two front ends answer in turns.
+func (f *farm) balance(challenge string) net.Listener {
+	f.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		f.Fatal(err)
+	}
+	var turn atomic.Int64
+	next := func() *site { return f.fronts[turn.Add(1)%2] }
+	var serving sync.WaitGroup
+	if challenge == HTTP01 {
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next().kept.ServeHTTP(w, r) })}
+		serving.Go(func() { server.Serve(l) }) // until it is closed
+		f.Cleanup(func() { server.Close(); serving.Wait() })
+		return l
+	}
+	serving.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return // the end of the test
+			}
+			serving.Go(func() {
+				defer c.Close()
+				tls.Server(c, next().Config(false)).HandshakeContext(f.Context())
+			})
+		}
+	})
+	f.Cleanup(func() { l.Close(); serving.Wait() })
+	return l
+}
+
+// run has the front ends watch, and two processes order.
+func (f *farm) run(challenge string) {
+	f.Helper()
+	text, err := os.ReadFile(f.authority.CAFile)
+	if err != nil {
+		f.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(text)
+	ctx, stop := context.WithCancel(f.Context())
+	var running sync.WaitGroup
+	f.Cleanup(func() { stop(); running.Wait() })
+	for _, s := range f.fronts {
+		running.Go(func() { s.kept.Watch(ctx) })
+		orders := NewOrders(OrderOptions{
+			Store: s.store, Seals: func() *Seals { return s.seals }, Directory: f.authority.Directory, Contact: "postmaster@one.test", Challenge: challenge, Roots: roots,
+			Logger: slog.New(slog.NewTextHandler(f.Output(), nil)), Every: 100 * time.Millisecond, Settle: time.Second, Pause: 100 * time.Millisecond,
+		})
+		running.Go(func() { orders.Run(ctx) })
+	}
+}
+
+func (f *farm) order(name, domain string) {
+	f.Helper()
+	if _, err := f.fronts[0].store.OrderCertificate(f.Context(), name, domain); err != nil {
+		f.Fatal(err)
+	}
+}
+
+// shown waits until both front ends show an ordered certificate for a name that is another than one before, and returns it.
+func (f *farm) shown(name string, before *x509.Certificate) *x509.Certificate {
+	f.Helper()
+	for began := time.Now(); time.Since(began) < waiting; time.Sleep(50 * time.Millisecond) {
+		one, two := shownBy(f.T, f.fronts[0].Shown, name), shownBy(f.T, f.fronts[1].Shown, name)
+		if one != two || one == f.fronts[0].rest || before != nil && one == string(before.Raw) {
+			continue
+		}
+		c, err := x509.ParseCertificate([]byte(one))
+		if err != nil {
+			f.Fatal(err)
+		}
+		if err := c.VerifyHostname(name); err != nil {
+			continue // its own of the folder, or that for others
+		}
+		return c
+	}
+	orders, err := f.fronts[0].store.CertificateOrders(f.Context())
+	f.Fatalf("no other certificate is shown for %s: %+v, %v", name, orders, err)
+	return nil
+}
+
+// fails waits until an order has failed, and returns what the problem was.
+func (f *farm) fails(name string) string {
+	f.Helper()
+	for began := time.Now(); time.Since(began) < waiting; time.Sleep(50 * time.Millisecond) {
+		orders, err := f.fronts[0].store.CertificateOrders(f.Context())
+		if err != nil {
+			f.Fatal(err)
+		}
+		if i := slices.IndexFunc(orders, func(o store.CertificateOrder) bool { return o.Name == name && o.Failures > 0 }); i >= 0 {
+			return orders[i].Problem
+		}
+	}
+	f.Fatalf("%s does not fail", name)
+	return ""
+}
+
+// Names are proven by http-01 and by tls-alpn-01, to whichever front end the authority comes; one of two processes orders, both front ends show. Names that nobody
+// has ordered cost nothing.
+func TestOrders(t *testing.T) {
+	for _, challenge := range []string{HTTP01, TLSALPN01} {
+		t.Run(challenge, func(t *testing.T) {
+			f := newFarm(t, challenge, time.Hour)
+			f.order("imap.One.test", "one.test")
+			f.order("mail2.test", "")
+			f.run(challenge)
+			c := f.shown("imap.one.test", nil)
+			f.shown("mail2.test", nil)
+			for range 20 {
+				f.fronts[0].shows("stranger.test", f.fronts[0].rest)
+			}
+			if n := f.authority.Orders.Load(); n != 2 {
+				t.Errorf("%d orders, want 2", n)
+			}
+			all, err := f.fronts[0].store.Certificates(t.Context())
+			if err != nil || len(all) != 2 || all[0].Source != store.SourceACME || all[0].Domain != "one.test" || !all[0].Ends.Equal(c.NotAfter) {
+				t.Errorf("%+v, %v", all, err)
+			}
+			proofs, err := f.fronts[0].store.Proofs(t.Context())
+			if err != nil || len(proofs) > 0 {
+				t.Errorf("proofs stay: %+v, %v", proofs, err)
+			}
+
+			// One of a domain that the authority refuses keeps no other back.
+			f.order("x.blocked.test", "")
+			if problem := f.fails("x.blocked.test"); !strings.Contains(problem, "blocked") && !strings.Contains(problem, "policy") && !strings.Contains(problem, "rejectedIdentifier") {
+				t.Errorf("the problem is %q", problem)
+			}
+			f.order("mail3.test", "")
+			f.shown("mail3.test", nil)
+
+			// What goes with the domain.
+			if err := f.fronts[0].store.DeleteDomain(t.Context(), "one.test"); err != nil {
+				t.Fatal(err)
+			}
+			orders, err := f.fronts[0].store.CertificateOrders(t.Context())
+			if err != nil || slices.ContainsFunc(orders, func(o store.CertificateOrder) bool { return o.Domain != "" }) {
+				t.Errorf("orders of a domain that is gone: %+v, %v", orders, err)
+			}
+		})
+	}
+}
+
+// A certificate is ordered anew before it ends; not while the authority is away, or does not know the account any more, but as soon as it can be.
+func TestOrdersAnew(t *testing.T) {
+	const lasts = 45 * time.Second
+	f := newFarm(t, HTTP01, lasts)
+	s := f.fronts[0]
+	// An account that the authority has forgotten.
+	var account store.OrderAccount
+	key, err := newKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	account.URI = strings.TrimSuffix(f.authority.Directory, "/dir") + "/my-account/123"
+	account.Sealed, account.SealedBy = s.seals.seal(accountOf(f.authority.Directory), secret)
+	if err := s.store.SetOrderAccount(t.Context(), f.authority.Directory, account); err != nil {
+		t.Fatal(err)
+	}
+	f.order("imap.one.test", "one.test")
+	f.run(HTTP01)
+	first := f.shown("imap.one.test", nil)
+	second := f.shown("imap.one.test", first)
+	if at := time.Now(); at.After(first.NotAfter) || second.NotBefore.Before(first.NotBefore.Add(lasts/2)) {
+		t.Errorf("of %v to %v, there is another from %v, at %v", first.NotBefore, first.NotAfter, second.NotBefore, at)
+	}
+	if err := s.store.CancelCertificate(t.Context(), store.CertificateOrder{Name: "imap.one.test", Domain: "one.test"}); err != nil {
+		t.Error(err)
+	}
+	f.authority.Away.Store(true)
+	f.order("late.test", "")
+	if problem := f.fails("late.test"); problem == "" {
+		t.Error("no problem is told")
+	}
+	f.fronts[1].shows("imap.one.test", string(second.Raw))
+	f.authority.Away.Store(false)
+	f.shown("late.test", nil)
+	now, err := s.store.OrderAccount(t.Context(), f.authority.Directory)
+	if err != nil || now.URI == "" || now.URI == account.URI || bytes.Equal(now.Sealed, account.Sealed) {
+		t.Errorf("the account is %+v, %v", now, err)
+	}
+	anew := seals(t, certtest.SealKey())
+	if _, err := anew.ResealAccount(f.authority.Directory, now); !errors.Is(err, errNoSeal) {
+		t.Errorf("without its seal: %v", err)
+	}
+	if _, err := s.seals.ResealAccount("https://other.test/dir", now); !errors.Is(err, errSealed) {
+		t.Errorf("for another authority: %v", err)
+	}
+}
+
+func TestProofs(t *testing.T) {
+	s := newSite(t, storetest.New(t), 1<<20)
+	proof := store.Proof{Kind: HTTP01, Key: "token", Answer: []byte("token.thumbprint")}
+	if err := s.store.SetProof(t.Context(), proof, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.store.SetProof(t.Context(), store.Proof{Kind: HTTP01, Key: "over", Answer: []byte("x")}, -time.Second); err != nil {
+		t.Fatal(err)
+	}
+	s.look()
+	server := httptest.NewServer(s.kept)
+	defer server.Close()
+	ask := func(method, path, want string) {
+		t.Helper()
+		request, err := http.NewRequestWithContext(t.Context(), method, server.URL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		text, err := io.ReadAll(answer.Body)
+		if got := string(text); err != nil || want == "" && answer.StatusCode != http.StatusNotFound || want != "" && (answer.StatusCode != http.StatusOK || got != want) {
+			t.Errorf("%s %s: %s %q, %v, want %q", method, path, answer.Status, got, err, want)
+		}
+	}
+	ask("GET", proofPath+"token", "token.thumbprint")
+	for _, path := range []string{"/", "/token", proofPath, proofPath + "over", proofPath + "token/", proofPath + "Token"} {
+		ask("GET", path, "")
+	}
+	ask("POST", proofPath+"token", "")
+
+	// By TLS a name that is not being proven is not even shown what others are.
+	shown := func(name string, protocols ...string) (*tls.ConnectionState, error) {
+		here, there := net.Pipe()
+		defer here.Close()
+		defer there.Close()
+		go tls.Server(there, s.Config(false)).HandshakeContext(t.Context())
+		client := tls.Client(here, &tls.Config{ServerName: name, NextProtos: protocols, InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}) // it is of nobody
+		err := client.HandshakeContext(t.Context())
+		state := client.ConnectionState()
+		return &state, err
+	}
+	pair := certtest.Pair(t, time.Hour, "proven.test")
+	_, sealed, err := s.seals.Seal(pair, "", store.SourceACME)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proof = store.Proof{Kind: TLSALPN01, Key: "proven.test", Answer: sealed.Chain, Sealed: sealed.Sealed, SealedBy: sealed.SealedBy}
+	if err := s.store.SetProof(t.Context(), proof, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	s.look()
+	if state, err := shown("proven.test", acme.ALPNProto); err != nil || state.NegotiatedProtocol != acme.ALPNProto || !bytes.Equal(state.PeerCertificates[0].Raw, pair.Certificate[0]) {
+		t.Errorf("a name that is being proven: %v", err)
+	}
+	if _, err := shown("other.test", acme.ALPNProto); err == nil {
+		t.Error("a name that is not being proven is")
+	}
+	for _, protocols := range [][]string{nil, {"imap"}, {acme.ALPNProto, "imap"}} {
+		if state, err := shown("proven.test", protocols...); err != nil || string(state.PeerCertificates[0].Raw) != s.rest || state.NegotiatedProtocol != "" {
+			t.Errorf("a client with %v: %v", protocols, err)
+		}
+	}
+	if err := s.store.DeleteProof(t.Context(), proof); err != nil {
+		t.Fatal(err)
+	}
+	s.look()
+	if _, err := shown("proven.test", acme.ALPNProto); err == nil {
+		t.Error("a name is proven that was")
+	}
+}
+
+func TestPauses(t *testing.T) {
+	o := NewOrders(OrderOptions{Pause: 5 * time.Minute})
+	limited := &acme.Error{ProblemType: "urn:ietf:params:acme:error:rateLimited", StatusCode: 429, Header: http.Header{"Retry-After": {"90000"}}}
+	for _, test := range []struct {
+		failures int
+		err      error
+		least    time.Duration
+	}{
+		{0, io.EOF, 5 * time.Minute}, {1, io.EOF, 10 * time.Minute}, {3, io.EOF, 40 * time.Minute}, {50, io.EOF, longest}, {0, limited, 25 * time.Hour},
+		{0, &acme.Error{ProblemType: "urn:ietf:params:acme:error:rateLimited", StatusCode: 429, Header: http.Header{"Retry-After": {"99999999"}}}, mostPaused},
+	} {
+		if got := o.pause(test.failures, test.err); got < test.least || got > test.least*6/5+1 {
+			t.Errorf("after %d failures and %v: %v, want %v", test.failures, test.err, got, test.least)
+		}
+	}
+	long := problem(errors.New("one\r\ntwo\x00" + strings.Repeat("ü", 2000)))
+	if !strings.HasPrefix(long, "one  two ü") || len([]rune(long)) != maxProblem+1 {
+		t.Errorf("the problem is %q", long)
+	}
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"mailstead.dev/certificate/acmetest"
+	"mailstead.dev/certificate/certtest"
+	"mailstead.dev/store/storetest"
+)
+
+// balance passes connections on to what leads somewhere by then, in turns.
+func balance(t *testing.T, to *atomic.Pointer[[]string]) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var passing sync.WaitGroup
+	t.Cleanup(func() { l.Close(); passing.Wait() })
+	passing.Go(func() {
+		for turn := 0; ; turn++ {
+			from, err := l.Accept()
+			if err != nil {
+				return // the end of the test
+			}
+			passing.Go(func() {
+				defer from.Close()
+				addresses := *to.Load()
+				c, err := net.Dial("tcp", addresses[turn%len(addresses)])
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer c.Close()
+				passing.Go(func() { io.Copy(c, from); c.(*net.TCPConn).CloseWrite() })
+				io.Copy(from, c)
+			})
+		}
+	})
+	return l
+}
+
+// A certificate that an operator has ordered, of an ACME server that asks either of two front ends, is shown by both.
+func TestCertificateOrdered(t *testing.T) {
+	dir := t.TempDir()
+	cert, key, _ := certificateIn(t, dir)
+	seal := filepath.Join(dir, "seal")
+	if err := os.WriteFile(seal, []byte(certtest.SealKey()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var fronts atomic.Pointer[[]string]
+	authority := acmetest.Start(t, acmetest.Options{HTTP: balance(t, &fronts), Lasts: time.Hour})
+	settings := map[string]string{
+		"roles": "[imap, maintenance, admin]", "imap.listen_tls": "127.0.0.1:0", "tls.cert_file": cert, "tls.key_file": key, "tls.seal_file": seal,
+		"acme.directory": authority.Directory, "acme.agree": "true", "acme.ca_file": authority.CAFile, "acme.listen": "127.0.0.1:0",
+	}
+	one := newServing(t, settings)
+	two := one.newServing(settings)
+	one.environ = append(one.environ, "MAILSTEAD_TLS_CERT_FILE="+cert, "MAILSTEAD_TLS_KEY_FILE="+key, "MAILSTEAD_TLS_SEAL_FILE="+seal)
+	one.refuse("certificate order imap.one.test", "acme.directory is not set")
+	one.environ = append(one.environ, "MAILSTEAD_ACME_DIRECTORY="+authority.Directory, "MAILSTEAD_ACME_AGREE=true")
+	storetest.Domain(t, one.store, "one.test", "one.test")
+	one.want("certificate orders --json", "[]")
+	one.refuse("certificate order imap.two.test --domain one.test", "want one of the domain")
+	one.refuse("certificate order *.one.test", "want a host name")
+	one.want("certificate order imap.one.test --domain one.test", "Certificates are ordered for imap.one.test.")
+	one.refuse("certificate order imap.one.test", "for another domain, or for none")
+	one.want("certificate orders", "imap.one.test")
+	var addresses []string
+	for _, s := range []*serving{one, two} {
+		s.start(nil)
+		s.hears("READY=1")
+		addresses = append(addresses, s.address("acme"))
+	}
+	fronts.Store(&addresses)
+	for _, s := range []*serving{one, two} {
+		shown := func() *x509.Certificate {
+			c, err := tls.Dial("tcp", s.address("imaps"), &tls.Config{ServerName: "imap.one.test", InsecureSkipVerify: true}) // which one it is, is what the test is about
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			return c.ConnectionState().PeerCertificates[0]
+		}
+		for began := time.Now(); shown().VerifyHostname("imap.one.test") != nil; time.Sleep(100 * time.Millisecond) {
+			if time.Since(began) > 3*patience {
+				t.Fatalf("none is shown: %s\n%s\n%s", one.want("certificate orders", ""), one.log, two.log)
+			}
+		}
+	}
+	if n := authority.Orders.Load(); n != 1 {
+		t.Errorf("%d orders, want 1", n)
+	}
+	one.want("certificate list", "acme")
+	one.want("audit list one.test", "certificate.order")
+	metrics := one.get("/metrics", 200) + two.get("/metrics", 200)
+	if !strings.Contains(metrics, "mailstead_certificates_ordered_total 1") || strings.Contains(metrics, "mailstead_certificate_orders_failed_total 1") {
+		t.Errorf("the metrics are\n%s", metrics)
+	}
+	anew := certtest.SealKey()
+	old, err := os.ReadFile(seal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(seal, []byte(anew+"\n"+string(old)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	one.want("certificate reseal", "Sealed anew: 2.") // with that of who orders
+	one.want("certificate reseal", "Sealed anew: 0.")
+	one.want("certificate cancel Imap.one.test", "No more")
+	one.refuse("certificate cancel imap.one.test", "no such order")
+	one.want("certificate list", "acme")
+}
