@@ -470,7 +470,7 @@ func Default() *Config {
 		TLS:   TLS{Cache: 32 << 20},
 		ACME:  ACME{Challenge: ChallengeHTTP},
 		Search: Search{MinMessages: 500, Memory: 256 << 20, MaxOpen: 1000, Every: 5 * time.Second, Workers: 1, CopyAfter: 5000, TakeoverAfter: 2 * time.Minute,
-			ExtractorTime: 10 * time.Second, ExtractorMemory: 512 << 20, ExtractorFile: 32 << 20, ExtractorText: 1 << 20, ExtractorsAtOnce: 2},
+			Extractors: []Extractor{}, ExtractorTime: 10 * time.Second, ExtractorMemory: 512 << 20, ExtractorFile: 32 << 20, ExtractorText: 1 << 20, ExtractorsAtOnce: 2},
 		Auth: Auth{
 			Mechanisms: defaultMechanisms(), Realms: []Realm{}, Trusted: loopback(), MaxFailuresPerAddress: 20, MaxFailuresPerAccount: 50, MaxFailuresPerTenant: 1000, BlockTime: 5 * time.Minute,
 		},
