@@ -107,7 +107,7 @@ login-guess: test-deps
 	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 30m -run '^TestGuessing$$' ./imapd -args -login.guesses=1000
 
 login-timing: test-deps
-	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 30m -run '^TestLoginTiming$$' ./imapd -args -login.tries=500
+	$(GO) run ./store/storetest/withservers $(GO) test -v -count 1 -timeout 30m -run '^Test(Login|OTP)Timing$$' ./imapd -args -login.tries=500
 
 # Two cells: logins that are passed through and referred, mailboxes of the other one, likewise, and what becomes of them when a cell goes; then those of `mailstead dev --cells 2`.
 cells: test-deps

@@ -2,6 +2,8 @@ package auth
 
 import (
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
@@ -217,6 +219,24 @@ func TestOTPOfNobody(t *testing.T) {
 	}
 	if like := (otp.Params{Algorithm: otp.MD5, Sequence: p.Sequence - 1, Seed: p.Seed}).Challenge(); told[0] != told[1] || told[1] == told[2] || len(like) != len(told[0]) {
 		t.Errorf("told are %q, and of somebody %q", told, like)
+	}
+}
+
+// When few are left it is said in the log, with each login.
+func TestOTPFew(t *testing.T) {
+	for sequence, want := range map[int]bool{13: false, 12: true, 3: true} { // before the login
+		var dir logins
+		dir.set(t, "a@one.test", "right", false)
+		dir.withOTP("a@one.test", sequence)
+		var log strings.Builder
+		o := all
+		o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		if _, err := exchange(t, New(&dir, o), imapOverTLS, "OTP", otpClient(t, "\x00a@one.test", hexOTP)); err != nil {
+			t.Fatal(err)
+		}
+		if warned := strings.Contains(log.String(), fmt.Sprintf("few one-time passwords are left\" tenant=1 account=1 left=%d", sequence-3)); warned != want {
+			t.Errorf("from %d: %s", sequence, log.String())
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"encoding/base64"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"mailstead.dev/auth"
+	"mailstead.dev/auth/otp"
 	"mailstead.dev/store"
 	"mailstead.dev/store/storetest"
 )
@@ -18,7 +20,7 @@ import (
 var (
 	loginCount  = flag.Int("login.count", 20, "logins of TestLoginRate with remembered passwords; their rate is looked at where there are 1000")
 	guesses     = flag.Int("login.guesses", 200, "passwords that TestGuessing tries")
-	timingTries = flag.Int("login.tries", 3, "tries of each kind in TestLoginTiming; their time is looked at where there are 100")
+	timingTries = flag.Int("login.tries", 3, "tries of each kind in TestLoginTiming and TestOTPTiming; their time is looked at where there are 100")
 )
 
 // Passwords that were right lately are not hashed again: logins of 200 users are ten times as many a second as those that are. Measured alone (make login-bench).
@@ -81,16 +83,44 @@ func TestLoginTiming(t *testing.T) {
 	})
 	c := connect(t)
 	c.expect("* OK ...")
-	logins := []string{"nobody@time.test", "ours@time.test", "ssha@time.test", "none@time.test"}
+	comparesTime(t, []string{"nobody@time.test", "ours@time.test", "ssha@time.test", "none@time.test"}, func(login string, n int) {
+		c.send(fmt.Sprintf("a LOGIN %s wrong%d", login, n))
+		c.expect("a NO [AUTHENTICATIONFAILED] Wrong login or password")
+	})
+}
+
+// The same of OTP: a login that does not exist, one that has no one-time passwords, and one that has.
+func TestOTPTiming(t *testing.T) {
+	s := storetest.New(t)
+	for _, login := range []string{"none@time.test", "has@time.test"} {
+		storetest.Account(t, s, login)
+	}
+	giveOTP(t, s, "has@time.test", otp.Params{Algorithm: otp.MD5, Sequence: auth.OTPSequence, Seed: "ke1234"}, "This is a test.")
+	a := auth.New(s, auth.Options{Mechanisms: []string{"OTP"}, Attempts: auth.AttemptLimits{Address: 1 << 30, Account: 1 << 30, Tenant: 1 << 30}})
+	connect := serveStore(t, s, func(o *Options) {
+		o.Logger, o.Authenticator, o.MaxLoginFailures, o.LoginTimeout = nil, a, 1<<30, time.Hour
+	})
+	c := connect(t)
+	c.expect("* OK ...")
+	wrong := base64.StdEncoding.EncodeToString([]byte("hex:0123456789abcdef"))
+	comparesTime(t, []string{"nobody@time.test", "none@time.test", "has@time.test"}, func(login string, _ int) {
+		c.send("a AUTHENTICATE OTP " + base64.StdEncoding.EncodeToString([]byte("\x00"+login)))
+		c.expect("+ ...")
+		c.send(wrong)
+		c.expect("a NO [AUTHENTICATIONFAILED] Wrong login or password")
+	})
+}
+
+// comparesTime has logins refused in turn, and compares how long that takes of each with the first.
+func comparesTime(t *testing.T, logins []string, refuse func(login string, n int)) {
+	t.Helper()
 	took := make(map[string][]time.Duration)
 	for n := range *timingTries {
 		// In no order: memory is collected at every second hash about, and that must not be the same login's each time.
 		for _, i := range rand.Perm(len(logins)) {
-			login := logins[i]
 			begin := time.Now()
-			c.send(fmt.Sprintf("a LOGIN %s wrong%d", login, n))
-			c.expect("a NO [AUTHENTICATIONFAILED] Wrong login or password")
-			took[login] = append(took[login], time.Since(begin))
+			refuse(logins[i], n)
+			took[logins[i]] = append(took[logins[i]], time.Since(begin))
 		}
 	}
 	median := func(login string) float64 {
