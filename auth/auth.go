@@ -208,8 +208,8 @@ func (a *Authenticator) login(ctx context.Context, ch Channel, identity, login, 
 	if err != nil {
 		return Grant{}, err
 	}
-	if e := a.atHome(ch, t, identity, p); e != nil {
-		return Grant{}, e
+	if err := a.atHome(ch, t, identity, p); err != nil {
+		return Grant{}, err
 	}
 	g, err := a.check(ctx, ch, t, p)
 	switch {

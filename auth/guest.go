@@ -36,10 +36,13 @@ type scope struct {
 
 // atHome returns an ElsewhereError for a guest who has sent a password: whose home is to say whether it is right. nil where no cell is to be asked, or it
 // is a guest there as well.
-func (a *Authenticator) atHome(ch Channel, t *attempt, identity string, p password) *ElsewhereError {
+func (a *Authenticator) atHome(ch Channel, t *attempt, identity string, p password) error {
 	home := t.account.Home
-	if !a.cells.among(home.Cell) || ch.asked {
+	switch {
+	case home.Cell == "", ch.asked:
 		return nil
+	case !a.cells.among(home.Cell):
+		return fmt.Errorf("%w: cell %s, where the guest is at home, is not known", store.ErrUnavailable, home.Cell)
 	}
 	e := &ElsewhereError{Cell: home.Cell, Login: home.Login, attempt: t, guest: true, identity: identity}
 	e.plain("", home.Login, p)

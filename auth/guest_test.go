@@ -50,7 +50,7 @@ func TestNothingHereLetsAGuestIn(t *testing.T) {
 		}
 	}
 	guest := dir.accounts[login]
-	guest.User.Guest, guest.Home = true, store.Home{Login: "a@home.test", Cell: "nowhere"}
+	guest.User.Guest, guest.Home = true, store.Home{Login: "a@home.test"}
 	dir.accounts[login] = guest
 	dir.directory = "{}" // nor is a directory of the tenant asked
 	for mechanism, client := range clients {

@@ -187,7 +187,7 @@ func TestGuestAndHome(t *testing.T) {
 	c.expect(bye)
 	login(storetest.Password, wrong)
 	do(east.store.SetRemoteDomain(ctx, "west.test", "nowhere")) // which is none of the cells that are known
-	login(storetest.Password, wrong)
+	login(storetest.Password, "NO [UNAVAILABLE] ")
 	do(east.store.SetRemoteDomain(ctx, "west.test", "west"))
 
 	// A guest's home is no guest.
