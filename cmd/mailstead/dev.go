@@ -242,7 +242,7 @@ func frontEnd(base *config.Config, o devOptions, state *devState, postgres *post
 		Endpoint: config.URL("http://" + o.address(portS3)), Region: local.Region, Bucket: devBucket, PathStyle: true,
 		AccessKey: state.S3Access, SecretKey: config.Secret(state.S3Secret),
 	}
-	c.TLS = config.TLS{CertFile: o.path("tls", certFile), KeyFile: o.path("tls", keyFile)}
+	c.TLS.CertFile, c.TLS.KeyFile = o.path("tls", certFile), o.path("tls", keyFile) // all else as by default
 	c.IMAP.Listen, c.IMAP.ListenTLS, c.IMAP.PlaintextLogin = at(portIMAP), at(portIMAPS), o.plaintextLogin
 	c.LMTP.Listen, c.LMTP.Allow = at(portLMTP), config.Default().LMTP.Allow
 	c.HTTP.Listen = at(portHTTP)
