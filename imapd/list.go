@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -172,10 +173,14 @@ func (c listCmd) run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	unknown, err := c.farStatus(ctx, s, chosen)
+	if err != nil {
+		return err
+	}
 	for _, n := range chosen {
 		c.tell(s, n, status)
 	}
-	return missing
+	return cmp.Or(missing, unknown)
 }
 
 // entryWeight is how much memory an entry takes with its node, without the name.
@@ -230,7 +235,7 @@ func (c *listCmd) selected(n *node) bool {
 	return is && (c.selects&listSpecialUse == 0 || len(n.specialUse) > 0)
 }
 
-// statusOf returns what STATUS says of those that are selected, all at once.
+// statusOf returns what STATUS says of those that are selected and here, all at once.
 func (c *listCmd) statusOf(ctx context.Context, s *session, chosen []*node) (map[string]store.Status, error) {
 	if c.returns&listStatus == 0 {
 		return nil, nil
@@ -248,7 +253,7 @@ func (c *listCmd) statusOf(ctx context.Context, s *session, chosen []*node) (map
 	if err := s.completeStatus(ctx, found, c.status); err != nil {
 		return nil, err
 	}
-	return found, c.farStatus(ctx, s, chosen)
+	return found, nil
 }
 
 // tell tells a name, and behind it its status. A mailbox of which there is none

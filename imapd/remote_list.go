@@ -229,10 +229,13 @@ func (f far) mark(t *nameTree) {
 	}
 }
 
-// farStatus asks other cells for the status of those of the chosen names that are of them.
-func (c *listCmd) farStatus(ctx context.Context, s *session, chosen []*node) error {
+// farStatus asks other cells for the status of those of the chosen names that are of them; missing is why some of it is not known.
+func (c *listCmd) farStatus(ctx context.Context, s *session, chosen []*node) (missing, err error) {
 	const together = 50
 
+	if c.returns&listStatus == 0 {
+		return nil, nil
+	}
 	of := make(map[store.Visit][]*node)
 	for _, n := range chosen {
 		if n.visit != nil && n.selected && n.selectable && n.rights.Has(acl.Read) {
@@ -241,15 +244,23 @@ func (c *listCmd) farStatus(ctx context.Context, s *session, chosen []*node) err
 	}
 	for v, nodes := range of {
 		for some := range slices.Chunk(nodes, together) {
-			if err := c.statusThere(ctx, s, v, some); err != nil {
-				return err
+			err := c.statusThere(ctx, s, v, some)
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			if fatal(err) {
+				return nil, err
+			}
+			if err != nil {
+				missing = err
+				break
 			}
 		}
 	}
-	return nil
+	return missing, nil
 }
 
-// statusThere asks one cell. A mailbox of which it tells nothing has gone meanwhile (RFC 5819 section 2).
+// statusThere asks one cell.
 func (c *listCmd) statusThere(ctx context.Context, s *session, v store.Visit, nodes []*node) error {
 	there, err := s.connect(ctx, v)
 	if err != nil {
@@ -262,8 +273,14 @@ func (c *listCmd) statusThere(ctx context.Context, s *session, v store.Visit, no
 		byName[n.name] = n
 		commands = append(commands, []byte(remoteTag+" STATUS "+s.farName(n.name)+" ("+strings.Join(c.status, " ")+")\r\n"))
 	}
+	var unknown error
+	answered := 0
 	err = there.ask(ctx, s, commands, func(response []byte) bool {
-		if bytes.HasPrefix(response, []byte(remoteTag+" ")) {
+		if answer, ok := bytes.CutPrefix(response, []byte(remoteTag+" ")); ok {
+			if err := nodes[answered].endStatus(strings.TrimSpace(string(answer))); err != nil {
+				unknown = errElsewhere(v.Cell, err)
+			}
+			answered++
 			return true
 		}
 		d, kind := s.farResponse(response)
@@ -277,8 +294,21 @@ func (c *listCmd) statusThere(ctx context.Context, s *session, v store.Visit, no
 		}
 		return true
 	})
-	for _, n := range nodes {
-		n.selectable = n.selectable && n.status != ""
+	return cmp.Or(err, unknown)
+}
+
+// endStatus takes the answer to the STATUS of a mailbox of another cell: whether it has gone meanwhile (RFC 5819 section 2), or may not be
+// read any more. Any other refusal says nothing of the mailbox.
+func (n *node) endStatus(answer string) error {
+	kind, text, _ := strings.Cut(answer, " ")
+	code, _ := cutCode(text)
+	switch {
+	case kind == "OK" && n.status != "":
+	case kind == "NO" && code == "NONEXISTENT":
+		n.selectable = false
+	case kind == "NO" && code == "NOPERM":
+	default:
+		return errors.New(answer)
 	}
-	return err
+	return nil
 }

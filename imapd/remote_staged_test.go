@@ -1,0 +1,114 @@
+package imapd
+
+import (
+	"bufio"
+	"crypto/tls"
+	"net"
+	"strings"
+	"testing"
+)
+
+// staged puts another cell in the place of the one that is known by a name, of which every connection says what the script answers to each line, once
+// it has let everybody in; nothing where that is "". It tells how many connections there have been.
+func staged(t *testing.T, at, other *cell, script func(line string) string) (connections func() int) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	accepted := make(chan struct{}, 100)
+	go func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			accepted <- struct{}{}
+			go act(tls.Server(nc, other.server.o.TLS), script)
+		}
+	}()
+	to := at.server.o.Cells[other.name]
+	to.Address = l.Addr().String()
+	at.server.o.Cells[other.name] = to
+	return func() int { return len(accepted) }
+}
+
+// act ends with the connection, whose other end says what is wrong.
+func act(nc net.Conn, script func(line string) string) {
+	defer nc.Close()
+	if _, err := nc.Write([]byte("* OK ready\r\n")); err != nil {
+		return
+	}
+	for lines := bufio.NewScanner(nc); lines.Scan(); {
+		answer := script(lines.Text())
+		if answer == "" && strings.HasPrefix(lines.Text(), "a AUTHENTICATE ") {
+			answer = "a OK in\r\n"
+		}
+		if _, err := nc.Write([]byte(answer)); err != nil {
+			return
+		}
+	}
+}
+
+// lists is a script of a cell that has these mailboxes of the owner's, and answers a line with what otherwise says.
+func lists(names []string, otherwise func(line string) string) func(line string) string {
+	return func(line string) string {
+		tag, command, _ := strings.Cut(line, " ")
+		var all strings.Builder
+		switch {
+		case strings.HasPrefix(command, "LIST (SUBSCRIBED)"):
+		case strings.HasPrefix(command, "LIST "):
+			for _, name := range names {
+				all.WriteString(`* LIST () "/" "` + ownersName + name + "\"\r\n* MYRIGHTS \"" + ownersName + name + "\" lr\r\n")
+			}
+		default:
+			return otherwise(line)
+		}
+		return all.String() + tag + " OK listed\r\n"
+	}
+}
+
+// What is not known of a mailbox of another cell is not told as that it were gone.
+func TestFarStatusIsUnknown(t *testing.T) {
+	west, east, _ := sharingCells(t, nil)
+	answers := map[string]string{
+		"Here": "* STATUS %s (MESSAGES 1)\r\na OK done", "Gone": "a NO [NONEXISTENT] gone", "Closed": "a NO [NOPERM] closed", "Busy": "a NO [UNAVAILABLE] later",
+	}
+	var names []string
+	script := func(line string) string {
+		for name, answer := range answers {
+			if quoted := `"` + ownersName + name + `"`; strings.HasPrefix(line, "a STATUS "+quoted) {
+				return strings.ReplaceAll(answer, "%s", quoted) + "\r\n"
+			}
+		}
+		return ""
+	}
+	staged(t, west, east, func(line string) string { return lists(names, script)(line) })
+	c := west.visitor(t)
+	list := func(want string) string {
+		t.Helper()
+		return strings.Join(c.want(`LIST "" * RETURN (STATUS (MESSAGES))`, want), "\n") + "\n"
+	}
+	told := func(attributes, name string) string {
+		return `* LIST (` + attributes + `) "/" "` + ownersName + name + "\"\n"
+	}
+	names = []string{"Closed", "Gone", "Here"}
+	all := list("OK ")
+	for _, want := range []string{told(`\HasNoChildren`, "Closed"), told(`\NonExistent \HasNoChildren`, "Gone"), told(`\HasNoChildren`, "Here") + `* STATUS "` + ownersName + `Here" (MESSAGES 1)`} {
+		if !strings.Contains(all, want) {
+			t.Errorf("%s is not told: %s", want, all)
+		}
+	}
+	names = []string{"Busy", "Here"}
+	all = list("NO [UNAVAILABLE] ")
+	for _, want := range []string{told(`\HasNoChildren`, "Busy"), `* STATUS "` + ownersName + `Here" (MESSAGES 1)`, `"/" "INBOX"`} {
+		if !strings.Contains(all, want) {
+			t.Errorf("%s is not told: %s", want, all)
+		}
+	}
+	answers["Busy"] = "* BYE away" // it goes away between the two
+	if all = list("NO [UNAVAILABLE] "); !strings.Contains(all, told(`\HasNoChildren`, "Busy")) || !strings.Contains(all, `"/" "INBOX"`) {
+		t.Errorf("where it goes away is told %s", all)
+	}
+}
