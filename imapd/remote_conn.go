@@ -90,7 +90,7 @@ func (s *session) enterCell(ctx context.Context, v store.Visit) (*remoteConn, er
 	}
 	up.close()
 	switch code, _ := cutCode(text); code {
-	case "AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED", "CONTACTADMIN": // nothing is shared with who may not come in
+	case "AUTHORIZATIONFAILED", "CONTACTADMIN": // nothing is shared with who may not come in
 		return nil, fmt.Errorf("%w: cell %s: %s", store.ErrNotExist, v.Cell, answer)
 	}
 	return nil, errElsewhere(v.Cell, errors.New(answer))

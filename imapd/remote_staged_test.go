@@ -112,3 +112,15 @@ func TestFarStatusIsUnknown(t *testing.T) {
 		t.Errorf("where it goes away is told %s", all)
 	}
 }
+
+// A cell that does not believe this one has not said that nothing is shared there.
+func TestVisitIsNotBelieved(t *testing.T) {
+	west, east, _ := sharingCells(t, nil)
+	var answer string
+	staged(t, west, east, func(string) string { return answer + "\r\n" })
+	for _, answer = range []string{"a NO [AUTHENTICATIONFAILED] Wrong login or password", "a NO [CANNOT] Introduced by no cell that is believed here", "a NO [LIMIT] Too many"} {
+		c := west.visitor(t)
+		c.want(`LIST "" *`, "NO [UNAVAILABLE] ")
+		c.want(`SELECT "`+ownersName+`Plans"`, "NO [UNAVAILABLE] ")
+	}
+}
