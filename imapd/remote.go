@@ -60,6 +60,13 @@ func (s *session) keepForRemotes() {
 	}
 }
 
+// keepAlong has what a command goes on reading kept as well, where it is passed on. It is kept for nobody else: an APPEND can have any number of lines.
+func (s *session) keepAlong(r run) {
+	if _, on := r.(passed); !on && s.remotes != nil {
+		s.keep(false)
+	}
+}
+
 // none tells whether there are no visits.
 func (r *remotes) none() bool { return len(r.visits) == 0 && time.Since(r.asked) < visitsTime }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/tls"
 	"net"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -123,4 +124,33 @@ func TestVisitIsNotBelieved(t *testing.T) {
 		c.want(`LIST "" *`, "NO [UNAVAILABLE] ")
 		c.want(`SELECT "`+ownersName+`Plans"`, "NO [UNAVAILABLE] ")
 	}
+}
+
+// What an APPEND sends to here is not kept as it comes, however many lines it has.
+func TestAppendHereIsNotKept(t *testing.T) {
+	west, _, _ := sharingCells(t, nil)
+	c := west.visitor(t)
+	inUse := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	const messages, line = 200, 60 << 10
+	flags := []byte(" (" + strings.Repeat(`\Seen `, line/6) + "\\Seen) {1+}\r\nx")
+	before := inUse()
+	c.send("a APPEND INBOX {1+}")
+	c.nc.Write([]byte("x"))
+	for range messages {
+		if _, err := c.nc.Write(flags); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.send(" {1}")
+	c.expect("+ ...")
+	if after := inUse(); after > before+messages*line/2 {
+		t.Errorf("%d octets are kept of %d", after-before, messages*len(flags))
+	}
+	c.send("x")
+	c.expect("a OK [APPENDUID ...")
 }

@@ -287,6 +287,7 @@ func (s *session) run(ctx context.Context, p *request) error {
 	}
 	run, err := s.place(ctx, p)
 	if err == nil {
+		s.keepAlong(run)
 		err = run.run(ctx, s)
 	}
 	if p.cmd.traits&tellsAfter == 0 || s.selected == nil || fatal(err) {

@@ -11,7 +11,7 @@ type kept struct {
 	mailboxes []string
 }
 
-// UseKeep sets DecoderOptions.Keep, between two commands.
+// UseKeep sets DecoderOptions.Keep, between two commands or behind what a command goes on reading from. What has been kept is let go of.
 func (d *Decoder) UseKeep(on bool) { d.o.Keep, d.kept = on, kept{} }
 
 // Kept returns what was read since it was called last, where commands are kept: the text as it came, but without the end of the line, and the names of
