@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -48,7 +49,7 @@ func (s *session) connect(ctx context.Context, v store.Visit) (*remoteConn, erro
 	r := s.remotes
 	c := r.conns[v.Cell]
 	if c != nil && !c.wake() {
-		c.leave()
+		s.cut(c)
 		c = nil
 	}
 	if c == nil {
@@ -98,9 +99,29 @@ func (s *session) enterCell(ctx context.Context, v store.Visit) (*remoteConn, er
 
 // wake tells whether a connection is there still, which stays as long as it is used.
 func (c *remoteConn) wake() bool {
-	there := c.expiry == nil || c.expiry.Stop()
+	if c.expiry == nil {
+		return true
+	}
+	there := c.expiry.Stop()
 	c.expiry = nil
-	return there
+	return there && c.silent()
+}
+
+// silent tells whether nothing has come on a connection that has rested: it would be that the other cell ends it, which a command is not to find out that
+// is sent then, for nobody would know whether it was run.
+func (c *remoteConn) silent() bool {
+	tcp := tcpOf(c.up.nc.NetConn())
+	if tcp == nil || c.up.br.Buffered() > 0 {
+		return false
+	}
+	if n, waits := peek(tcp); n > 0 || !waits {
+		return false
+	}
+	if err := c.up.nc.SetReadDeadline(time.Unix(1, 0)); err != nil {
+		return false
+	}
+	_, err := c.up.br.Peek(1) // of what TLS has received already
+	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // rest says that a connection is not used, for now.
@@ -112,7 +133,9 @@ func (c *remoteConn) rest() {
 
 // leave ends a connection.
 func (c *remoteConn) leave() {
-	c.wake()
+	if c.expiry != nil {
+		c.expiry.Stop()
+	}
 	c.up.close()
 }
 

@@ -204,8 +204,7 @@ func TestSelectedCellAway(t *testing.T) {
 	}
 	idle.expect("* BYE [UNAVAILABLE] The connection to the server of the selected mailbox is lost")
 	idle.expectClosed()
-	c.want("STATUS "+letters+" (MESSAGES)", "NO [UNAVAILABLE] ")
-	c.want("STATUS "+letters+" (MESSAGES)", "OK ") // by another connection
+	c.want(`CREATE "`+ownersName+`Letters/new"`, "OK ") // by another connection
 	c.want("LIST \"\" *", "OK ")
 
 	// What is not shared any more goes as it does at home.

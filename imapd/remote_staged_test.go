@@ -154,3 +154,27 @@ func TestAppendHereIsNotKept(t *testing.T) {
 	c.send("x")
 	c.expect("a OK [APPENDUID ...")
 }
+
+// A connection that has rested, and has been ended meanwhile, is not what a command is sent by.
+func TestRestedConnectionHasEnded(t *testing.T) {
+	west, east, _ := sharingCells(t, nil)
+	script := lists(nil, func(line string) string {
+		tag, command, _ := strings.Cut(line, " ")
+		switch {
+		case strings.HasPrefix(command, "SUBSCRIBE"):
+			return tag + " OK subscribed\r\n* BYE going away\r\n" // in one record
+		case strings.HasPrefix(command, "CREATE"):
+			return tag + " OK created\r\n"
+		}
+		return ""
+	})
+	connections := staged(t, west, east, script)
+	c := west.visitor(t)
+	c.want(`SUBSCRIBE "`+ownersName+`x"`, "OK ")
+	for _, name := range []string{"y", "z"} {
+		c.want(`CREATE "`+ownersName+name+`"`, "OK ")
+	}
+	if got := connections(); got != 2 {
+		t.Errorf("there have been %d connections, want 2", got)
+	}
+}

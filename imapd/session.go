@@ -438,17 +438,24 @@ func (c *conn) look(tcp *net.TCPConn) {
 
 // gone tells whether the peer has closed the connection and nothing that it sent before is left.
 func gone(tcp *net.TCPConn) bool {
+	n, waits := peek(tcp)
+	return n == 0 && !waits
+}
+
+// peek tells what the peer has sent that has not been received: n octets, one at the most; where there are none, whether there may be some yet.
+func peek(tcp *net.TCPConn) (n int, waits bool) {
 	rc, err := tcp.SyscallConn()
 	if err != nil {
-		return true
+		return 0, false
 	}
-	closed := false
 	err = rc.Control(func(fd uintptr) {
 		var octet [1]byte
-		n, _, err := syscall.Recvfrom(int(fd), octet[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		closed = n == 0 && err == nil || err != nil && err != syscall.EAGAIN && err != syscall.EINTR
+		var err error
+		n, _, err = syscall.Recvfrom(int(fd), octet[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		waits = err == syscall.EAGAIN || err == syscall.EINTR
+		n = max(n, 0)
 	})
-	return closed || err != nil
+	return n, waits && err == nil
 }
 
 // noop = "NOOP"
