@@ -163,14 +163,19 @@ func (c *remoteConn) send(s *session, octets ...[]byte) error {
 	return nil
 }
 
-// next returns the next part of what the other cell sends. The client gets before what there is for it, if that takes time.
+// next returns the next part of what the other cell sends, which may search for it.
 func (c *remoteConn) next(s *session) (part, error) {
+	return c.nextWithin(s, s.server.o.SearchTimeout+s.server.o.TurnTimeout+s.server.elsewhere)
+}
+
+// nextWithin returns the next part. The client gets before what there is for it, if that takes time.
+func (c *remoteConn) nextWithin(s *session, long time.Duration) (part, error) {
 	if c.up.br.Buffered() == 0 {
 		if err := s.enc.Flush(); err != nil {
 			return part{}, err
 		}
 	}
-	if err := c.await(s.server.o.SearchTimeout + s.server.o.TurnTimeout + elsewhereTime); err != nil {
+	if err := c.await(long); err != nil {
 		return part{}, err
 	}
 	return c.in.next()
@@ -186,11 +191,11 @@ const maxOwnResponse = 1 << 20
 
 var errLongResponse = errors.New("a response is too long")
 
-// response returns a whole response.
+// response returns a whole response to what is answered at once: a cell that is silent is not to hold up what the client has at home.
 func (c *remoteConn) response(s *session) ([]byte, error) {
 	var whole []byte
 	for {
-		p, err := c.next(s)
+		p, err := c.nextWithin(s, s.server.elsewhere)
 		if err != nil {
 			return nil, err
 		}
@@ -243,6 +248,9 @@ func (s *session) cut(c *remoteConn) {
 func (s *session) lose(ctx context.Context, c *remoteConn, why error) error {
 	s.log.WarnContext(ctx, "the connection to another cell is lost", "cell", c.visit.Cell, "err", why)
 	s.cut(c)
+	if errors.Is(why, os.ErrDeadlineExceeded) { // it would be silent again
+		s.remotes.away[c.visit.Cell] = awayCell{time.Now(), errElsewhere(c.visit.Cell, why)}
+	}
 	if c == s.remotes.selected {
 		return &errBye{"UNAVAILABLE", "The connection to the server of the selected mailbox is lost"}
 	}

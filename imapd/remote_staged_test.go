@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // staged puts another cell in the place of the one that is known by a name, of which every connection says what the script answers to each line, once
@@ -176,5 +178,22 @@ func TestRestedConnectionHasEnded(t *testing.T) {
 	}
 	if got := connections(); got != 2 {
 		t.Errorf("there have been %d connections, want 2", got)
+	}
+}
+
+// A cell that is silent holds up LIST no longer than it may take for an answer, and the next LIST not at all.
+func TestSilentCell(t *testing.T) {
+	west, east, _ := sharingCells(t, nil)
+	west.server.elsewhere = 200 * time.Millisecond
+	connections := staged(t, west, east, func(string) string { return "" })
+	c := west.visitor(t)
+	began := time.Now()
+	for range 2 {
+		if got := c.want(`LIST "" *`, "NO [UNAVAILABLE] "); !slices.Contains(got, `* LIST (\HasNoChildren) "/" "INBOX"`) {
+			t.Errorf("at home is listed %q", got)
+		}
+	}
+	if took := time.Since(began); took > 10*time.Second || connections() != 1 {
+		t.Errorf("it took %v, and %d connections", took, connections())
 	}
 }

@@ -27,6 +27,8 @@ type Server struct {
 	store  *store.Store
 	lanes  *semaphore.Weighted // that are left for commands beside others
 
+	elsewhere time.Duration // elsewhereTime
+
 	ctx    context.Context // of all commands, ended by Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // connections
@@ -68,6 +70,7 @@ func New(o Options) *Server {
 		log:       o.Logger,
 		store:     o.Store,
 		lanes:     semaphore.NewWeighted(int64(o.MaxBeside)),
+		elsewhere: elsewhereTime,
 		ctx:       ctx,
 		cancel:    cancel,
 		listeners: make(map[net.Listener]struct{}),
