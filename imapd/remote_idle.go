@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -49,6 +50,10 @@ func (t *passing) idle(ctx context.Context, text []byte) error {
 	if err := t.c.send(s, []byte("DONE\r\n")); err != nil {
 		return err
 	}
+	if err := told.hurry(s.server.elsewhere); err != nil {
+		return err
+	}
+	defer s.watch()()
 	for !t.answered {
 		if err := t.hear(<-told.parts); err != nil {
 			return err
@@ -64,6 +69,9 @@ func (t *passing) idle(ctx context.Context, text []byte) error {
 type listener struct {
 	c     *remoteConn
 	parts chan heard // closed at the end
+
+	mu   sync.Mutex    // guards what follows, and how long the connection waits
+	long time.Duration // is waited for a part
 }
 
 // heard is a part that is its own, or why there is none.
@@ -74,13 +82,12 @@ type heard struct {
 
 // listen begins to read.
 func (t *passing) listen() *listener {
-	l := &listener{t.c, make(chan heard)}
-	wait := t.s.server.o.IdleTimeout + elsewhereTime
+	l := &listener{c: t.c, parts: make(chan heard), long: t.s.server.o.IdleTimeout + t.s.server.elsewhere}
 	tag := []byte(t.s.tag + " ")
 	go func() {
 		defer close(l.parts)
 		for last := false; ; {
-			err := l.c.await(wait)
+			err := l.await()
 			var p part
 			if err == nil {
 				p, err = l.c.in.next()
@@ -94,6 +101,20 @@ func (t *passing) listen() *listener {
 		}
 	}()
 	return l
+}
+
+func (l *listener) await() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.c.await(l.long)
+}
+
+// hurry says that the other cell has something to answer, for the part that is waited for as well.
+func (l *listener) hurry(long time.Duration) error {
+	l.mu.Lock()
+	l.long = long
+	l.mu.Unlock()
+	return l.await()
 }
 
 // stop ends the connection, and waits until nothing is read any more.

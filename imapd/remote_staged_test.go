@@ -197,3 +197,26 @@ func TestSilentCell(t *testing.T) {
 		t.Errorf("it took %v, and %d connections", took, connections())
 	}
 }
+
+// Nor does it hold up DONE, though it may be silent for long before.
+func TestSilentCellAfterDone(t *testing.T) {
+	west, east, _ := sharingCells(t, nil)
+	west.server.elsewhere = 200 * time.Millisecond
+	staged(t, west, east, func(line string) string {
+		tag, command, _ := strings.Cut(line, " ")
+		switch {
+		case strings.HasPrefix(command, "SELECT"):
+			return tag + " OK selected\r\n"
+		case strings.HasPrefix(command, "IDLE"):
+			return "+ idling\r\n"
+		}
+		return ""
+	})
+	c := west.visitor(t)
+	c.want(`SELECT "`+ownersName+`Plans"`, "OK ")
+	c.send("i IDLE")
+	c.expect("+ ...")
+	c.send("DONE")
+	c.expect("* BYE [UNAVAILABLE] The connection to the server of the selected mailbox is lost")
+	c.expectClosed()
+}
