@@ -300,6 +300,9 @@ func (c *fetchCmd) marksSeen() bool {
 	return false
 }
 
+// knowsModSeqs implements modSeqKnower.
+func (c fetchCmd) knowsModSeqs() bool { return c.kinds()&itemModSeq != 0 }
+
 func (c fetchCmd) run(ctx context.Context, s *session) error {
 	if s.uidOnly && c.unasked { // for all responses begin with it
 		c.items = c.items[1:]
@@ -310,7 +313,7 @@ func (c fetchCmd) run(ctx context.Context, s *session) error {
 	if c.vanished && !s.qresync { // RFC 7162 section 3.2.6
 		return bad("VANISHED: QRESYNC is not enabled")
 	}
-	if c.kinds()&itemModSeq != 0 {
+	if c.knowsModSeqs() {
 		s.enableCondstore()
 	}
 	v, err := s.view(ctx)

@@ -151,11 +151,14 @@ func (f flagSet) allowed(r acl.Rights) flagSet {
 // errReadOnly answers commands that would change a mailbox that was opened with EXAMINE.
 var errReadOnly = no("", "The mailbox is open for reading only")
 
+// knowsModSeqs implements modSeqKnower.
+func (c storeCmd) knowsModSeqs() bool { return c.unchangedSince >= 0 }
+
 func (c storeCmd) run(ctx context.Context, s *session) error {
 	if s.selected.examined {
 		return errReadOnly
 	}
-	if c.unchangedSince >= 0 {
+	if c.knowsModSeqs() {
 		s.enableCondstore()
 	}
 	uids, err := c.set.in(s)

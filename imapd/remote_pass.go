@@ -153,7 +153,6 @@ func (p passed) with(ctx context.Context, s *session, pass func(t *passing) erro
 	if len(s.tag) > maxTag {
 		return no("LIMIT", "The tag is too long to be passed on")
 	}
-	s.enablesCondstore(p.text)
 	c, err := s.connect(ctx, p.to)
 	if err != nil {
 		return err
@@ -161,7 +160,7 @@ func (p passed) with(ctx context.Context, s *session, pass func(t *passing) erro
 	defer c.rest()
 	stop := context.AfterFunc(ctx, c.up.close)
 	defer stop()
-	t := &passing{s: s, c: c, whole: true}
+	t := &passing{s: s, c: c, whole: true, modSeqs: knowsModSeqs(p.request.run)}
 	if err = pass(t); err == nil {
 		t.settle(p.name)
 		return nil
@@ -171,19 +170,6 @@ func (p passed) with(ctx context.Context, s *session, pass func(t *passing) erro
 
 // maxTag is how long the tag can be of a command that is passed on: its response is known by it.
 const maxTag = 1 << 10
-
-// enablesCondstore enables CONDSTORE here where a command does so there (RFC 7162 section 3.1).
-func (s *session) enablesCondstore(text []byte) {
-	if s.condstore {
-		return
-	}
-	text = bytes.ToUpper(text)
-	for _, word := range []string{"CONDSTORE", "MODSEQ", "CHANGEDSINCE"} {
-		if bytes.Contains(text, []byte(word)) {
-			s.condstore = true
-		}
-	}
-}
 
 // passing passes on a command, and tells the client what another cell answers.
 type passing struct {
@@ -200,6 +186,8 @@ type passing struct {
 	own   bool   // nor is it where it is OK: we say so ourselves
 	kind  string // OK, NO or BAD
 	code  string
+
+	modSeqs bool // knowsModSeqs
 
 	lost     error // of the other cell, while a message is offered to it
 	answered bool  // an IDLE
@@ -270,6 +258,9 @@ func (t *passing) begin(line []byte) error {
 		kind, rest, _ := strings.Cut(strings.TrimRight(string(line[len(t.s.tag)+1:]), "\r\n"), " ")
 		code, _ := cutCode(rest)
 		t.last, t.kind, t.code = true, kind, code
+		if t.modSeqs && kind == "OK" {
+			t.s.enableCondstore() // as it is there
+		}
 		t.drops = t.mute || t.own && kind == "OK"
 		if !t.drops {
 			t.s.outcome, t.s.code, t.s.answered = kind, code, true

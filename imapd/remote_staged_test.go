@@ -220,3 +220,40 @@ func TestSilentCellAfterDone(t *testing.T) {
 	c.expect("* BYE [UNAVAILABLE] The connection to the server of the selected mailbox is lost")
 	c.expectClosed()
 }
+
+// CONDSTORE is enabled by the commands that enable it, also where another cell answers them, and by no word that stands in one.
+func TestRemoteCondstore(t *testing.T) {
+	west, _, owner := sharingCells(t, nil)
+	const plans = `"` + ownersName + `Plans"`
+	owner.want("CREATE Plans/Condstore", "OK ")
+	owner.want("SETACL Plans/Condstore "+guestLogin+" lr", "OK ")
+	c := west.visitor(t)
+	c.want(appendText("INBOX", "x"), "OK ")
+	told := func() string {
+		t.Helper()
+		c.want("SELECT INBOX", "OK ")
+		return strings.Join(c.want("STORE 1 +FLAGS (x)", "OK "), "\n")
+	}
+	c.want(`STATUS "`+ownersName+`Plans/Condstore" (MESSAGES)`, "OK ")
+	c.want("SELECT "+plans, "OK ")
+	c.want(`SEARCH BODY "modseq changedsince"`, "OK ")
+	c.want(`SELECT "`+ownersName+`None" (CONDSTORE)`, "NO ")
+	if got := told(); strings.Contains(got, "MODSEQ") {
+		t.Errorf("without CONDSTORE is told %s", got)
+	}
+	if got := c.want("STATUS "+plans+" (HIGHESTMODSEQ)", "OK "); len(got) != 2 || !matches(got[1], "* OK [HIGHESTMODSEQ ...") {
+		t.Errorf("STATUS tells %q", got)
+	}
+	if got := told(); !strings.Contains(got, "MODSEQ") {
+		t.Errorf("with CONDSTORE is told %s", got)
+	}
+	for _, command := range []string{"FETCH 1 MODSEQ", "SEARCH MODSEQ 1", "STORE 1 (UNCHANGEDSINCE 1) FLAGS ()"} {
+		c := west.visitor(t)
+		c.want(`SELECT "`+ownersName+`Letters"`, "OK ")
+		c.want(command, "OK ")
+		c.want("SELECT INBOX", "OK ")
+		if got := strings.Join(c.want("STORE 1 +FLAGS (x)", "OK "), "\n"); !strings.Contains(got, "MODSEQ") {
+			t.Errorf("after %s is told %s", command, got)
+		}
+	}
+}

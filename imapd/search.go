@@ -522,6 +522,9 @@ func (c *searchCmd) findIn(ctx context.Context, s *session, v *view.View) (f fin
 	return f, err
 }
 
+// knowsModSeqs implements modSeqKnower.
+func (c *searchCmd) knowsModSeqs() bool { return c.modSeq }
+
 // within calls search once it is its turn, with the time that it has.
 func (c *searchCmd) within(ctx context.Context, s *session, search func(context.Context) error) error {
 	if c.badCharset {
@@ -530,7 +533,7 @@ func (c *searchCmd) within(ctx context.Context, s *session, search func(context.
 	if err := c.expand(ctx, s); err != nil {
 		return err
 	}
-	if c.modSeq {
+	if c.knowsModSeqs() {
 		s.enableCondstore()
 	}
 	done, err := s.searchTurn(ctx)

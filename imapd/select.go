@@ -138,12 +138,15 @@ func (c selectCmd) allowed(s *session) error {
 	return nil
 }
 
+// knowsModSeqs implements modSeqKnower.
+func (c selectCmd) knowsModSeqs() bool { return c.condstore || c.resync != nil }
+
 func (c selectCmd) run(ctx context.Context, s *session) error {
 	if err := c.allowed(s); err != nil {
 		return err
 	}
 	s.deselect()
-	if c.condstore || c.resync != nil {
+	if c.knowsModSeqs() {
 		s.enableCondstore()
 	}
 	m, err := s.store.Select(ctx, s.user, c.name, acl.Read)

@@ -79,9 +79,10 @@ type statusCmd struct {
 }
 
 // mayRunBeside implements chooser.
-func (c statusCmd) mayRunBeside(s *session) bool {
-	return s.condstore || !slices.Contains(c.items, "HIGHESTMODSEQ")
-}
+func (c statusCmd) mayRunBeside(s *session) bool { return s.condstore || !c.knowsModSeqs() }
+
+// knowsModSeqs implements modSeqKnower.
+func (c statusCmd) knowsModSeqs() bool { return slices.Contains(c.items, "HIGHESTMODSEQ") }
 
 func (c statusCmd) run(ctx context.Context, s *session) error {
 	status, err := s.nextStatus(ctx, c.name)

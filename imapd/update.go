@@ -188,6 +188,18 @@ func (s *session) highestModSeq() string {
 	return "HIGHESTMODSEQ " + strconv.FormatInt(int64(max(s.selected.told.Covered, 1)), 10)
 }
 
+// modSeqKnower is a command that can show that the client knows of MODSEQs.
+type modSeqKnower interface {
+	knowsModSeqs() bool
+}
+
+var _ = []modSeqKnower{selectCmd{}, statusCmd{}, fetchCmd{}, storeCmd{}, (*searchCmd)(nil), (*sortCmd)(nil), (*threadCmd)(nil), (*esearchCmd)(nil)}
+
+func knowsModSeqs(r run) bool {
+	c, ok := r.(modSeqKnower)
+	return ok && c.knowsModSeqs()
+}
+
 // enableCondstore is for each command that shows that the client knows of MODSEQs (RFC 7162 section 3.1).
 func (s *session) enableCondstore() {
 	if s.condstore {
