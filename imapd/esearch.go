@@ -185,6 +185,11 @@ func (o *sources) has(e store.Entry, u store.User) bool {
 	return false
 }
 
+// reachesOthers tells whether there may be mailboxes of other cells among them without their owners being named.
+func (o *sources) reachesOthers() bool {
+	return o.subscribed || o.subtrees[store.OtherUsers] || o.families[store.OtherUsers]
+}
+
 // searchAll searches mailboxes, each of which is told of once.
 func (c *esearchCmd) searchAll(ctx context.Context, s *session, names []string) error {
 	told := make(map[id.Mailbox]bool)

@@ -84,6 +84,9 @@ func (s *session) abroad(p *request) bool {
 	case "LIST", "LSUB", "RLIST", "RLSUB":
 		return true
 	}
+	if c, ok := p.run.(*esearchCmd); ok && c.reachesOthers() {
+		return true
+	}
 	return slices.ContainsFunc(p.mailboxes, func(name string) bool { return store.Owner(name) != "" })
 }
 

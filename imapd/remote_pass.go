@@ -338,10 +338,11 @@ func (s *session) placeSearch(p *request, c *esearchCmd, at []*store.Visit) (run
 			return nil, errServers
 		}
 	}
+	unnamed := c.reachesOthers() && !r.refers && len(r.visits) > 0 // of which LIST and LSUB tell
 	switch {
-	case to == nil:
+	case to == nil && !unnamed:
 		return p.run, nil
-	case here, r.refers && len(at) > 1:
+	case here, unnamed, r.refers && len(at) > 1:
 		return nil, errServers
 	case r.refers && len(at) == 1:
 		return nil, s.refer(*to, p.mailboxes)

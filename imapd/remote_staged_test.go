@@ -257,3 +257,16 @@ func TestRemoteCondstore(t *testing.T) {
 		}
 	}
 }
+
+// A search of what may be in other cells as well does not leave that out.
+func TestRemoteSearchIsRefused(t *testing.T) {
+	west, _, _ := sharingCells(t, nil)
+	c := west.visitor(t)
+	for _, in := range []string{"subscribed", `subtree "Other Users"`, `subtree-one ("Other Users" INBOX)`, `mailboxes "` + ownersName + `Plans" subscribed`} {
+		c.want("ESEARCH IN ("+in+") ALL", "NO [CANNOT] These mailboxes are on different servers")
+	}
+	c.want(`ESEARCH IN (subtree "Other Users/`+ownerLogin+`") ALL`, "OK ")
+	c.want("ESEARCH IN (personal) ALL", "OK ")
+	c.want(`RLIST "" INBOX`, "OK ")
+	c.want("ESEARCH IN (subscribed) ALL", "OK ") // of which LSUB tells nothing more either
+}
