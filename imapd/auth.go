@@ -105,6 +105,9 @@ func (s *session) letIn(ctx context.Context, grant auth.Grant) error {
 	}
 	s.user, s.unhold, s.state = user, unhold, authenticated
 	s.trust()
+	if s.introduced && user.Guest {
+		s.takeUnasked()
+	}
 	s.mayVisit()
 	s.log = s.log.With("tenant", user.Tenant, "account", user.Account)
 	s.log.InfoContext(ctx, "logged in", "tls", s.conn.tls, "for_another", user.Actor != "", "guest", user.Guest, "read_only", user.ReadOnly)

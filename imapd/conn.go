@@ -124,6 +124,13 @@ func (c *conn) trust() {
 	c.loginBy = time.Time{}
 }
 
+// takeUnasked takes literals of any size that are not waited for, from who has waited for them elsewhere and passes them on.
+func (c *conn) takeUnasked() {
+	limits := c.limits
+	limits.MaxUnasked = 0
+	c.limit(limits)
+}
+
 // buffer makes sure that there are buffers.
 func (c *conn) buffer() {
 	if c.buffers != nil {

@@ -270,3 +270,16 @@ func TestRemoteSearchIsRefused(t *testing.T) {
 	c.want(`RLIST "" INBOX`, "OK ")
 	c.want("ESEARCH IN (subscribed) ALL", "OK ") // of which LSUB tells nothing more either
 }
+
+// A literal that the client has waited with can be as long in another cell as here.
+func TestRemoteLiteralMinus(t *testing.T) {
+	west, east, _ := sharingCells(t, func(o *Options) { o.LiteralMinus = true })
+	c := west.visitor(t)
+	c.want(`SELECT "`+ownersName+`Plans"`, "OK ")
+	c.want("SEARCH SUBJECT {5000}\r\n"+strings.Repeat("x", 5000), "OK ")
+	c.want("SEARCH SUBJECT {5000+}\r\n"+strings.Repeat("x", 5000), "BAD ")
+	c = dial(t, east.plain)
+	enter(c, ownerLogin)
+	c.want("SELECT Plans", "OK ")
+	c.want("SEARCH SUBJECT {5000+}\r\n"+strings.Repeat("x", 5000), "BAD ")
+}
