@@ -30,6 +30,7 @@ var _ visitor = (*store.Store)(nil)
 // remotes is what a session has to do with other cells.
 type remotes struct {
 	visits []store.Visit
+	fresh  time.Duration     // they are taken for true
 	asked  time.Time         // when visits were asked for; zero: they have not been
 	cells  map[string]string // by domain, "": none that is visited; as far as they were asked for since then
 
@@ -49,7 +50,7 @@ const maxDomains = 1000
 // mayVisit says that the session may see what is shared in other cells.
 func (s *session) mayVisit() {
 	if s.server.o.moreCells() && !s.user.Guest {
-		s.remotes = &remotes{conns: make(map[string]*remoteConn), away: make(map[string]awayCell)}
+		s.remotes = &remotes{fresh: s.server.visitsTime, conns: make(map[string]*remoteConn), away: make(map[string]awayCell)}
 	}
 }
 
@@ -68,7 +69,7 @@ func (s *session) keepAlong(r run) {
 }
 
 // none tells whether there are no visits.
-func (r *remotes) none() bool { return len(r.visits) == 0 && time.Since(r.asked) < visitsTime }
+func (r *remotes) none() bool { return len(r.visits) == 0 && time.Since(r.asked) < r.fresh }
 
 // abroad tells whether a command may have to do with another cell.
 func (s *session) abroad(p *request) bool {
@@ -93,7 +94,7 @@ func (s *session) abroad(p *request) bool {
 // lookForVisits makes sure that visits are known.
 func (s *session) lookForVisits(ctx context.Context) error {
 	r := s.remotes
-	if time.Since(r.asked) < visitsTime {
+	if time.Since(r.asked) < r.fresh {
 		return nil
 	}
 	visits, err := s.store.Visits(ctx, s.user)

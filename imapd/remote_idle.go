@@ -137,6 +137,8 @@ func (t *passing) hear(h heard) (err error) {
 // awaitDone tells what comes until the client sends something.
 func (t *passing) awaitDone(ctx context.Context, told *listener) error {
 	s := t.s
+	visits := time.NewTicker(s.server.visitsTime)
+	defer visits.Stop()
 	for !s.pending() {
 		if err := s.rest(); err != nil {
 			return err
@@ -153,7 +155,7 @@ func (t *passing) awaitDone(ctx context.Context, told *listener) error {
 					return t.finish(told, err)
 				}
 				waits = false
-			case <-time.After(visitsTime):
+			case <-visits.C:
 				if !t.whole {
 					continue
 				}

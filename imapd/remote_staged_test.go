@@ -283,3 +283,37 @@ func TestRemoteLiteralMinus(t *testing.T) {
 	c.want("SELECT Plans", "OK ")
 	c.want("SEARCH SUBJECT {5000+}\r\n"+strings.Repeat("x", 5000), "BAD ")
 }
+
+// Who visits the other cell no more does not go on to hear what happens there, however much that is.
+func TestRemoteVisitEndsInIdle(t *testing.T) {
+	west, _, owner := sharingCells(t, nil)
+	west.server.visitsTime = 300 * time.Millisecond
+	c := west.visitor(t)
+	c.want(`SELECT "`+ownersName+`Plans"`, "OK ")
+	c.send("i IDLE")
+	c.expect("+ ...")
+	home := mustAccount(t, west.store, guestHome)
+	if err := west.store.RemoveVisit(t.Context(), home, "east"); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan string)
+	go func() {
+		line := ""
+		for lines := bufio.NewScanner(c.nc); lines.Scan(); {
+			line = lines.Text()
+		}
+		ended <- line
+	}()
+	for began := time.Now(); time.Since(began) < 20*time.Second; {
+		owner.want(appendText("Plans", "Subject: more\r\n\r\n"), "OK ")
+		select {
+		case line := <-ended:
+			if !strings.HasPrefix(line, "* BYE The selected mailbox ") {
+				t.Errorf("it ends with %q", line)
+			}
+			return
+		default:
+		}
+	}
+	t.Error("it goes on")
+}

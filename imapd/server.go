@@ -27,7 +27,7 @@ type Server struct {
 	store  *store.Store
 	lanes  *semaphore.Weighted // that are left for commands beside others
 
-	elsewhere time.Duration // elsewhereTime
+	elsewhere, visitsTime time.Duration // as the constants
 
 	ctx    context.Context // of all commands, ended by Close
 	cancel context.CancelFunc
@@ -70,7 +70,7 @@ func New(o Options) *Server {
 		log:       o.Logger,
 		store:     o.Store,
 		lanes:     semaphore.NewWeighted(int64(o.MaxBeside)),
-		elsewhere: elsewhereTime,
+		elsewhere: elsewhereTime, visitsTime: visitsTime,
 		ctx:       ctx,
 		cancel:    cancel,
 		listeners: make(map[net.Listener]struct{}),
