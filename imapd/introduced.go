@@ -31,9 +31,17 @@ func (s *Server) maxStrangers(from netip.Prefix) int {
 
 // comesFor says for which client a connection has come, before anything is looked up for it.
 func (s *session) comesFor(client netip.Addr) error {
-	s.introduced = true
+	s.introduced, s.client = true, client
 	s.log = s.server.log.With("remote", client, "by", s.raw.RemoteAddr())
 	return s.server.introduce(s.conn, store.Origin(client))
+}
+
+// address is from where the client comes.
+func (s *session) address() netip.Addr {
+	if s.introduced {
+		return s.client
+	}
+	return remote(s.raw.RemoteAddr())
 }
 
 // introduce counts a connection for the client's address.

@@ -77,7 +77,7 @@ func (s *session) enterCell(ctx context.Context, v store.Visit) (*remoteConn, er
 	}
 	stop := context.AfterFunc(ctx, up.close)
 	defer stop()
-	answer, err := up.exchange(s.server.o.Authenticator.IntroduceGuest(v, s.user, remote(s.raw.RemoteAddr())), func([]byte) ([]byte, error) {
+	answer, err := up.exchange(s.server.o.Authenticator.IntroduceGuest(v, s.user, s.address()), func([]byte) ([]byte, error) {
 		return nil, errors.New("it asks for more than an introduction")
 	})
 	if err != nil {

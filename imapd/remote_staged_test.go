@@ -3,12 +3,17 @@ package imapd
 import (
 	"bufio"
 	"crypto/tls"
+	"encoding/base64"
 	"net"
+	"net/netip"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"mailstead.dev/auth"
+	"mailstead.dev/store/storetest"
 )
 
 // staged puts another cell in the place of the one that is known by a name, of which every connection says what the script answers to each line, once
@@ -316,4 +321,27 @@ func TestRemoteVisitEndsInIdle(t *testing.T) {
 		}
 	}
 	t.Error("it goes on")
+}
+
+// Who comes by another cell's front end visits a cell from where they are, and not from there.
+func TestRemoteAddress(t *testing.T) {
+	west, east, _ := sharingCells(t, nil)
+	said := make(chan string, 1)
+	staged(t, west, east, func(line string) string {
+		if _, token, ok := strings.Cut(line, " AUTHENTICATE "+auth.CellMechanism+" "); ok {
+			text, _ := base64.StdEncoding.DecodeString(token) // else it says nothing of what is wanted
+			said <- string(text)
+		}
+		return ""
+	})
+	frontEnd := auth.New(east.store, auth.Options{Cells: auth.Cells{Name: "east", Secret: "what only cells know", Others: []string{"west"}}})
+	c := west.connect(t)
+	c.want(cellCommand(frontEnd.Introduce(&auth.ElsewhereError{
+		Cell: "west", Mechanism: "PLAIN", Response: []byte("\x00" + guestHome + "\x00" + storetest.Password),
+	}, netip.MustParseAddr("192.0.2.7"))), "OK ")
+	west.server.elsewhere = 100 * time.Millisecond
+	c.want(`LIST "" *`, "NO [UNAVAILABLE] ")
+	if got := <-said; !strings.Contains(got, " 192.0.2.7 ") {
+		t.Errorf("it is introduced by %q", got)
+	}
 }

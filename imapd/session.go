@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"syscall"
@@ -40,8 +41,9 @@ type session struct {
 
 	remotes *remotes // nil: nothing of other cells is seen
 
-	upstream   *upstream // to the cell that the client is logged in to; nil: to this one
-	introduced bool      // it is another cell's front end that passes on the login
+	upstream   *upstream  // to the cell that the client is logged in to; nil: to this one
+	introduced bool       // it is another cell's front end that passes on the login,
+	client     netip.Addr // of a client there; zero where that is not known
 
 	// Of the command that runs:
 	tag      string
