@@ -159,7 +159,7 @@ func (s *session) place(ctx context.Context, p *request) (run, error) {
 	}
 	switch p.name {
 	case "LIST", "LSUB", "RLIST", "RLSUB": // which go everywhere
-		return p.run, nil
+		return p.run, s.keepSelected(ctx)
 	}
 	at := make([]*store.Visit, len(p.mailboxes))
 	for i, name := range p.mailboxes {

@@ -22,7 +22,7 @@ var errServers = no("CANNOT", "These mailboxes are on different servers")
 // placeAt returns what a command does whose mailboxes are seen by these visits; nil: they are here.
 func (s *session) placeAt(ctx context.Context, p *request, at []*store.Visit) (run, error) {
 	if c, ok := p.run.(*esearchCmd); ok {
-		return s.placeSearch(p, c, at)
+		return s.placeSearch(ctx, p, c, at)
 	}
 	to, err := together(at)
 	if err != nil {
@@ -321,7 +321,7 @@ func (p passed) changes() bool {
 }
 
 // placeSearch is placeAt for a search in several mailboxes.
-func (s *session) placeSearch(p *request, c *esearchCmd, at []*store.Visit) (run, error) {
+func (s *session) placeSearch(ctx context.Context, p *request, c *esearchCmd, at []*store.Visit) (run, error) {
 	r := s.remotes
 	here := c.inboxes || c.personal || c.subscribed || c.selected && s.selected != nil
 	var to *store.Visit
@@ -341,7 +341,7 @@ func (s *session) placeSearch(p *request, c *esearchCmd, at []*store.Visit) (run
 	unnamed := c.reachesOthers() && !r.refers && len(r.visits) > 0 // of which LIST and LSUB tell
 	switch {
 	case to == nil && !unnamed:
-		return p.run, nil
+		return p.run, s.keepSelected(ctx)
 	case here, unnamed, r.refers && len(at) > 1:
 		return nil, errServers
 	case r.refers && len(at) == 1:

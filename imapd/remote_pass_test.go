@@ -334,10 +334,17 @@ func TestTooMuchBetweenCells(t *testing.T) {
 func TestSelectedElsewhereIsKept(t *testing.T) {
 	const idle = 2 * time.Second
 	west, _, _ := sharingCells(t, func(o *Options) { o.IdleTimeout = idle })
-	c := west.visitor(t)
-	c.want(`SELECT "`+ownersName+`Letters"`, "OK ")
-	for began := time.Now(); time.Since(began) < 2*idle; time.Sleep(idle / 10) {
-		c.want("STATUS INBOX (MESSAGES)", "OK ")
+	polls := map[string]*client{"STATUS INBOX (MESSAGES)": nil, `LIST "" INBOX`: nil, "ESEARCH IN (inboxes) ALL": nil}
+	for command := range polls {
+		polls[command] = west.visitor(t)
+		polls[command].want(`SELECT "`+ownersName+`Letters"`, "OK ")
 	}
-	c.want("FETCH 1 FLAGS", "OK ")
+	for began := time.Now(); time.Since(began) < 2*idle; time.Sleep(idle / 10) {
+		for command, c := range polls {
+			c.want(command, "OK ")
+		}
+	}
+	for _, c := range polls {
+		c.want("FETCH 1 FLAGS", "OK ")
+	}
 }
