@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"mailstead.dev/store"
@@ -36,9 +37,12 @@ type remotes struct {
 
 	refers bool // the client knows of referrals
 
-	conns    map[string]*remoteConn // by cell
-	away     map[string]awayCell    // likewise
-	selected *remoteConn            // in whose cell a mailbox is selected; nil: none is
+	away     map[string]awayCell // by cell
+	selected *remoteConn         // in whose cell a mailbox is selected; nil: none is
+
+	rest  time.Duration          // after which connections that are not used go
+	mu    sync.Mutex             // guards what follows
+	conns map[string]*remoteConn // by cell
 }
 
 // visitsTime is how long what is known of visits is taken for true.
@@ -50,7 +54,7 @@ const maxDomains = 1000
 // mayVisit says that the session may see what is shared in other cells.
 func (s *session) mayVisit() {
 	if s.server.o.moreCells() && !s.user.Guest {
-		s.remotes = &remotes{fresh: s.server.visitsTime, conns: make(map[string]*remoteConn), away: make(map[string]awayCell)}
+		s.remotes = &remotes{fresh: s.server.visitsTime, rest: remoteIdle, conns: make(map[string]*remoteConn), away: make(map[string]awayCell)}
 	}
 }
 
@@ -102,12 +106,11 @@ func (s *session) lookForVisits(ctx context.Context) error {
 		return err
 	}
 	r.visits, r.asked, r.cells = visits, time.Now(), make(map[string]string)
-	for _, c := range r.conns {
+	for _, c := range r.connections() {
 		if slices.Contains(visits, c.visit) {
 			continue
 		}
 		c.leave()
-		delete(r.conns, c.visit.Cell)
 		if c == r.selected {
 			return errLeft
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 
 // remoteConn is a connection to another cell.
 type remoteConn struct {
+	among *remotes
 	visit store.Visit
 	up    *upstream
 	in    farResponses
@@ -47,9 +49,9 @@ const remoteTag = "a"
 // connect returns a connection to the cell of a visit, on which all is enabled that is here.
 func (s *session) connect(ctx context.Context, v store.Visit) (*remoteConn, error) {
 	r := s.remotes
-	c := r.conns[v.Cell]
+	c := r.connection(v.Cell)
 	if c != nil && !c.wake() {
-		s.cut(c)
+		c.leave()
 		c = nil
 	}
 	if c == nil {
@@ -64,7 +66,7 @@ func (s *session) connect(ctx context.Context, v store.Visit) (*remoteConn, erro
 			}
 			return nil, err
 		}
-		r.conns[v.Cell] = c
+		r.add(c)
 	}
 	return c, s.enableThere(ctx, c)
 }
@@ -87,7 +89,7 @@ func (s *session) enterCell(ctx context.Context, v store.Visit) (*remoteConn, er
 	kind, text, _ := strings.Cut(answer, " ")
 	if kind == "OK" {
 		s.log.InfoContext(ctx, "visits another cell", "cell", v.Cell)
-		return &remoteConn{visit: v, up: up, in: farResponses{br: up.br}}, nil
+		return &remoteConn{among: s.remotes, visit: v, up: up, in: farResponses{br: up.br}}, nil
 	}
 	up.close()
 	switch code, _ := cutCode(text); code {
@@ -127,7 +129,7 @@ func (c *remoteConn) silent() bool {
 // rest says that a connection is not used, for now.
 func (c *remoteConn) rest() {
 	if !c.selected {
-		c.expiry = time.AfterFunc(remoteIdle, c.up.close)
+		c.expiry = time.AfterFunc(c.among.rest, c.end)
 	}
 }
 
@@ -136,13 +138,43 @@ func (c *remoteConn) leave() {
 	if c.expiry != nil {
 		c.expiry.Stop()
 	}
+	c.end()
+}
+
+// end closes a connection, and nothing is kept of it.
+func (c *remoteConn) end() {
 	c.up.close()
+	r := c.among
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.conns[c.visit.Cell] == c {
+		delete(r.conns, c.visit.Cell)
+	}
+}
+
+// connection returns the connection to a cell; nil: there is none.
+func (r *remotes) connection(cell string) *remoteConn {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.conns[cell]
+}
+
+func (r *remotes) connections() []*remoteConn {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Values(r.conns))
+}
+
+func (r *remotes) add(c *remoteConn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.conns[c.visit.Cell] = c
 }
 
 // leaveRemotes ends the connections to other cells.
 func (s *session) leaveRemotes() {
 	if s.remotes != nil {
-		for _, c := range s.remotes.conns {
+		for _, c := range s.remotes.connections() {
 			c.leave()
 		}
 		s.remotes = nil
@@ -238,16 +270,10 @@ func (c *remoteConn) ask(ctx context.Context, s *session, commands [][]byte, tak
 	return s.lose(ctx, c, err)
 }
 
-// cut ends a connection; the next command makes another.
-func (s *session) cut(c *remoteConn) {
-	c.leave()
-	delete(s.remotes.conns, c.visit.Cell)
-}
-
 // lose lets go of a connection that is lost, and returns what that means to a command by which nothing was to be changed.
 func (s *session) lose(ctx context.Context, c *remoteConn, why error) error {
 	s.log.WarnContext(ctx, "the connection to another cell is lost", "cell", c.visit.Cell, "err", why)
-	s.cut(c)
+	c.leave()
 	if errors.Is(why, os.ErrDeadlineExceeded) { // it would be silent again
 		s.remotes.away[c.visit.Cell] = awayCell{time.Now(), errElsewhere(c.visit.Cell, why)}
 	}

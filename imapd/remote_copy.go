@@ -98,7 +98,7 @@ func (c copyOut) send(ctx context.Context, t *passing, v *view.View, uids view.U
 		err = store.ErrExpunged
 	}
 	if err != nil { // which does not lose what is selected: that is here
-		t.s.cut(t.c)
+		t.c.leave()
 		return wrongCommand{err}
 	}
 	if err := t.end(nil); err != nil {

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"crypto/tls"
 	"encoding/base64"
+	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"runtime"
@@ -13,6 +15,7 @@ import (
 	"time"
 
 	"mailstead.dev/auth"
+	"mailstead.dev/store"
 	"mailstead.dev/store/storetest"
 )
 
@@ -343,5 +346,21 @@ func TestRemoteAddress(t *testing.T) {
 	c.want(`LIST "" *`, "NO [UNAVAILABLE] ")
 	if got := <-said; !strings.Contains(got, " 192.0.2.7 ") {
 		t.Errorf("it is introduced by %q", got)
+	}
+}
+
+// Nothing is kept of a connection that has rested for long.
+func TestRemoteConnectionExpires(t *testing.T) {
+	ours, theirs := net.Pipe()
+	r := &remotes{conns: make(map[string]*remoteConn), rest: 10 * time.Millisecond}
+	c := &remoteConn{among: r, visit: store.Visit{Cell: "east"}, up: &upstream{nc: tls.Client(ours, &tls.Config{})}}
+	r.add(c)
+	c.rest()
+	if n, err := theirs.Read(make([]byte, 1)); n > 0 || !errors.Is(err, io.EOF) {
+		t.Errorf("read %d octets, %v", n, err)
+	}
+	await(t, func() bool { return r.connection("east") == nil })
+	if c.wake() {
+		t.Error("it is used again")
 	}
 }
