@@ -254,12 +254,18 @@ func TestDeliver(t *testing.T) {
 	if _, err := s.CreateAlias(t.Context(), "list@one.test", "a@one.test", "b@one.test", "off@one.test"); err != nil {
 		t.Fatal(err)
 	}
+	if err := s.SetRemoteDomain(t.Context(), "far.test", "far"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.CreateGuest(t.Context(), "guest@one.test", "user@far.test"); err != nil {
+		t.Fatal(err)
+	}
 	c := hello(t, address)
 	c.accepted(c.deliver(greeting, "a@one.test"))
 	holds(t, s, a, "INBOX", added("a@one.test")+greeting)
 
-	c.say("MAIL FROM:<sender@client.test>", "RCPT TO:<nobody@one.test>", "RCPT TO:<off@one.test>", "RCPT TO:<b@nowhere.test>", "DATA")
-	c.want("250 ", "550 5.1.1", "450 4.2.1", "550 5.1.1", "503 5.5.1")
+	c.say("MAIL FROM:<sender@client.test>", "RCPT TO:<nobody@one.test>", "RCPT TO:<off@one.test>", "RCPT TO:<b@nowhere.test>", "RCPT TO:<guest@one.test>", "DATA")
+	c.want("250 ", "550 5.1.1", "450 4.2.1", "550 5.1.1", "550 5.1.1", "503 5.5.1")
 	c.say("RSET")
 	c.want("250 ")
 

@@ -64,6 +64,7 @@ CREATE FUNCTION resolve_addresses(asked text[], folders text[], one boolean)
         account_id         bigint,  -- NULL: an alias or a domain
         login              text,
         disabled           boolean,
+        guest              boolean, -- who gets no mail
         targets            text[],  -- of an alias or a catch-all
         inbox_id           bigint,
         inbox_uidvalidity  bigint,
@@ -79,7 +80,8 @@ BEGIN
     -- Nothing is better than an account of the first address of one recipient, which is what most mail is for.
     IF one AND folders[1] IS NULL THEN
         RETURN QUERY
-            SELECT 1::bigint, a.tenant_id, a.account_id, a.login, a.disabled OR t.disabled, NULL::text[],
+            SELECT 1::bigint, a.tenant_id, a.account_id, a.login, a.disabled OR t.disabled,
+                   EXISTS (SELECT FROM guest g WHERE g.tenant_id = a.tenant_id AND g.account_id = a.account_id), NULL::text[],
                    i.mailbox_id, i.uidvalidity, i.objectid,
                    NULL::bigint, NULL::text, NULL::bigint, NULL::text
             FROM account a
@@ -92,7 +94,8 @@ BEGIN
         END IF;
     END IF;
     RETURN QUERY
-        SELECT q.at, a.tenant_id, a.account_id, a.login, a.disabled OR t.disabled, NULL::text[],
+        SELECT q.at, a.tenant_id, a.account_id, a.login, a.disabled OR t.disabled,
+               EXISTS (SELECT FROM guest g WHERE g.tenant_id = a.tenant_id AND g.account_id = a.account_id), NULL::text[],
                i.mailbox_id, i.uidvalidity, i.objectid,
                f.mailbox_id, f.name::text, f.uidvalidity, f.objectid
         FROM unnest(asked, folders) WITH ORDINALITY AS q (address, folder, at)
@@ -113,14 +116,14 @@ BEGIN
         ) f ON true
         WHERE NOT a.deleting AND NOT t.deleting
       UNION ALL
-        SELECT q.at, l.tenant_id, NULL, NULL, t.disabled, l.targets,
+        SELECT q.at, l.tenant_id, NULL, NULL, t.disabled, false, l.targets,
                NULL, NULL, NULL, NULL, NULL, NULL, NULL
         FROM unnest(asked) WITH ORDINALITY AS q (address, at)
         JOIN alias l ON l.address = q.address
         JOIN tenant t ON t.tenant_id = l.tenant_id
         WHERE NOT t.deleting
       UNION ALL
-        SELECT q.at, d.tenant_id, NULL, NULL, t.disabled, ARRAY[d.catch_all]::text[],
+        SELECT q.at, d.tenant_id, NULL, NULL, t.disabled, false, ARRAY[d.catch_all]::text[],
                NULL, NULL, NULL, NULL, NULL, NULL, NULL
         FROM unnest(asked) WITH ORDINALITY AS q (address, at)
         JOIN domain d ON d.name = substr(q.address, 2)

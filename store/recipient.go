@@ -24,12 +24,12 @@ type Recipient struct {
 // ResolveRecipient maps an address to accounts. What is there comes first: an
 // account, an alias, then both without the +detail of the address, then the
 // domain's catch-all. An alias hands its detail on to those it stands for.
-// Targets that lead to nobody, to another tenant or round in a circle are left out.
+// Targets that lead to nobody, to a guest, to another tenant or round in a circle are left out.
 //
 // What is delivered to user+detail is posted by that user: it goes to the folder of the name if they have
 // the right to (RFC 4314 section 2.1), be it their own, another's or the tenant's, else to their INBOX, which takes it in any case.
 //
-// ErrNoAccount when there is nobody, ErrDisabled when nobody who may get mail.
+// ErrNoAccount when there is nobody, or a guest, who gets no mail, also not by the catch-all; ErrDisabled when nobody who may get mail.
 func (s *Store) ResolveRecipient(ctx context.Context, address string) ([]Recipient, error) {
 	first, err := parseRecipient(address)
 	if err != nil {
@@ -104,6 +104,7 @@ type resolved struct {
 	AccountID         *id.Account
 	Login             *string
 	Disabled          bool
+	Guest             bool
 	Targets           []string
 	InboxID           *id.Mailbox
 	InboxUIDValidity  *int64
@@ -117,7 +118,7 @@ type resolved struct {
 // round resolves addresses, and returns those that aliases among them lead to.
 func (r *resolution) round(ctx context.Context, addresses []wanted) ([]wanted, error) {
 	const query = `
-		SELECT asked_at, tenant_id, account_id, login, disabled, targets,
+		SELECT asked_at, tenant_id, account_id, login, disabled, guest, targets,
 		       inbox_id, inbox_uidvalidity, inbox_objectid,
 		       folder_id, folder_name, folder_uidvalidity, folder_objectid
 		FROM resolve_addresses($1, $2, $3)
@@ -188,11 +189,13 @@ func (r *resolution) follow(targets []string, detail string) []wanted {
 
 // add adds an account, once for each mailbox.
 func (r *resolution) add(ctx context.Context, row resolved, detail string) error {
-	if row.Disabled {
+	switch {
+	case row.Guest: // whose user has their mail at home, and would not look for it here
+		return nil
+	case row.Disabled:
 		r.disabled = true
 		return nil
-	}
-	if row.InboxID == nil {
+	case row.InboxID == nil:
 		return fmt.Errorf("%w: account %d has no INBOX", ErrUnavailable, *row.AccountID)
 	}
 	m := &Mailbox{Tenant: row.TenantID, Owner: *row.AccountID, Rights: acl.All, store: r.store}
