@@ -78,6 +78,7 @@ type Directory interface {
 	LoginSecret(ctx context.Context) ([]byte, error)
 	BeginOTP(ctx context.Context, login string) (store.OTPExchange, error)
 	EndOTP(ctx context.Context, x store.OTPExchange) (bool, error)
+	MeetGuest(ctx context.Context, u store.User, home store.Home) error
 	UseOTP(ctx context.Context, u store.User, was, next store.OneTimePassword) (bool, error)
 }
 

@@ -63,6 +63,21 @@ func (l *logins) CreateAccount(_ context.Context, n store.NewAccount) (store.Acc
 	return store.Account{ID: id, Tenant: 1, Login: n.Login}, nil
 }
 
+func (l *logins) MeetGuest(_ context.Context, u store.User, home store.Home) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	account := l.accounts[u.Login]
+	switch account.Home.Subject {
+	case home.Subject:
+		return nil
+	case "":
+		account.Home.Subject = home.Subject
+		l.accounts[u.Login] = account
+		return nil
+	}
+	return store.ErrOtherSubject
+}
+
 func (l *logins) LoginSecret(context.Context) ([]byte, error) { return []byte("secret"), nil }
 
 func (l *logins) NoteFailedLogin(_ context.Context, f store.FailedLogin) ([]store.Block, error) {

@@ -157,9 +157,11 @@ func (c Cells) introduction(kind string, token []byte) (i introduction, err erro
 	}
 	i.cell, i.more = words[0], words[4:]
 	if words[2] != "" {
-		i.client, err = netip.ParseAddr(words[2])
+		if i.client, err = netip.ParseAddr(words[2]); err != nil {
+			return i, fmt.Errorf("%w: %w", ErrIntroduction, err)
+		}
 	}
-	return i, err
+	return i, nil
 }
 
 // cellServer is an exchange that another cell passes on.

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net/netip"
+	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -89,7 +91,7 @@ func TestGuestStays(t *testing.T) {
 			{2 * guestTime, false, guestTime},
 		} {
 			began := time.Now()
-			s := scope{ReadOnly: test.readOnly}
+			s := scope{Subject: "1.2", ReadOnly: test.readOnly}
 			if test.good > 0 {
 				s.Until = began.Add(test.good)
 			}
@@ -111,10 +113,37 @@ func TestGuestStays(t *testing.T) {
 			}
 			release()
 		}
-		for _, told := range []string{"", "yes", `{"read_only":1}`, `[]`} {
+		for _, told := range []string{"", "yes", `{"read_only":1}`, `[]`, `{"read_only":true}`} {
 			if _, err := a.AdmitGuest(t.Context(), e, []byte(told)); !errors.Is(err, store.ErrUnavailable) {
 				t.Errorf("told %q: %v", told, err)
 			}
 		}
 	})
+}
+
+// What a cell has signed and is not as it should be is the front end's fault.
+func TestVisitsThatSayTooLittle(t *testing.T) {
+	var dir logins
+	dir.set(t, "guest@one.test", "", false)
+	guest := dir.accounts["guest@one.test"]
+	guest.User.Guest, guest.Home = true, store.Home{Login: "a@home.test", Cell: "home"}
+	dir.accounts["guest@one.test"] = guest
+	a := New(&dir, Options{Cells: Cells{Name: "here", Secret: "secret", Others: []string{"home"}}})
+	home := Cells{Name: "home", Secret: "secret"}
+	visits := func(token []byte) error {
+		_, err := exchange(t, a, imapOverTLS, CellMechanism, saying(string(token)+"\x00VISIT\x00"))
+		return err
+	}
+	if err := visits(home.token(visit, "here", netip.Addr{}, "a@home.test", "guest@one.test", "1.2", "false")); err != nil {
+		t.Fatalf("a visit as it should be: %v", err)
+	}
+	for _, more := range [][]string{nil, {"a@home.test", "guest@one.test", "false"}, {"a@home.test", "guest@one.test", "", "false"}, {"a@home.test", "guest@one.test", "1.2", "false", ""}} {
+		if err := visits(home.token(visit, "here", netip.Addr{}, more...)); !errors.Is(err, ErrIntroduction) {
+			t.Errorf("a visit of %q: %v", more, err)
+		}
+	}
+	said := strings.Join([]string{"home", "here", "nowhere", strconv.FormatInt(time.Now().Add(introductionTime).Unix(), 10), "a@home.test", "guest@one.test", "1.2", "false"}, " ")
+	if err := visits(append(home.sign(visit, said), said...)); !errors.Is(err, ErrIntroduction) {
+		t.Errorf("a visit from an address that is none: %v", err)
+	}
 }

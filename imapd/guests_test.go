@@ -239,7 +239,7 @@ func TestGuestGuessed(t *testing.T) {
 	c.want("LOGIN "+guestLogin+" "+storetest.Password, "OK ")
 	c = dialFrom(t, from, east.plain)
 	c.expect("* OK ...")
-	c.want(visitTo(east, "west", guestLogin, store.User{Login: guestHome}, netip.MustParseAddr(from)), "NO [LIMIT] ")
+	c.want(visitTo(east, "west", guestLogin, store.User{Login: guestHome, Subject: "1.1"}, netip.MustParseAddr(from)), "NO [LIMIT] ")
 
 	west.server.Close()
 	c = east.connect(t)
@@ -258,9 +258,9 @@ func cellCommand(said []byte) string {
 
 // A front end of a guest's home enters as the guest without a password, where both cells say that it is them.
 func TestVisit(t *testing.T) {
-	_, east, guest := guestCells(t, nil)
+	west, east, guest := guestCells(t, nil)
 	ctx := t.Context()
-	home := store.User{Login: guestHome}
+	home := subject(t, west.store, guestHome)
 	visit := func(command, want string) *client {
 		t.Helper()
 		c := east.connect(t)
@@ -269,7 +269,7 @@ func TestVisit(t *testing.T) {
 	}
 	right := visitTo(east, "west", guestLogin, home, netip.Addr{})
 	seesGuest(visit(right, "OK [CAPABILITY "))
-	c := visit(visitTo(east, "west", guestLogin, store.User{Login: guestHome, ReadOnly: true}, netip.Addr{}), "OK ")
+	c := visit(visitTo(east, "west", guestLogin, store.User{Login: guestHome, Subject: home.Subject, ReadOnly: true}, netip.Addr{}), "OK ")
 	c.want("SELECT "+projects, "OK [READ-ONLY] ")
 	c.want(appendText(projects, "x"), "NO ")
 
@@ -277,15 +277,16 @@ func TestVisit(t *testing.T) {
 	for what, command := range map[string]string{
 		"who is no guest":       visitTo(east, "west", "user@east.test", home, netip.Addr{}),
 		"nobody":                visitTo(east, "west", "nobody@east.test", home, netip.Addr{}),
-		"somebody else's guest": visitTo(east, "west", guestLogin, store.User{Login: "other@west.test"}, netip.Addr{}),
-		"no home":               visitTo(east, "west", "user@east.test", store.User{}, netip.Addr{}),
+		"somebody else's guest": visitTo(east, "west", guestLogin, store.User{Login: "other@west.test", Subject: "1.1"}, netip.Addr{}),
+		"no home":               visitTo(east, "west", "user@east.test", store.User{Subject: "1.1"}, netip.Addr{}),
 	} {
 		if _, got := east.connect(t).do(command); !strings.HasPrefix(got, none) {
 			t.Errorf("a visit of %s: %s", what, got)
 		}
 	}
 	for what, command := range map[string]string{
-		"a cell that is not known": visitTo(east, "north", guestLogin, home, netip.Addr{}),
+		"a cell that is not known":             visitTo(east, "north", guestLogin, home, netip.Addr{}),
+		"who does not say which account it is": visitTo(east, "west", guestLogin, store.User{Login: guestHome}, netip.Addr{}),
 		"another secret": func() string {
 			a := auth.New(east.store, auth.Options{Cells: auth.Cells{Name: "west", Secret: "what others know", Others: []string{"east"}}})
 			return cellCommand(a.IntroduceGuest(store.Visit{Cell: "east", Login: guestLogin}, home, netip.Addr{}))
@@ -328,7 +329,7 @@ func TestTokensOfGuests(t *testing.T) {
 	c := west.connect(t)
 	asked := question(guestLogin)
 	c.send("a " + cellCommand(asked))
-	if line := c.line(); line != "+ "+base64.StdEncoding.EncodeToString([]byte(`{"read_only":false}`)) {
+	if line := c.line(); line != "+ "+base64.StdEncoding.EncodeToString([]byte(`{"subject":"`+subject(t, west.store, guestHome).Subject+`","read_only":false}`)) {
 		t.Fatalf("asked, it answers %s", line)
 	}
 	c.send("")
@@ -337,7 +338,7 @@ func TestTokensOfGuests(t *testing.T) {
 
 	// The parts of each of the three kinds.
 	parts := func(said []byte) []string { return strings.SplitN(string(said), "\x00", 3) }
-	visit, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(visitTo(west, "east", guestHome, store.User{Login: guestLogin}, netip.Addr{}), "AUTHENTICATE "+auth.CellMechanism+" "))
+	visit, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(visitTo(west, "east", guestHome, store.User{Login: guestLogin, Subject: "1.1"}, netip.Addr{}), "AUTHENTICATE "+auth.CellMechanism+" "))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -355,4 +356,56 @@ func TestTokensOfGuests(t *testing.T) {
 	if _, got := west.connect(t).do(cellCommand([]byte(kinds["introduction"][0] + "\x00PLAIN\x00" + kinds["introduction"][2]))); !strings.HasPrefix(got, "OK ") {
 		t.Errorf("an introduction as it is: %s", got)
 	}
+}
+
+// subject is the user of a login, as who logs in has it.
+func subject(t *testing.T, s *store.Store, login string) store.User {
+	t.Helper()
+	found, err := s.LookupLogin(t.Context(), login)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found.User
+}
+
+// Who gets a login that somebody else had, in another cell, does not get their guest: not by a password, nor by a front end.
+func TestGuestOfAPredecessor(t *testing.T) {
+	west, east, guest := guestCells(t, nil)
+	ctx := t.Context()
+	login, visit := "LOGIN "+guestLogin+" "+storetest.Password, ""
+	comes := func(want string) {
+		t.Helper()
+		for _, command := range []string{login, visit} {
+			c := east.connect(t)
+			c.want(command, want)
+		}
+	}
+	anew := func() {
+		t.Helper()
+		if err := west.store.DeleteAccount(ctx, mustAccount(t, west.store, guestHome)); err != nil {
+			t.Fatal(err)
+		}
+		storetest.Account(t, west.store, guestHome)
+		visit = visitTo(east, "west", guestLogin, subject(t, west.store, guestHome), netip.Addr{})
+	}
+	visit = visitTo(east, "west", guestLogin, subject(t, west.store, guestHome), netip.Addr{})
+	comes("OK ")
+	comes("OK ")
+	anew()
+	comes("NO [AUTHORIZATIONFAILED] ")
+	all, err := east.store.Guests(ctx, guest.Tenant)
+	if err != nil || len(all) != 1 || all[0].Refused == nil {
+		t.Errorf("guests are %+v, %v; want that another one was refused", all, err)
+	}
+	if err := east.store.SetGuestHome(ctx, guest, guestHome); err != nil {
+		t.Fatal(err)
+	}
+	comes("OK ")
+	anew()
+	login, visit = visit, login // whichever comes first
+	comes("NO [AUTHORIZATIONFAILED] ")
+	if err := east.store.SetGuestHome(ctx, guest, guestHome); err != nil {
+		t.Fatal(err)
+	}
+	comes("OK ")
 }

@@ -23,7 +23,9 @@ CREATE FUNCTION lookup_login(asked text, address inet, within interval)
         directory      text,        -- the settings of the tenant's directory elsewhere; NULL: there is none
         cell           text,        -- in which the login's domain lives; NULL: it is of this one, or unknown
         home           text,        -- where the account is a guest, the login of its user elsewhere; NULL: it is none
-        home_cell      text         -- and in which cell; NULL: in none that is known
+        home_cell      text,        -- and in which cell; NULL: in none that is known
+        home_subject   text,        -- and which account of that login, as its cell names it; NULL: none has come yet
+        subject        text         -- names the account as none was or will be named here, whatever its login
     )
     LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp
     AS $$
@@ -42,7 +44,9 @@ BEGIN
                (SELECT y.settings FROM tenant_directory y WHERE y.tenant_id = t.tenant_id),
                CASE WHEN d.domain_id IS NULL THEN (SELECT r.cell::text FROM remote_domain r WHERE r.name = q.of) END,
                g.home::text,
-               (SELECT r.cell::text FROM remote_domain r WHERE r.name = split_part(g.home, '@', -1))
+               (SELECT r.cell::text FROM remote_domain r WHERE r.name = split_part(g.home, '@', -1)),
+               g.subject::text,
+               a.account_id || '.' || (extract(epoch FROM a.created_at) * 1000000)::bigint -- numbers come back where a backup does, and then time tells
         FROM (VALUES (split_part(asked, '@', -1))) AS q (of)
         LEFT JOIN domain d ON d.name = q.of
         LEFT JOIN tenant t ON t.tenant_id = d.tenant_id AND NOT t.deleting

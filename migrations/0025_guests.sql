@@ -6,6 +6,8 @@ CREATE TABLE guest (
     tenant_id  bigint NOT NULL,
     account_id bigint NOT NULL,
     home       text COLLATE "C" NOT NULL, -- the login of the guest's user in the cell of its domain, as remote_domain has it
+    subject    text COLLATE "C",          -- which account of that login it is, as its cell names it: the one that came first; NULL: none has come
+    refused    timestamptz,               -- when another account of that login was refused last, to within an hour; NULL: none has been
     PRIMARY KEY (tenant_id, account_id)
 );
 CREATE INDEX guest_home ON guest (split_part(home, '@', -1));

@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -12,6 +14,9 @@ import (
 // Tenants never meet, and each is whole in a cell; so what is shared with somebody of another cell is shared with a guest: an account of the tenant that shares, which
 // has no password, and whose user is let in as whoever they are at home. There they have a visit, which says as which guest they see what is shared with
 // them. Each side is its own operator's to set, and neither alone lets anybody in.
+//
+// A login may be deleted there and made anew for somebody else, of which nothing is told here. So a guest is the account that came first with its home's login, and
+// no other until the operator says so.
 
 // Errors of guests and visits. Each but the last is an ErrNotExist or an ErrExists.
 var (
@@ -21,19 +26,26 @@ var (
 
 	// ErrGuest says that an account is a guest, to whom other passwords are of no use than those of its home.
 	ErrGuest = errors.New("the account is a guest: its passwords are those of its home")
+
+	// ErrOtherSubject says that another account has got the login that is a guest's home. It is an ErrActAs.
+	ErrOtherSubject = fmt.Errorf("%w: another account than the guest's has its home's login now", ErrActAs)
 )
 
 // Home is where the user of a guest has an account.
 type Home struct {
 	Login string // "": it is no guest
 	Cell  string // in which the login's domain lives; "": in none that is known, so that nobody is let in
+
+	Subject string // which account it is, as User.Subject there has it; "": none has come yet
 }
 
 // Guest is an account whose user is one of another cell.
 type Guest struct {
-	Login string `db:"login"`
-	Home  string `db:"home"`
-	Cell  string `db:"-"` // in which the home's domain lives; "": in none that is known
+	Login   string     `db:"login"`
+	Home    string     `db:"home"`
+	Cell    string     `db:"-"`       // in which the home's domain lives; "": in none that is known
+	Subject string     `db:"subject"` // as that of Home
+	Refused *time.Time `db:"refused"` // when another account was refused last, to within an hour; nil: none has been
 }
 
 // CreateGuest makes an account that is a guest, of whom the home is a login whose domain lives in another cell; errors of CreateAccount.
@@ -45,11 +57,11 @@ func (s *Store) CreateGuest(ctx context.Context, login, home string) (Account, e
 	return s.CreateAccount(ctx, NewAccount{Login: login, Home: home, Mailboxes: []DefaultMailbox{}})
 }
 
-// SetGuestHome says that another user is the guest, which ends its sessions; ErrNoGuest.
+// SetGuestHome says that another user is the guest, or another account of the same login, which ends its sessions; ErrNoGuest.
 func (s *Store) SetGuestHome(ctx context.Context, u User, home string) error {
 	const (
 		lock  = `SELECT FROM account WHERE tenant_id = $1 AND account_id = $2 AND NOT deleting FOR NO KEY UPDATE`
-		query = `UPDATE guest SET home = $3 WHERE tenant_id = $1 AND account_id = $2`
+		query = `UPDATE guest SET home = $3, subject = NULL, refused = NULL WHERE tenant_id = $1 AND account_id = $2`
 	)
 	home, err := s.homeOf(ctx, home)
 	if err != nil {
@@ -87,6 +99,31 @@ func (s *Store) homeOf(ctx context.Context, login string) (string, error) {
 	return home, nil
 }
 
+// MeetGuest notes which account it is that comes from a guest's home, where none has come before; ErrOtherSubject where another has.
+func (s *Store) MeetGuest(ctx context.Context, u User, home Home) error {
+	const noted = time.Hour // is how often a refusal is
+	const query = `
+		UPDATE guest
+		SET subject = coalesce(subject, $4), refused = CASE WHEN subject <> $4 THEN now() ELSE refused END
+		WHERE tenant_id = $1 AND account_id = $2 AND home = $3
+		  AND (coalesce(subject, $4) = $4 OR coalesce(refused < now() - $5::interval, true))
+		RETURNING subject = $4`
+
+	var same bool
+	err := s.transact(ctx, u.Tenant, func(tx pgx.Tx) error {
+		same = false
+		err := tx.QueryRow(ctx, query, u.Tenant, u.Account, home.Login, home.Subject, noted).Scan(&same)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	if err == nil && !same {
+		err = ErrOtherSubject
+	}
+	return err
+}
+
 // setHome makes an account that is new a guest.
 func setHome(ctx context.Context, tx pgx.Tx, t id.Tenant, account id.Account, home string) error {
 	const query = `INSERT INTO guest (tenant_id, account_id, home) VALUES ($1, $2, $3)`
@@ -110,7 +147,7 @@ func notGuest(ctx context.Context, tx pgx.Tx, u User) error {
 // Guests lists a tenant's guests by login.
 func (s *Store) Guests(ctx context.Context, t id.Tenant) (all []Guest, err error) {
 	const query = `
-		SELECT a.login, g.home
+		SELECT a.login, g.home, coalesce(g.subject, '') AS subject, g.refused
 		FROM guest g
 		JOIN account a ON a.tenant_id = g.tenant_id AND a.account_id = g.account_id
 		WHERE g.tenant_id = $1

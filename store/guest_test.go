@@ -3,7 +3,9 @@ package store_test
 import (
 	"errors"
 	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"mailstead.dev/acl"
 	"mailstead.dev/store"
@@ -32,14 +34,7 @@ func TestGuests(t *testing.T) {
 		t.Fatal(err)
 	}
 	guest := made.User()
-	looked := func() store.Login {
-		t.Helper()
-		found, err := s.LookupLogin(ctx, guest.Login)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return found
-	}
+	looked := func() store.Login { return looked(t, s, guest.Login) }
 	if l := looked(); !l.User.Guest || l.Password != "" || l.Cell != "" || l.Home != (store.Home{Login: "user@far.test", Cell: "west"}) {
 		t.Errorf("it is looked up as %+v", l)
 	}
@@ -201,5 +196,129 @@ func TestGuestIsNotAnyone(t *testing.T) {
 	}
 	if _, ok := subscribed[sent]; ok || !subscribed[drafts] {
 		t.Errorf("it sees, subscribed to or not, %v", subscribed)
+	}
+}
+
+// Another account that gets a login is not who had it, and a guest is whoever came first, until it is said that it is another one.
+func TestGuestIsOneAccount(t *testing.T) {
+	ctx := t.Context()
+	s := storetest.New(t)
+	was := looked(t, s, storetest.Account(t, s, "ann@one.test").Login)
+	if again := looked(t, s, was.User.Login); was.User.Subject == "" || again.User.Subject != was.User.Subject {
+		t.Errorf("it is %q, and then %q", was.User.Subject, again.User.Subject)
+	}
+	if err := s.DeleteAccount(ctx, was.User); err != nil {
+		t.Fatal(err)
+	}
+	if is := looked(t, s, storetest.Account(t, s, "ann@one.test").Login); is.User.Subject == "" || is.User.Subject == was.User.Subject {
+		t.Errorf("who has got the login of %q is %q", was.User.Subject, is.User.Subject)
+	}
+
+	if err := s.SetRemoteDomain(ctx, "far.test", "west"); err != nil {
+		t.Fatal(err)
+	}
+	const home = "user@far.test"
+	made, err := s.CreateGuest(ctx, "guest@one.test", home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	guest := made.User()
+	meets := func(login, subject string, want error) {
+		t.Helper()
+		if err := s.MeetGuest(ctx, guest, store.Home{Login: login, Subject: subject}); !errors.Is(err, want) {
+			t.Errorf("%s of %s comes: %v, want %v", subject, login, err, want)
+		}
+	}
+	listed := func(subject string, refused bool) time.Time {
+		t.Helper()
+		all, err := s.Guests(ctx, guest.Tenant)
+		if err != nil || len(all) != 1 || all[0].Subject != subject || (all[0].Refused != nil) != refused {
+			t.Fatalf("guests are %+v, %v, want %q, another one refused: %t", all, err, subject, refused)
+		}
+		if kept := looked(t, s, guest.Login).Home.Subject; kept != subject {
+			t.Errorf("it is looked up as %q, want %q", kept, subject)
+		}
+		if refused {
+			return *all[0].Refused
+		}
+		return time.Time{}
+	}
+	listed("", false)
+	meets("other@far.test", "1.1", store.ErrOtherSubject) // the home is another since it was looked up
+	listed("", false)
+	var first [2]error
+	var both sync.WaitGroup
+	for i := range first { // the first of two at once is who it is, and the other one is told so
+		both.Go(func() {
+			first[i] = s.MeetGuest(ctx, guest, store.Home{Login: home, Subject: []string{"1.1", "2.2"}[i]})
+		})
+	}
+	both.Wait()
+	came, other := "1.1", "2.2"
+	if first[0] != nil {
+		came, other, first[0], first[1] = other, came, first[1], first[0]
+	}
+	if first[0] != nil || !errors.Is(first[1], store.ErrOtherSubject) || !errors.Is(first[1], store.ErrActAs) {
+		t.Fatalf("two at once: %v", first)
+	}
+	at := listed(came, true)
+	meets(home, came, nil)
+	meets(home, other, store.ErrOtherSubject)
+	if again := listed(came, true); !again.Equal(at) {
+		t.Errorf("it is noted again within the hour: %v, and before %v", again, at)
+	}
+	if err := s.SetGuestHome(ctx, guest, home); err != nil {
+		t.Fatal(err)
+	}
+	listed("", false)
+	meets(home, other, nil)
+	meets(home, came, store.ErrOtherSubject)
+	listed(other, true)
+}
+
+func looked(t *testing.T, s *store.Store, login string) store.Login {
+	t.Helper()
+	found, err := s.LookupLogin(t.Context(), login)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// A guest has their mail at home.
+func TestGuestGetsNoMail(t *testing.T) {
+	ctx := t.Context()
+	s := storetest.New(t)
+	for _, login := range []string{"ann@one.test", "rest@one.test"} {
+		storetest.Account(t, s, login)
+	}
+	if err := s.SetRemoteDomain(ctx, "far.test", "west"); err != nil {
+		t.Fatal(err)
+	}
+	made, err := s.CreateGuest(ctx, "guest@one.test", "user@far.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for alias, targets := range map[string][]string{"only@one.test": {made.Login}, "both@one.test": {made.Login, "ann@one.test"}} {
+		if _, err := s.CreateAlias(ctx, alias, targets...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.SetCatchAll(ctx, "one.test", "rest@one.test"); err != nil {
+		t.Fatal(err)
+	}
+	for _, address := range []string{made.Login, "guest+Other@one.test", "only@one.test"} {
+		if to, err := resolve(t, s, address); !errors.Is(err, store.ErrNoAccount) {
+			t.Errorf("mail to %s goes to %q, %v", address, to, err)
+		}
+	}
+	if to, err := resolve(t, s, "both@one.test"); err != nil || !slices.Equal(to, []string{"ann@one.test INBOX"}) {
+		t.Errorf("mail to a guest and another goes to %q, %v", to, err)
+	}
+	if err := s.SetCatchAll(ctx, "one.test", made.Login); err != nil {
+		t.Fatal(err)
+	}
+	if to, err := resolve(t, s, "nobody@one.test"); !errors.Is(err, store.ErrNoAccount) {
+		t.Errorf("what the guest would catch goes to %q, %v", to, err)
 	}
 }

@@ -49,7 +49,7 @@ func (s *Store) LookupLogin(ctx context.Context, login string) (Login, error) {
 // is disabled, its directory, or the cell, and what has failed.
 func (s *Store) LookupLoginFrom(ctx context.Context, login string, from netip.Addr) (Login, error) {
 	const query = `
-		SELECT tenant_id, account_id, login, role, password, disabled, revoked, tenant_revoked, app_passwords, attempts, known, trusted, directory, cell, home, home_cell
+		SELECT tenant_id, account_id, login, role, password, disabled, revoked, tenant_revoked, app_passwords, attempts, known, trusted, directory, cell, home, home_cell, home_subject, subject
 		FROM lookup_login($1, nullif($2::text, '')::inet, $3)`
 
 	normal, err := NormalLogin(login)
@@ -73,6 +73,8 @@ func (s *Store) LookupLoginFrom(ctx context.Context, login string, from netip.Ad
 		Cell          *string
 		Home          *string
 		HomeCell      *string
+		HomeSubject   *string
+		Subject       *string
 	}
 	rows, err := lookup[row](ctx, s, query, normal, inet(from), attemptsWithin) // normal may be "", which is nobody's
 	if err != nil {
@@ -100,7 +102,7 @@ func (s *Store) LookupLoginFrom(ctx context.Context, login string, from netip.Ad
 	if r.AccountID == nil {
 		return l, ErrNoAccount
 	}
-	l.User = User{Tenant: *r.TenantID, Account: *r.AccountID, Login: *r.Login, Role: *r.Role}
+	l.User = User{Tenant: *r.TenantID, Account: *r.AccountID, Login: *r.Login, Role: *r.Role, Subject: *r.Subject}
 	l.Password = *r.Password
 	l.Standing = Standing{Tenant: *r.TenantID, Account: *r.AccountID, accountRevoked: *r.Revoked, tenantRevoked: *r.TenantRevoked}
 	if r.Home != nil {
@@ -108,6 +110,9 @@ func (s *Store) LookupLoginFrom(ctx context.Context, login string, from netip.Ad
 	}
 	if r.HomeCell != nil {
 		l.Home.Cell = *r.HomeCell
+	}
+	if r.HomeSubject != nil {
+		l.Home.Subject = *r.HomeSubject
 	}
 	if r.Known != nil {
 		l.Known = *r.Known

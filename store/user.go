@@ -11,6 +11,7 @@ type User struct {
 	Account id.Account
 	Login   string // local@domain
 	Role    Role
+	Subject string // of who has logged in: names the account as none was or will be named here, also none of the same login
 
 	ReadOnly  bool   // somebody who only looks: nothing is changed, not even \Seen
 	Anonymous bool   // nobody knows who: no "anyone" of the tenant

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -13,6 +14,9 @@ type guestView struct {
 	Login string `json:"login"`
 	Home  string `json:"home"`
 	Cell  string `json:"cell"` // of the home; "": nobody is let in
+
+	Subject string     `json:"subject"` // the account that has come from there, as that cell names it; "": none yet
+	Refused *time.Time `json:"refused"` // when another one was refused last, to within an hour; nil: none has been
 }
 
 func (a *app) guestCommand() *cobra.Command {
@@ -32,7 +36,12 @@ It has no password: its user logs in with the one that they have at home. There,
 	return group("guest", "Accounts for users of other cells (settings cells.*)",
 		create, list,
 		&cobra.Command{
-			Use: "home LOGIN HOME", Short: "Say that another user is the guest, and end its sessions", Args: exactArgs("LOGIN", "HOME"), RunE: a.onStore(setGuestHome),
+			Use: "home LOGIN HOME", Short: "Say that another user is the guest, or another account of the same login, and end its sessions",
+			Long: `Say that another user is the guest. Its sessions end.
+
+Of the home's login a guest takes the account that comes first, and no other: the login may be deleted there and given to somebody else. "mailstead guest list"
+shows which account has come, and when another was refused. To let that one in, say the same home again.`,
+			Args: exactArgs("LOGIN", "HOME"), RunE: a.onStore(setGuestHome),
 		},
 		a.guestDelete())
 }
@@ -51,7 +60,7 @@ func (j *job) sayGuest(login, format string) error {
 	if err != nil {
 		return about("guest "+login, err)
 	}
-	v := guestView{found.User.Login, found.Home.Login, found.Home.Cell}
+	v := guestView{Login: found.User.Login, Home: found.Home.Login, Cell: found.Home.Cell, Subject: found.Home.Subject}
 	return j.say(v, format, v.Login, v.Home, v.Cell)
 }
 
@@ -60,15 +69,19 @@ func listGuests(j *job, tenant string) error {
 	if err != nil {
 		return err
 	}
-	views, t := []guestView{}, table{header: []string{"login", "home", "cell"}}
+	views, t := []guestView{}, table{header: []string{"login", "home", "cell", "account", "another refused"}}
 	for _, tenant := range tenants {
 		guests, err := j.store.Guests(j, tenant.ID)
 		if err != nil {
 			return err
 		}
 		for _, g := range guests {
-			views = append(views, guestView{g.Login, g.Home, g.Cell})
-			t.add(g.Login, g.Home, g.Cell)
+			views = append(views, guestView(g))
+			refused := ""
+			if g.Refused != nil {
+				refused = g.Refused.UTC().Format("2006-01-02 15:04")
+			}
+			t.add(g.Login, g.Home, g.Cell, g.Subject, refused)
 		}
 	}
 	return j.print(views, t)

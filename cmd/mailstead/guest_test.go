@@ -1,6 +1,11 @@
 package main
 
-import "testing"
+import (
+	"errors"
+	"testing"
+
+	"mailstead.dev/store"
+)
 
 func TestGuestsAndVisits(t *testing.T) {
 	s := newSite(t)
@@ -16,6 +21,25 @@ func TestGuestsAndVisits(t *testing.T) {
 	s.want("guest create guest@one.test --home User@two.test", "Guest guest@one.test made, who is user@two.test of cell east.")
 	s.want("guest list --json", `"home": "user@two.test"`)
 	s.want("guest list", "guest@one.test  user@two.test  east")
+	guest, err := s.store.LookupLogin(t.Context(), "guest@one.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	meets := func(subject string, want error) {
+		t.Helper()
+		if err := s.store.MeetGuest(t.Context(), guest.User, store.Home{Login: "user@two.test", Subject: subject}); !errors.Is(err, want) {
+			t.Fatalf("%s comes: %v, want %v", subject, err, want)
+		}
+	}
+	s.want("guest list --json", `"refused": null`)
+	meets("7.1", nil)
+	s.want("guest list --json", `"subject": "7.1"`)
+	meets("8.2", store.ErrOtherSubject)
+	s.want("guest list", "east  7.1")
+	s.want("guest list --json", `"refused": "2`)
+	s.want("guest home guest@one.test user@two.test", "Guest guest@one.test is user@two.test of cell east.")
+	s.want("guest list --json", `"refused": null`)
+	meets("8.2", nil)
 	s.want("guest home guest@one.test other@two.test", "Guest guest@one.test is other@two.test of cell east.")
 	s.refuse("guest home ann@one.test other@two.test", "guest ann@one.test: no such guest")
 	s.refuse("account passwd guest@one.test --no-password", "the account is a guest: its passwords are those of its home")
