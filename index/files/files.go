@@ -32,7 +32,7 @@ type Program struct {
 
 // Limits bound what reading files may take. Zero fields mean the defaults.
 type Limits struct {
-	Time   time.Duration // for one file; 10 s
+	Time   time.Duration // of a processor, for one file, in whole seconds; three times as long otherwise; 10 s
 	Memory int64         // octets of address space of a program; 512 MiB
 	File   int64         // octets of a file, decoded; larger ones are not read; 32 MiB
 	Text   int64         // octets of the text of a file; what is beyond it is not searched; 1 MiB
@@ -80,7 +80,7 @@ type counted struct{ read, cut, failed, tooLarge atomic.Int64 }
 type Counted struct {
 	Read     int64 // whole
 	Cut      int64 // up to the most text that a file can have
-	Failed   int64 // not: their program failed, or took too much time or memory
+	Failed   int64 // not: their program failed by them, or took too much time or memory
 	TooLarge int64 // not
 }
 
@@ -127,7 +127,7 @@ func (r *Reader) program(mediaType, name string) *Program {
 	return nil
 }
 
-// Text implements message.Files: the text of a file, "" of one that its program cannot read.
+// Text implements message.Files: the text of a file, "" of one that its program cannot read. An error may pass: the machine is busy, say, or the program is not there.
 func (r *Reader) Text(ctx context.Context, mediaType, name string, content io.Reader) (string, error) {
 	p := r.program(mediaType, name)
 	if p == nil {

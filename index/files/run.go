@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 var (
@@ -36,9 +38,9 @@ func (r *Reader) run(ctx context.Context, p *Program, file *os.File) (string, er
 		return "", err
 	}
 	defer os.RemoveAll(dir)
-	within, cancel := context.WithTimeout(ctx, limits.Time)
+	within, cancel := context.WithTimeout(ctx, busyTimes*limits.Time)
 	defer cancel()
-	args := []string{"-c", bounded, "sh", strconv.FormatInt(limits.Memory>>10, 10), strconv.Itoa(int(limits.Time/time.Second) + 1), strconv.FormatInt(2*limits.File/blocks, 10)}
+	args := []string{"-c", bounded, "sh", strconv.FormatInt(limits.Memory>>10, 10), strconv.Itoa(int((limits.Time + time.Second - 1) / time.Second)), strconv.FormatInt(2*limits.File/blocks, 10)}
 	cmd := exec.CommandContext(within, "/bin/sh", append(args, p.Command...)...)
 	// Nothing of ours is told to it: settings may stand in our environment.
 	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", "HOME=" + dir, "TMPDIR=" + dir}
@@ -48,10 +50,12 @@ func (r *Reader) run(ctx context.Context, p *Program, file *os.File) (string, er
 	cmd.WaitDelay = endTime
 	text, said := &most{left: limits.Text, full: cancel}, &most{left: 200, full: func() {}}
 	cmd.Stdout, cmd.Stderr = text, said
-	err = cmd.Run()
-	if errors.Is(err, exec.ErrWaitDelay) { // something that it has started lives on
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	if err := cmd.Start(); err != nil {
+		return "", err
 	}
+	ended(cmd.Process.Pid)
+	syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what it has started and left; the group is there until Wait
+	err = cmd.Wait()
 	written := strings.ToValidUTF8(text.text.String(), "\uFFFD")
 	var exit *exec.ExitError
 	switch {
@@ -60,13 +64,32 @@ func (r *Reader) run(ctx context.Context, p *Program, file *os.File) (string, er
 	case text.over:
 		return written, errCut
 	case within.Err() != nil:
-		return "", fmt.Errorf("%w within %s", errUnreadable, limits.Time)
-	case errors.As(err, &exit), errors.Is(err, exec.ErrWaitDelay):
+		return "", fmt.Errorf("%s has not read a file within %s", p.Command[0], busyTimes*limits.Time)
+	case errors.As(err, &exit) && ofTheFile(exit, limits.Time):
 		return "", fmt.Errorf("%w: %w: %.200q", errUnreadable, err, said.text.String())
 	case err != nil:
 		return "", err
 	}
 	return written, nil
+}
+
+// busyTimes is how many times as long as it may take of a processor a program may take on a busy machine.
+const busyTimes = 3
+
+// ofTheFile tells whether it is the file that its program failed by, not the machine: it would again. 126 and 127 are what the shell says of a program
+// that it cannot run; a process that somebody else has killed had not used up its time.
+func ofTheFile(exit *exec.ExitError, limit time.Duration) bool {
+	status := exit.Sys().(syscall.WaitStatus)
+	if status.Signaled() {
+		return status.Signal() != syscall.SIGKILL && status.Signal() != syscall.SIGTERM || exit.UserTime()+exit.SystemTime() >= limit
+	}
+	return status.ExitStatus() != 126 && status.ExitStatus() != 127
+}
+
+// ended waits until a child has ended, which is still to be waited for.
+func ended(pid int) {
+	for errors.Is(unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil), syscall.EINTR) {
+	}
 }
 
 // most keeps what is written to it, up to a bound, beyond which full is called and the rest dropped. It is no more than a

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"time"
 
 	"mailstead.dev/index"
 	"mailstead.dev/store"
@@ -14,23 +15,25 @@ import (
 // errEnough ends a batch.
 var errEnough = errors.New("enough for a batch")
 
-// read returns the next emails of an account with their texts, how many octets those have, and the email up to which nothing is missing.
-func (n *Node) read(ctx context.Context, k key, after id.Email) (docs []index.Document, octets int, upTo id.Email, err error) {
+// read returns the next emails of an account with their texts, how many octets those have, and the email up to which nothing is missing; more
+// tells whether there may be others. What has taken a turn to read is a batch, however little it is: files may take long.
+func (n *Node) read(ctx context.Context, k key, after id.Email) (docs []index.Document, octets int, upTo id.Email, more bool, err error) {
+	began := time.Now()
 	upTo, err = n.o.Source.EmailsAfter(ctx, k.tenant, k.account, after, batchEmails, func(email id.Email, meta *message.Meta, content message.Reader) error {
 		d, size, err := document(ctx, email, meta, content, n.o.Files)
 		if err != nil {
 			return err
 		}
 		docs = append(docs, d)
-		if octets += size; octets >= batchOctets {
+		if octets += size; octets >= batchOctets || time.Since(began) > turn {
 			return errEnough
 		}
 		return nil
 	})
 	if errors.Is(err, errEnough) {
-		upTo, err = docs[len(docs)-1].Email, nil
+		upTo, more, err = docs[len(docs)-1].Email, true, nil
 	}
-	return docs, octets, upTo, err
+	return docs, octets, upTo, more || len(docs) == batchEmails, err
 }
 
 // document reads the texts of an email, as far as they are kept. Of one that cannot be read, because it is damaged or has just gone,

@@ -249,7 +249,7 @@ func (n *Node) add(ctx context.Context, x *opened) (more bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		docs, octets, upTo, err := n.read(ctx, k, from)
+		docs, octets, upTo, full, err := n.read(ctx, k, from)
 		if err != nil {
 			return false, err
 		}
@@ -267,7 +267,7 @@ func (n *Node) add(ctx context.Context, x *opened) (more bool, err error) {
 			n.counted.octets.Add(int64(octets))
 		}
 		mine, err := n.tell(ctx, x)
-		if err != nil || !mine || upTo <= from || len(docs) < batchEmails && octets < batchOctets {
+		if err != nil || !mine || upTo <= from || !full {
 			return false, err // what has come meanwhile is for the next round: others wait for this one
 		}
 		if time.Now().After(over) {
@@ -421,11 +421,11 @@ func (n *Node) addAside(ctx context.Context, old, x *opened) error {
 		if err != nil {
 			return err
 		}
-		docs, octets, upTo, err := n.read(ctx, x.account.key, from)
+		docs, _, upTo, more, err := n.read(ctx, x.account.key, from)
 		if err != nil {
 			return err
 		}
-		last := len(docs) < batchEmails && octets < batchOctets // what comes meanwhile is added as ever: it need not end
+		last := !more // what comes meanwhile is added as ever: it need not end
 		if last {
 			// The old one keeps its stamp, so that either can be the one that counts.
 			if err := n.stampFor(ctx, old, x); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/maypok86/otter/v2"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
@@ -33,6 +34,8 @@ const (
 	// placesKnown bounds how many accounts are known to have an index where, and placeTime for how long that is believed.
 	placesKnown = 10_000
 	placeTime   = 10 * time.Second
+	// A node that does not answer is tried again after retryFirst, then later and later, but soon after it is back: without it searches read the mail.
+	retryFirst, retryMost = 100 * time.Millisecond, 5 * time.Second
 	// nodesKnown bounds the connections that are kept.
 	nodesKnown = 1000
 )
@@ -160,7 +163,8 @@ func (c *Client) connection(address string) (*grpc.ClientConn, error) {
 	}
 	// One that has gone without a word is noticed while it is waited for.
 	alive := grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: aliveEvery, Timeout: aliveEvery})
-	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(safety), alive, grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReply), grpc.MaxCallSendMsgSize(maxQuestion)))
+	again := grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: retryFirst, Multiplier: 2, Jitter: 0.2, MaxDelay: retryMost}, MinConnectTimeout: retryMost})
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(safety), alive, again, grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReply), grpc.MaxCallSendMsgSize(maxQuestion)))
 	if err != nil {
 		return nil, err
 	}

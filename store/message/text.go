@@ -14,7 +14,7 @@ type Reader interface {
 	Open(ctx context.Context, off, n int64) (io.ReadCloser, error)
 }
 
-// Files reads files that Texts does not know how to read.
+// Files reads files that Texts does not know how to read; of one message, the first maxFiles.
 type Files interface {
 	// Reads tells whether files of a media type, in lower case, or with such a name are read.
 	Reads(mediaType, name string) bool
@@ -38,6 +38,7 @@ const TextVersion = 3
 const (
 	textPiece   = 1 << 20   // octets of one Text of a long body
 	textOverlap = 128 << 10 // how much of it the next one repeats, so that no shorter string is cut in two
+	maxFiles    = 20        // of a message that are read by others
 	skipGap     = 64 << 10  // what lies between two texts is read over up to this size, else passed over by another Open
 )
 
@@ -76,6 +77,7 @@ type extractor struct {
 	yield   func(Text) bool
 	stopped bool
 	nested  int // encoded messages inside each other
+	read    int // files
 
 	tasks []task
 }
@@ -147,11 +149,15 @@ func (x *extractor) body(p *Part) {
 
 // reads tells whether a part is a file that is read by files.
 func (x *extractor) reads(p *Part) bool {
-	if x.files == nil {
+	if x.files == nil || x.read == maxFiles {
 		return false
 	}
 	name, _ := p.fileName()
-	return x.files.Reads(p.Type+"/"+p.Subtype, name)
+	if !x.files.Reads(p.Type+"/"+p.Subtype, name) {
+		return false
+	}
+	x.read++
+	return true
 }
 
 func encoded(p *Part) bool { return p.Encoding == "base64" || p.Encoding == "quoted-printable" }
@@ -324,12 +330,14 @@ func (x *extractor) encodedMessage(r io.Reader, t task) error {
 	if err != nil {
 		return err
 	}
-	inner := extractor{ctx: x.ctx, r: memory(content), files: x.files, nested: x.nested + 1, yield: func(t Text) bool {
+	inner := extractor{ctx: x.ctx, r: memory(content), files: x.files, read: x.read, nested: x.nested + 1, yield: func(t Text) bool {
 		t.Body = t.Body || t.Header != "" && !t.Part
 		t.Part = true
 		return x.emit(t)
 	}}
-	return inner.message(m)
+	err = inner.message(m)
+	x.read = inner.read
+	return err
 }
 
 // memory is a Reader of what is in memory.

@@ -219,7 +219,7 @@ type Search struct {
 	// gets the file on its standard input, and writes its text to its standard output in UTF-8. What attackers send it is bounded, but not kept from the
 	// machine: have it run in a sandbox, as bubblewrap's. The same in all processes of the roles imap and index; indexes are made anew where it changes.
 	Extractors []Extractor `yaml:"extractors"`
-	// How long reading one file may take.
+	// How long reading one file may take of a processor, in whole seconds; on a busy machine it may take three times as long. Of one email 20 files are read.
 	ExtractorTime time.Duration `yaml:"extractor_time"`
 	// Memory that a program may have while it reads a file: its whole address space.
 	ExtractorMemory Size `yaml:"extractor_memory"`
