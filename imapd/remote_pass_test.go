@@ -233,18 +233,40 @@ func TestSelectedCellAway(t *testing.T) {
 	await(t, func() bool { all, _ := east.server.Connections(); return all == 1 }) // the owner's
 }
 
-// Names and texts that would be something else in a command are what they are in the other cell.
+// Names that would be something else in a command are what they are in the other cell: there are the mailboxes that there would be if their owner had made them.
 func TestHostileNamesPassedOn(t *testing.T) {
-	west, _, _ := sharingCells(t, nil)
+	west, _, owner := sharingCells(t, nil)
 	c := west.visitor(t)
-	for _, name := range []string{"x\r\na LOGOUT", `x" "y`, `x\`, "x {5+}", "{5+}", "x\x00", "ü", "&", "x%y*", "(x)"} {
-		name = ownersName + "Letters/" + name
-		_, created := c.do(fmt.Sprintf("CREATE {%d+}\r\n%s", len(name), name))
-		_, got := c.do(fmt.Sprintf("STATUS {%d+}\r\n%s (MESSAGES)", len(name), name))
-		if exists := strings.HasPrefix(created, "OK "); exists != strings.HasPrefix(got, "OK ") {
-			t.Errorf("%q is created with %q, and then %q", name, created, got)
+	made := 0
+	for _, name := range []string{"x\r\na LOGOUT", `x" "y`, `x\`, "x {5+}", "{5+}", "x\x00", "ü", "&", "x%y*", "(x)", "x]"} {
+		create := func(c *client, before string) bool {
+			t.Helper()
+			name := before + name
+			_, answer := c.do(fmt.Sprintf("CREATE {%d+}\r\n%s", len(name), name))
+			c.want("NOOP", "OK ")
+			return strings.HasPrefix(answer, "OK ")
 		}
-		c.want("NOOP", "OK ")
+		passed, owned := create(c, ownersName+"Letters/p"), create(owner, "Letters/o")
+		if passed != owned {
+			t.Errorf("%q is created: %v, and by the owner: %v", name, passed, owned)
+		}
+		name = ownersName + "Letters/p" + name
+		if _, got := c.do(fmt.Sprintf("STATUS {%d+}\r\n%s (MESSAGES)", len(name), name)); passed != strings.HasPrefix(got, "OK ") {
+			t.Errorf("%q is created: %v, and then %q", name, passed, got)
+		}
+		if passed {
+			made++
+		}
+	}
+	all := func(c *client, before string) string {
+		return strings.ReplaceAll(strings.Join(c.want(`LIST "" "`+before+`*"`, "OK "), "\n"), before, "")
+	}
+	want := all(owner, "Letters/o")
+	if got := all(owner, "Letters/p"); got != want || made < 5 {
+		t.Errorf("%d are created, of which the owner sees\n%s\nwant\n%s", made, got, want)
+	}
+	if got := all(c, ownersName+"Letters/p"); got != want {
+		t.Errorf("the guest sees\n%s\nwant\n%s", got, want)
 	}
 }
 

@@ -45,6 +45,9 @@ func staged(t *testing.T, at, other *cell, script func(line string) string) (con
 	return func() int { return len(accepted) }
 }
 
+// hangUp, at the end of what a script says, ends the connection.
+const hangUp = "\x00"
+
 // act ends with the connection, whose other end says what is wrong.
 func act(nc net.Conn, script func(line string) string) {
 	defer nc.Close()
@@ -56,7 +59,8 @@ func act(nc net.Conn, script func(line string) string) {
 		if answer == "" && strings.HasPrefix(lines.Text(), "a AUTHENTICATE ") {
 			answer = "a OK in\r\n"
 		}
-		if _, err := nc.Write([]byte(answer)); err != nil {
+		answer, last := strings.CutSuffix(answer, hangUp)
+		if _, err := nc.Write([]byte(answer)); err != nil || last {
 			return
 		}
 	}

@@ -214,6 +214,34 @@ func TestNoVisit(t *testing.T) {
 	}
 }
 
+// taken returns what is handed on of what a cell sends, as a whole and by responses.
+func taken(t *testing.T, text []byte, buffer int) (all []byte, responses [][]byte) {
+	t.Helper()
+	r := farResponses{br: bufio.NewReaderSize(bytes.NewReader(text), buffer)}
+	ended := true
+	for {
+		p, err := r.next()
+		if errors.Is(err, io.EOF) {
+			if !ended {
+				responses = responses[:len(responses)-1]
+			}
+			return all, responses
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.begins != ended {
+			t.Fatalf("a part begins: %v, and what was before has ended: %v", p.begins, ended)
+		}
+		if p.begins {
+			responses = append(responses, nil)
+		}
+		ended = p.ends
+		all = append(all, p.octets...)
+		responses[len(responses)-1] = append(responses[len(responses)-1], p.octets...)
+	}
+}
+
 // What a cell sends is taken apart in the same way however it comes, and nothing of it is lost.
 func FuzzFarResponses(f *testing.F) {
 	for _, text := range []string{"* 1 FETCH (BODY[] {3}\r\nabc)\r\na OK done\r\n", "* OK text {5}\r\n* LIST () \"/\" {2+}\r\nxy\r\n", "* 1 FETCH (BINARY[] ~{0}\r\n)\r\n", "+ go {9}\r\n", "{99999999999999999999}\r\n", "* X {-1}\r\n\n",
@@ -227,37 +255,12 @@ func FuzzFarResponses(f *testing.F) {
 				return
 			}
 		}
-		take := func(buffer int) (all []byte, responses [][]byte) {
-			r := farResponses{br: bufio.NewReaderSize(bytes.NewReader(text), buffer)}
-			ended := true
-			for {
-				p, err := r.next()
-				if errors.Is(err, io.EOF) {
-					if !ended {
-						responses = responses[:len(responses)-1]
-					}
-					return all, responses
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-				if p.begins != ended {
-					t.Fatalf("a part begins: %v, and what was before has ended: %v", p.begins, ended)
-				}
-				if p.begins {
-					responses = append(responses, nil)
-				}
-				ended = p.ends
-				all = append(all, p.octets...)
-				responses[len(responses)-1] = append(responses[len(responses)-1], p.octets...)
-			}
-		}
-		all, large := take(1 << 16)
+		all, large := taken(t, text, 1<<16)
 		rest := text[len(all):]
 		if !bytes.HasPrefix(text, all) || bytes.IndexByte(rest, '\n') >= 0 {
 			t.Fatalf("of %q is handed on %q", text, all)
 		}
-		if _, small := take(64); len(text) < 1<<16 && !slices.EqualFunc(small, large, bytes.Equal) {
+		if _, small := taken(t, text, 64); len(text) < 1<<16 && !slices.EqualFunc(small, large, bytes.Equal) {
 			t.Errorf("%q is taken apart to %q and, in small parts, to %q", text, large, small)
 		}
 	})
