@@ -24,7 +24,8 @@ CREATE TABLE otp_exchange (
 CREATE INDEX otp_exchange_until ON otp_exchange (until);
 
 -- begin_otp begins an exchange of a login, and tells what it is to be asked for. It tells nothing where another is under way, which has so long. Some of
--- those that nobody has ended go with it, so no more are kept than begin within that time.
+-- those that nobody has ended go with it, so no more are kept than begin within that time;
+-- they go last, or two who clean up each other's would wait for each other.
 -- +goose StatementBegin
 CREATE FUNCTION begin_otp(asked text, lasts interval)
     RETURNS TABLE (
@@ -41,8 +42,6 @@ DECLARE
     begun uuid;
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
-    DELETE FROM otp_exchange x
-    WHERE x.login IN (SELECT o.login FROM otp_exchange o WHERE o.until < now() AND o.login <> asked ORDER BY o.until LIMIT 10 FOR UPDATE SKIP LOCKED);
     INSERT INTO otp_exchange AS x (login, exchange, until)
     VALUES (asked, gen_random_uuid(), now() + lasts)
     ON CONFLICT (login) DO UPDATE SET exchange = excluded.exchange, until = excluded.until WHERE x.until < now()
@@ -50,6 +49,8 @@ BEGIN
     IF begun IS NULL THEN
         RETURN;
     END IF;
+    DELETE FROM otp_exchange x
+    WHERE x.login IN (SELECT o.login FROM otp_exchange o WHERE o.until < now() AND o.login <> asked ORDER BY o.until LIMIT 10 FOR UPDATE SKIP LOCKED);
     RETURN QUERY
         SELECT begun::text, p.algorithm, p.sequence, p.seed, p.last
         FROM (VALUES (asked)) AS q (login)

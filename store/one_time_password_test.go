@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -140,6 +141,45 @@ func TestOTPExchanges(t *testing.T) {
 	var n int
 	if err := a.conn.QueryRow(ctx, `SELECT count(*) FROM otp_exchange`).Scan(&n); err != nil || n != 11 {
 		t.Errorf("%d exchanges are kept, %v; want those that are under way", n, err)
+	}
+}
+
+// Who waits for an exchange of one login holds none of another.
+func TestOTPExchangesWait(t *testing.T) {
+	ctx := t.Context()
+	c := storetest.Config(t)
+	s := storetest.Open(t, c)
+	a := newAuditor(t, c)
+	if _, err := a.conn.Exec(ctx, `INSERT INTO otp_exchange SELECT login, gen_random_uuid(), now() - interval '1 second' FROM unnest(ARRAY['a', 'b']) login`); err != nil {
+		t.Fatal(err)
+	}
+	tx, err := a.conn.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(ctx, `SELECT FROM otp_exchange WHERE login = 'a' FOR UPDATE`); err != nil {
+		t.Fatal(err)
+	}
+	waited := make(chan error, 1)
+	go func() {
+		_, err := s.BeginOTP(ctx, "a")
+		waited <- err
+	}()
+	for waits := false; !waits; {
+		if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_locks l WHERE NOT l.granted AND pg_backend_pid() = ANY (pg_blocking_pids(l.pid)))`).Scan(&waits); err != nil {
+			t.Fatal(err)
+		}
+	}
+	soon, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	if _, err := s.BeginOTP(soon, "b"); err != nil {
+		t.Errorf("b, while a waits: %v", err)
+	}
+	if err := tx.Rollback(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waited; err != nil {
+		t.Errorf("a: %v", err)
 	}
 }
 
