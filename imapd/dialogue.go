@@ -74,6 +74,9 @@ func (d *dialogue) quiet() bool {
 	return d.between() && d.server.whole() && (d.pending == 0 || d.pending == 1 && d.idling)
 }
 
+// settle takes what the client has said to be whole, and answered, where that is not known, and neither has said anything for a while.
+func (d *dialogue) settle() { *d = dialogue{server: d.server, bye: d.bye} }
+
 // said takes what the client says, and returns how much of it: all, or what belongs to a command that has begun.
 func (d *dialogue) said(octets []byte, last bool) (n int) {
 	for n < len(octets) {

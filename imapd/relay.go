@@ -169,7 +169,7 @@ func (r *relay) drain() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ends = true
-	if r.dialogue.quiet() {
+	if r.dialogue.quiet() || r.dialogue.confused {
 		r.wake()
 	}
 }
@@ -200,6 +200,9 @@ func (r *relay) wake() { r.up.nc.SetReadDeadline(time.Unix(1, 0)) } // a connect
 
 // quietTime is how long the other cell may send nothing, when no more is sent to it, before its answers are taken to be whole.
 const quietTime = 200 * time.Millisecond
+
+// settleTime is how long neither side may say anything, where commands are not known to end, until a drain takes none to be under way.
+const settleTime = time.Second
 
 // errCut says that the other cell has ended without a BYE. That TLS ends as it should does not tell: Go takes it for granted.
 var errCut = errors.New("it ends in the middle")
@@ -241,12 +244,19 @@ func (r *relay) answers() (err error) {
 func (r *relay) listen() (hushed bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	last := time.Unix(0, r.last.Load())
+	if r.ends && r.dialogue.confused && time.Since(last) >= settleTime {
+		r.dialogue.settle()
+	}
 	if r.ends && r.dialogue.quiet() {
 		return false, errQuiet
 	}
 	until := time.Time{}
-	if r.silence > 0 {
+	switch {
+	case r.silence > 0:
 		until = time.Now().Add(r.silence)
+	case r.ends && r.dialogue.confused:
+		until = last.Add(settleTime)
 	}
 	return r.silence > 0, r.up.nc.SetReadDeadline(until)
 }

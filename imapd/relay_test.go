@@ -98,6 +98,23 @@ func TestPassedDrain(t *testing.T) {
 	}
 }
 
+// A client that has once sent a literal without waiting for it, after which nobody knows where its commands end, is let go when both are silent.
+func TestPassedDrainConfused(t *testing.T) {
+	west, _ := twoCells(t, nil)
+	c := passedThrough(t, west, "east")
+	if _, err := c.nc.Write([]byte("a LIST \"\" {1}\r\nx\r\n")); err != nil { // at once
+		t.Fatal(err)
+	}
+	c.expect("+ ...")
+	c.expect("a OK ...")
+	ended := drained(west)
+	c.expect(goodbye)
+	c.expectClosed()
+	if err := <-ended; err != nil {
+		t.Errorf("shutdown: %v", err)
+	}
+}
+
 // A command that never ends is cut when the time for it is over.
 func TestPassedDrainEnds(t *testing.T) {
 	west, east := twoCells(t, nil)
