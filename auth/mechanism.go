@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/emersion/go-sasl"
 )
@@ -140,9 +141,14 @@ func (x *Exchange) Next(response []byte) (challenge []byte, done bool, err error
 // closer is a sasl.Server that has something to end where its exchange does not come to its end.
 type closer interface{ Close(ctx context.Context) }
 
-// Close ends an exchange that may have come to its end or not.
+// closeTime is how long an exchange may take to end, also where the client is gone and nothing else ends what it waits for.
+const closeTime = 5 * time.Second
+
+// Close ends an exchange that may have come to its end or not, within closeTime.
 func (x *Exchange) Close(ctx context.Context) {
 	if c, ok := x.server.(closer); ok {
+		ctx, cancel := context.WithTimeout(ctx, closeTime)
+		defer cancel()
 		c.Close(ctx)
 	}
 }

@@ -25,7 +25,7 @@ import (
 
 // Errors of who has shown the right one-time password.
 var (
-	// ErrOTPSpent says that it was the last one, which only begins another sequence.
+	// ErrOTPSpent says that it was the last one, which only begins another sequence. It is used up.
 	ErrOTPSpent = errors.New("the one-time passwords are used up")
 	// ErrOTPRenewal says that the sequence that it was to begin cannot be.
 	ErrOTPRenewal = errors.New("another sequence cannot begin so")
@@ -173,35 +173,41 @@ func (a *Authenticator) beginOTP(ctx context.Context, ch Channel, login string) 
 	return &otpExchange{attempt: t, of: of, params: p}, nil
 }
 
-// answerOTP lets in who has answered with the right one-time password. Whether that is used up is settled before anybody is.
+// answerOTP lets in who has answered with the right one-time password. That is used up before anybody is let in, and also where nobody is: it has been shown, and
+// would let in whoever saw it.
 func (a *Authenticator) answerOTP(ctx context.Context, x *otpExchange, r otp.Response) (Grant, error) {
 	t := x.attempt
 	held, err := a.directory.EndOTP(ctx, x.of)
 	if err != nil {
 		return Grant{}, fmt.Errorf("login: %w", err)
 	}
-	if err := t.allowed(); err != nil {
-		return Grant{}, err
-	}
+	blocked := t.allowed()
 	was, hash := x.of.Password, x.params.Algorithm.Next(r.Password)
-	if !held || was == nil || subtle.ConstantTimeCompare(hash[:], was.Last) == 0 {
+	right := was != nil && subtle.ConstantTimeCompare(hash[:], was.Last) == 1
+	switch {
+	case !right && blocked != nil:
+		return Grant{}, blocked
+	case !right:
 		return Grant{}, t.refused(ctx, nil)
 	}
-	if x.params.Sequence == lastOTP && !r.Renews {
-		return Grant{}, ErrOTPSpent
-	}
 	next := store.OneTimePassword{Algorithm: was.Algorithm, Sequence: x.params.Sequence, Seed: was.Seed, Last: r.Password[:]}
-	refusal := error(nil)
-	if r.Renews {
+	var refusal error
+	switch {
+	case blocked != nil || !held: // it begins no other sequence either
+	case r.Renews:
 		if refusal = renewable(*was, r); refusal == nil {
 			next = store.OneTimePassword{Algorithm: string(r.Params.Algorithm), Sequence: r.Params.Sequence, Seed: r.Params.Seed, Last: r.First[:]}
 		}
+	case x.params.Sequence == lastOTP:
+		refusal = ErrOTPSpent
 	}
 	used, err := a.directory.UseOTP(ctx, t.account.User, *was, next)
 	switch {
 	case err != nil:
 		return Grant{}, fmt.Errorf("login: %w", err)
-	case !used: // but by somebody else
+	case blocked != nil:
+		return Grant{}, blocked
+	case !held, !used: // it came too late, or after somebody else
 		return Grant{}, t.refused(ctx, nil)
 	case refusal != nil:
 		return Grant{}, refusal

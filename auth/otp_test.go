@@ -1,12 +1,15 @@
 package auth
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"mailstead.dev/auth/otp"
 	"mailstead.dev/store"
@@ -88,7 +91,7 @@ func TestOTP(t *testing.T) {
 		{"another that is none", 500, user, nothing, ErrOTPRenewal, "", 499, 0},
 		{"another that ends at once", 500, user, low, ErrOTPRenewal, "", 499, 0},
 		{"the last but one", 3, user, hexOTP, nil, "b@one.test", 2, 0},
-		{"the last", 2, user, hexOTP, ErrOTPSpent, "", 2, 0},
+		{"the last", 2, user, hexOTP, ErrOTPSpent, "", 1, 0}, // and it is used up
 		{"another by the last", 2, user, initHex, nil, "b@one.test", 100, 0},
 		{"another by the last that is none", 2, user, nothing, ErrOTPRenewal, "", 1, 0},
 		{"none is left", 1, user, hexOTP, store.ErrAuth, "", 1, 1},
@@ -137,6 +140,11 @@ func TestOTP(t *testing.T) {
 		}
 		if len(dir.exchanges) > 0 {
 			t.Errorf("%s: it has not ended: %v", test.name, dir.exchanges)
+		}
+		if errors.Is(test.want, ErrOTPSpent) { // whoever has seen it begins no sequence with it
+			if _, err := exchange(t, a, ch, "OTP", saying(test.first, initHex(otp.Params{}, otp.Params{Algorithm: otp.MD5, Sequence: 1, Seed: "ke1234"}.Password(phrase)))); !errors.Is(err, store.ErrAuth) || dir.otp["b@one.test"].Sequence != 1 {
+				t.Errorf("%s, to begin another: %v", test.name, err)
+			}
 		}
 		if test.want == nil {
 			if _, err := exchange(t, a, ch, "OTP", saying(test.first, test.answer(otp.Params{}, otp.Params{Algorithm: otp.MD5, Sequence: test.sequence - 1, Seed: "ke1234"}.Password(phrase)))); !errors.Is(err, store.ErrAuth) {
@@ -188,13 +196,75 @@ func TestOTPAtOnce(t *testing.T) {
 			t.Errorf("%s, an answer that came too late: %v", login, err)
 		}
 	}
-	if got := dir.otp["a@one.test"].Sequence; got != 500 {
-		t.Errorf("the sequence is at %d", got)
+	if got := dir.otp["a@one.test"].Sequence; got != 499 {
+		t.Errorf("the sequence is at %d: what came too late was shown, and is not used up", got)
 	}
 	dir.away = store.ErrUnavailable
 	if _, _, err := begin("a@one.test"); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("with the database away: %v", err)
 	}
+}
+
+// The right one is used up also where its address has failed too often meanwhile, and begins no other sequence.
+func TestOTPBlocked(t *testing.T) {
+	var dir logins
+	dir.set(t, "a@one.test", "right", false)
+	dir.withOTP("a@one.test", 500)
+	o := all
+	o.Attempts.Address = 2
+	a := New(&dir, o)
+	ch := imapOverTLS
+	ch.From = somewhere
+	x, err := a.Begin(t.Context(), ch, "OTP")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := x.Next([]byte("\x00a@one.test")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := a.Login(t.Context(), ch, "nobody@one.test", "wrong"); !errors.Is(err, store.ErrAuth) {
+			t.Fatal(err)
+		}
+	}
+	right := otp.Params{Algorithm: otp.MD5, Sequence: 499, Seed: "ke1234"}.Password(phrase)
+	if _, _, err := x.Next([]byte("init-hex:" + right.String() + renewal(otp.Params{Algorithm: otp.SHA1, Sequence: 100, Seed: "ke1235"}))); !errors.Is(err, ErrBlocked) {
+		t.Errorf("with the right one: %v", err)
+	}
+	if got := dir.otp["a@one.test"]; got.Sequence != 499 || got.Seed != "ke1234" {
+		t.Errorf("after it the sequence is %+v", got)
+	}
+}
+
+// An exchange that is broken off ends in bounded time, also where the database does not answer.
+func TestOTPClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := stuck{logins: new(logins)}
+		a := New(dir, all)
+		x, err := a.Begin(t.Context(), imapOverTLS, "OTP")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := x.Next([]byte("\x00a@one.test")); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		x.Close(context.Background()) // which waits for ever
+		if took := time.Since(began); took != closeTime {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// stuck are logins of a database that does not answer whoever ends an exchange.
+type stuck struct{ *logins }
+
+func (s stuck) EndOTP(ctx context.Context, _ store.OTPExchange) (bool, error) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(time.Hour):
+	}
+	return false, ctx.Err()
 }
 
 // What a login is asked that does not exist looks as if it did, and is the same each time, but not in another deployment.

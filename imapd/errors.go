@@ -47,7 +47,7 @@ var responses = []struct {
 	{is(auth.ErrIntroduction), "NO", notBelieved, "Introduced by no cell that is believed here"},
 	{is(auth.ErrBlocked), "NO", "LIMIT", "Too many failed logins, try again later"},
 	{is(store.ErrOTPExchange), "NO", "INUSE", "Somebody is logging in with this name just now, try again later"},
-	{is(auth.ErrOTPSpent), "NO", "EXPIRED", "This was the last one-time password, which only begins another sequence"},
+	{is(auth.ErrOTPSpent), "NO", "EXPIRED", "This was the last one-time password, which only begins another sequence, and it is used up"},
 	{is(auth.ErrOTPRenewal), "NO", "CANNOT", "Another sequence of one-time passwords cannot begin so, and this one is used up"},
 	{is(store.ErrActAs), "NO", "AUTHORIZATIONFAILED", "Not allowed to act as this user"},
 	{is(store.ErrDisabled), "NO", "CONTACTADMIN", "Account disabled"},
