@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -73,6 +74,11 @@ func (s *session) connect(ctx context.Context, v store.Visit) (*remoteConn, erro
 
 // enterCell connects to another cell, as a guest.
 func (s *session) enterCell(ctx context.Context, v store.Visit) (*remoteConn, error) {
+	asking, err := s.server.ask(v.Cell, netip.Prefix{}) // of whatever address: nobody guesses anything by it
+	if err != nil {
+		return nil, err
+	}
+	defer asking.end()
 	up, err := s.dialCell(ctx, v.Cell)
 	if err != nil {
 		return nil, err

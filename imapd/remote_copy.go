@@ -164,7 +164,7 @@ func (c copyIn) fetch(ctx context.Context, t *passing, in *arriving) (from view.
 	var refused error
 	var uids []view.Range
 	for {
-		p, err := t.c.next(t.s)
+		p, err := t.nextLine()
 		if err != nil {
 			return from, err
 		}
@@ -187,6 +187,21 @@ func (c copyIn) fetch(ctx context.Context, t *passing, in *arriving) (from view.
 		return from, wrongCommand{refused}
 	}
 	return view.UIDSetOf(uids...), nil
+}
+
+// nextLine is next, with the first line of a response as a whole: what stands before a message is in it.
+func (t *passing) nextLine() (part, error) {
+	p, err := t.c.next(t.s)
+	for err == nil && p.begins && !bytes.HasSuffix(p.octets, []byte("\n")) {
+		line := bytes.Clone(p.octets)
+		if len(line) > maxOwnResponse {
+			return p, errLongResponse
+		}
+		var more part
+		more, err = t.c.next(t.s)
+		p.octets, p.ends = append(line, more.octets...), more.ends
+	}
+	return p, err
 }
 
 // isMessage tells whether a response that begins like this has a whole message in it.

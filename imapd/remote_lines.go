@@ -4,7 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"strconv"
+
+	"mailstead.dev/imapd/wire"
 )
 
 // What another cell sends, as responses: a response is a line and, where that ends with the size of a literal, the octets of that and
@@ -14,10 +15,10 @@ import (
 type farResponses struct {
 	br *bufio.Reader
 
-	within bool   // a response has begun
-	text   bool   // it ends with text for people, in which nothing is the size of a literal
-	tail   []byte // what its line ends with, so far
-	left   int64  // octets of its literal
+	within bool        // a response has begun
+	text   bool        // it ends with text for people, in which nothing is the size of a literal
+	end    wire.Marker // what its line ends with, so far
+	left   int64       // octets of its literal
 }
 
 // part is a part of a response. Its octets are there until the next is asked for.
@@ -25,9 +26,6 @@ type part struct {
 	octets       []byte
 	begins, ends bool // the response
 }
-
-// tailOctets is as long as the size of a literal can be, with its braces and the end of the line.
-const tailOctets = 32
 
 // next returns the next part.
 func (r *farResponses) next() (p part, err error) {
@@ -42,19 +40,27 @@ func (r *farResponses) next() (p part, err error) {
 	if p.begins {
 		r.within, r.text = true, isStatus(line)
 	}
-	r.tail = append(r.tail, line[max(0, len(line)-tailOctets):]...)
-	r.tail = append(r.tail[:0], r.tail[max(0, len(r.tail)-tailOctets):]...)
+	r.follow(line)
 	if err != nil { // the line goes on
 		return p, nil
 	}
-	size, announced := literalSize(r.tail)
-	r.tail = r.tail[:0]
+	size, _, announced := r.end.Literal()
+	r.end = wire.Marker{}
 	if announced && !r.text {
 		r.left = size
 	} else {
 		r.within, p.ends = false, true
 	}
 	return p, nil
+}
+
+// follow takes what a line goes on with; from the last brace on, for what stands before it is nothing to the end.
+func (r *farResponses) follow(line []byte) {
+	for _, c := range line[max(0, bytes.LastIndexByte(line, '{')):] {
+		if c != '\r' && c != '\n' {
+			r.end = r.end.Next(c)
+		}
+	}
 }
 
 func (r *farResponses) literal() (part, error) {
@@ -65,18 +71,6 @@ func (r *farResponses) literal() (part, error) {
 	r.br.Discard(len(octets))
 	r.left -= int64(len(octets))
 	return part{octets: octets}, nil
-}
-
-// literalSize returns the size of the literal that a line announces at its end.
-func literalSize(line []byte) (size int64, ok bool) {
-	line, ok = bytes.CutSuffix(bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r")), []byte("}"))
-	at := bytes.LastIndexByte(line, '{')
-	if !ok || at < 0 {
-		return 0, false
-	}
-	digits := line[at+1:]
-	size, err := strconv.ParseInt(string(digits), 10, 64)
-	return size, err == nil && digits[0] >= '0' && digits[0] <= '9'
 }
 
 // isStatus tells whether a response that begins like this is a status response, or asks for more: those with text for people.

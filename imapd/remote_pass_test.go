@@ -312,6 +312,12 @@ func TestCopyBetweenCells(t *testing.T) {
 	}
 	is(owner, "Plans", "of Plans")
 
+	var keywords []string // which are longer than any buffer
+	for i := range 80 {
+		keywords = append(keywords, fmt.Sprintf("k%d-%s", i, strings.Repeat("x", 240)))
+	}
+	owner.want("SELECT Letters", "OK ")
+	owner.want("STORE 4 +FLAGS.SILENT ("+strings.Join(keywords, " ")+")", "OK ")
 	c.want("CREATE Copies", "OK ")
 	c.want("SELECT "+letters, "OK ")
 	c.want("COPY 1 Nowhere", "NO [TRYCREATE] ")
@@ -324,6 +330,10 @@ func TestCopyBetweenCells(t *testing.T) {
 		t.Errorf("COPY is answered %s", got)
 	}
 	c.want("FETCH 1 UID", "OK ") // it is selected still
+	c.want("SELECT Copies", "OK ")
+	if got := c.want("FETCH 3 FLAGS", "OK "); len(got) != 1 || !strings.Contains(got[0], " "+keywords[79]) {
+		t.Errorf("of the copy with many keywords is told %.300q", got)
+	}
 	is(c, "Copies", "large", "second", "fourth")
 	if got := c.want("FETCH 1"+items, "OK "); strings.Join(got, "\n") != strings.Join(message, "\n") {
 		t.Errorf("the copy is %.300q, want %.300q", got, message)
