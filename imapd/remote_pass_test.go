@@ -329,8 +329,8 @@ func TestCopyBetweenCells(t *testing.T) {
 	if _, got := c.do("COPY 3:4 Copies"); !strings.HasPrefix(got, "OK [COPYUID ") || !strings.HasSuffix(got, " 3:4 2:3] Copied") {
 		t.Errorf("COPY is answered %s", got)
 	}
-	c.want("FETCH 1 UID", "OK ") // it is selected still
-	c.want("SELECT Copies", "OK ")
+	c.want("FETCH 1 UID", "OK ")    // it is selected still
+	c.want("EXAMINE Copies", "OK ") // in which they stay recent
 	if got := c.want("FETCH 3 FLAGS", "OK "); len(got) != 1 || !strings.Contains(got[0], " "+keywords[79]) {
 		t.Errorf("of the copy with many keywords is told %.300q", got)
 	}
