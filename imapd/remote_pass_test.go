@@ -192,7 +192,7 @@ func TestSelectedElsewhere(t *testing.T) {
 
 // A cell that goes away takes only what is selected there along, and one that comes back is there again.
 func TestSelectedCellAway(t *testing.T) {
-	west, east, owner := sharingCells(t, nil)
+	west, east, _ := sharingCells(t, nil)
 	const letters = `"` + ownersName + `Letters"`
 	c, idle := west.visitor(t), west.visitor(t)
 	c.want("STATUS "+letters+" (MESSAGES)", "OK ")
@@ -208,7 +208,7 @@ func TestSelectedCellAway(t *testing.T) {
 	c.want("LIST \"\" *", "OK ")
 
 	// What is not shared any more goes as it does at home.
-	owner = dial(t, east.plain)
+	owner := dial(t, east.plain)
 	enter(owner, ownerLogin)
 	c.want("SELECT "+letters, "OK ")
 	owner.want("DELETEACL Letters "+guestLogin, "OK ")
