@@ -28,8 +28,9 @@ const (
 	// workAtOnce is how many accounts are taken up in a round, and turn how long one of them keeps others waiting.
 	workAtOnce = 100
 	turn       = 5 * time.Second
-	// An account of which the work has failed is left alone for as long; each time for twice as long.
-	failedFirst, failedMost = 5 * time.Second, 10 * time.Minute
+	// An account of which the work has failed is left alone for as long; each time for twice as long, but what has been in the way, a disk
+	// or a database, is soon noticed to be there again.
+	failedFirst, failedMost = 5 * time.Second, time.Minute
 	// batchEmails and batchOctets bound what is added at once: emails, and about how much text.
 	batchEmails = 1000
 	batchOctets = 8 << 20
