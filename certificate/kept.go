@@ -22,7 +22,7 @@ type Kept struct {
 	store *store.Store
 	log   *slog.Logger
 	names atomic.Pointer[names]
-	read  *otter.Cache[keptKey, *tls.Certificate] // nil: it cannot be opened, which was logged
+	read  *otter.Cache[keptKey, *tls.Certificate] // nil: it is damaged, which was logged
 	every time.Duration
 	turns chan struct{} // has room for those that are being read
 
@@ -32,6 +32,8 @@ type Kept struct {
 	seals *Seals     // nil: none can be opened
 	all   []store.Certificate
 	as    int64 // their version; -1: they have not been listed
+
+	closed int // of them, when it was logged last
 
 	proofsAs int64 // likewise, of proofs
 }
@@ -48,7 +50,7 @@ type KeptOptions struct {
 // keptKey names a certificate as it was at a version, so that none that was replaced is found.
 type keptKey struct{ number, version int64 }
 
-// names say which certificates there are that can be opened.
+// names say which certificates there are: none where there are no seals, for then they are not to be shown.
 type names struct {
 	seals  *Seals
 	byName map[string][]store.Certificate // the one that holds longest first
@@ -145,6 +147,8 @@ func (k *Kept) index() {
 	for _, c := range k.all {
 		if !k.seals.Knows(c.SealedBy) {
 			closed++
+		}
+		if k.seals == nil {
 			continue
 		}
 		for _, name := range c.Names {
@@ -157,15 +161,19 @@ func (k *Kept) index() {
 			n.ends = of[0].Ends
 		}
 	}
-	if closed > 0 {
-		k.log.Warn("certificates are not shown whose keys were sealed by what is not in tls.seal_file", "certificates", closed)
+	if closed > 0 && closed != k.closed {
+		k.log.Warn("certificates cannot be shown whose keys were sealed by what is not in tls.seal_file", "certificates", closed)
 	}
+	k.closed = closed
 	k.names.Store(n)
 }
 
-// open returns a certificate of names, nil where it cannot be opened or is gone, and an error where that is not known.
+// open returns a certificate of names, nil where it is gone, and an error where it cannot be read or opened.
 func (k *Kept) open(ctx context.Context, n *names, c store.Certificate) (*tls.Certificate, error) {
-	return k.read.Get(ctx, keptKey{c.ID, c.Version}, otter.LoaderFunc[keptKey, *tls.Certificate](func(ctx context.Context, _ keptKey) (*tls.Certificate, error) {
+	if !n.seals.Knows(c.SealedBy) {
+		return nil, errNoSeal
+	}
+	opened, err := k.read.Get(ctx, keptKey{c.ID, c.Version}, otter.LoaderFunc[keptKey, *tls.Certificate](func(ctx context.Context, _ keptKey) (*tls.Certificate, error) {
 		// Others wait for the same, whatever becomes of who asked first.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTime)
 		defer cancel()
@@ -178,15 +186,25 @@ func (k *Kept) open(ctx context.Context, n *names, c store.Certificate) (*tls.Ce
 		kept, err := k.store.ReadCertificate(ctx, c.ID)
 		switch {
 		case errors.Is(err, store.ErrNotExist):
-			return nil, nil // it was deleted since names were read
+			return nil, otter.ErrNotFound // it was deleted since names were read
 		case err != nil:
 			return nil, err
 		}
 		opened, err := n.seals.Open(kept)
+		if errors.Is(err, errNoSeal) {
+			return nil, err // it was sealed anew since then
+		}
 		if err != nil {
 			k.log.ErrorContext(ctx, "a certificate cannot be shown", "certificate", c.ID, "err", err)
 			return nil, nil
 		}
 		return opened, nil
 	}))
+	switch {
+	case errors.Is(err, otter.ErrNotFound):
+		return nil, nil
+	case err == nil && opened == nil:
+		return nil, errSealed
+	}
+	return opened, err
 }

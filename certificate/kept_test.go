@@ -68,6 +68,34 @@ func (s *site) shows(name, want string) {
 	}
 }
 
+func (s *site) showsNone(name string) {
+	s.Helper()
+	if shown, err := handshake(s.T, s.Shown, name); err == nil {
+		s.Errorf("%q is shown one, that of others: %t", name, shown == s.rest)
+	}
+}
+
+// One that does not hold is shown where no other does.
+func TestKeptThatHaveEnded(t *testing.T) {
+	s := newSite(t, storetest.New(t), 1<<20)
+	ended := s.put(certtest.Pair(t, -time.Minute, "imap.one.test"))
+	s.put(certtest.Pair(t, -time.Minute, "mail.test"))
+	s.look()
+	s.shows("imap.one.test", ended)
+	s.shows("mail.test", s.rest)
+	wild := s.put(certtest.Pair(t, time.Minute, "*.one.test"))
+	c, sealed, err := s.seals.Seal(certtest.Later(t, 2*time.Hour, "imap.one.test"), "", store.SourceAdded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Algorithm = "later" // beside the one that has ended
+	if _, err := s.store.SetCertificate(t.Context(), c, sealed); err != nil {
+		t.Fatal(err)
+	}
+	s.look()
+	s.shows("imap.one.test", wild)
+}
+
 func TestKept(t *testing.T) {
 	c := storetest.Config(t)
 	s := newSite(t, storetest.Open(t, c), 1<<20)
@@ -125,9 +153,19 @@ func TestKept(t *testing.T) {
 		}
 	}
 
-	// Without what opens it a certificate is none; what is damaged is none either, and the log says so.
+	// Without seals there are none. What is sealed by another one ends the handshake, and so does what is damaged, and the log says so once.
 	s.kept.Seal(nil)
 	s.shows("imap.one.test", s.rest)
+	s.log.Reset()
+	s.kept.Seal(seals(t, certtest.SealKey()))
+	s.put(certtest.Pair(t, time.Hour, "another.test"))
+	s.look()
+	s.showsNone("imap.one.test")
+	s.shows("in.folder.test", string(s.files.Load().byName["in.folder.test"][0].Certificate[0]))
+	s.shows("nobody.test", s.rest)
+	if err := s.kept.Look(t.Context()); err != nil || strings.Count(s.log.String(), "cannot be shown whose keys") != 1 { // of one more than without seals
+		t.Errorf("%v, and the log is %s", err, &s.log)
+	}
 	s.kept.Seal(s.seals)
 	s.shows("imap.one.test", renewed)
 	_, sealed, err := s.seals.Seal(certtest.Pair(t, time.Hour, "damaged.test"), "", store.SourceAdded)
@@ -143,7 +181,7 @@ func TestKept(t *testing.T) {
 	}
 	s.look()
 	for range 3 {
-		s.shows("damaged.test", s.rest)
+		s.showsNone("damaged.test")
 	}
 	if n := strings.Count(s.log.String(), "a certificate cannot be shown"); n != 1 {
 		t.Errorf("%d lines of it: %s", n, &s.log)

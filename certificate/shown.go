@@ -72,43 +72,64 @@ func (s *Shown) Config(ask bool) *tls.Config {
 
 // candidate is a certificate that may have to be read first.
 type candidate struct {
-	ends time.Time
-	open func(context.Context) (*tls.Certificate, error)
+	begins, ends time.Time
+	open         func(context.Context) (*tls.Certificate, error)
 }
 
 // choose returns the certificate that a client is shown: one for the name that it asks for (RFC 6066 section 3), or for all names beside it, that it can use.
-// There is an error where it would be one that cannot be read now: another would be taken for an attack by who looks at it, and who does not would send
-// passwords.
+// One that does not hold now is shown where no other holds. There is an error where it would be one that cannot be read or opened now: another would be taken
+// for an attack by who looks at it, and who does not would send passwords.
 func (s *Shown) choose(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	files := s.files.Load()
 	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
 	_, above, _ := strings.Cut(name, ".")
+	var holding, others []candidate
+	for _, c := range append(s.candidates(files, name), s.candidates(files, "*."+above)...) {
+		if holds(c.begins, c.ends) {
+			holding = append(holding, c)
+		} else {
+			others = append(others, c)
+		}
+	}
+	shown, err := first(hello, holding)
+	if rest := files.rest.Leaf; shown != nil || err != nil || rest.VerifyHostname(name) == nil && holds(rest.NotBefore, rest.NotAfter) {
+		return cmp.Or(shown, files.rest), err
+	}
+	shown, err = first(hello, others)
+	return cmp.Or(shown, files.rest), err
+}
+
+func holds(begins, ends time.Time) bool {
+	now := time.Now()
+	return !now.Before(begins) && !now.After(ends)
+}
+
+// first returns the first certificate that a client can use, nil where there is none.
+func first(hello *tls.ClientHelloInfo, all []candidate) (*tls.Certificate, error) {
 	var unread error
-	for _, of := range []string{name, "*." + above} {
-		for _, c := range s.candidates(files, of) {
-			shown, err := c.open(hello.Context())
-			if err != nil {
-				unread = err
-			} else if shown != nil && hello.SupportsCertificate(shown) == nil {
-				return shown, nil
-			}
+	for _, c := range all {
+		shown, err := c.open(hello.Context())
+		if err != nil {
+			unread = err
+		} else if shown != nil && hello.SupportsCertificate(shown) == nil {
+			return shown, nil
 		}
 	}
 	if unread != nil {
 		return nil, errors.New("the certificate of that name cannot be read now")
 	}
-	return files.rest, nil
+	return nil, nil
 }
 
 // candidates are the certificates of a name, the one that holds longest first.
 func (s *Shown) candidates(files *fromFiles, name string) (all []candidate) {
 	for _, c := range files.byName[name] {
-		all = append(all, candidate{c.Leaf.NotAfter, func(context.Context) (*tls.Certificate, error) { return c, nil }})
+		all = append(all, candidate{c.Leaf.NotBefore, c.Leaf.NotAfter, func(context.Context) (*tls.Certificate, error) { return c, nil }})
 	}
 	if s.kept != nil {
 		names := s.kept.names.Load()
 		for _, c := range names.byName[name] {
-			all = append(all, candidate{c.Ends, func(ctx context.Context) (*tls.Certificate, error) { return s.kept.open(ctx, names, c) }})
+			all = append(all, candidate{c.Begins, c.Ends, func(ctx context.Context) (*tls.Certificate, error) { return s.kept.open(ctx, names, c) }})
 		}
 	}
 	slices.SortStableFunc(all, func(x, y candidate) int { return cmp.Compare(y.ends.Unix(), x.ends.Unix()) })

@@ -24,7 +24,17 @@ func Pair(t testing.TB, lasts time.Duration, names ...string) tls.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return of(t, private, private.Public(), lasts, names)
+	return of(t, private, private.Public(), time.Now().Add(-time.Hour), lasts, names)
+}
+
+// Later is Pair of one that begins in an hour.
+func Later(t testing.TB, lasts time.Duration, names ...string) tls.Certificate {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return of(t, private, private.Public(), time.Now().Add(time.Hour), lasts, names)
 }
 
 // RSA is Pair with a key of RSA.
@@ -34,12 +44,12 @@ func RSA(t testing.TB, lasts time.Duration, names ...string) tls.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return of(t, private, private.Public(), lasts, names)
+	return of(t, private, private.Public(), time.Now().Add(-time.Hour), lasts, names)
 }
 
-func of(t testing.TB, private, public any, lasts time.Duration, names []string) tls.Certificate {
+func of(t testing.TB, private, public any, begins time.Time, lasts time.Duration, names []string) tls.Certificate {
 	t.Helper()
-	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(lasts), DNSNames: names}
+	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), NotBefore: begins, NotAfter: time.Now().Add(lasts), DNSNames: names}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
 	if err != nil {
 		t.Fatal(err)
