@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"strings"
 
 	"golang.org/x/crypto/acme"
@@ -26,19 +27,14 @@ func (o *Orders) enter(ctx context.Context) (*acme.Client, error) {
 		return nil, err
 	}
 	secret, err := o.o.Seals().open(accountOf(o.o.Directory), account.Sealed, account.SealedBy)
-	if errors.Is(err, errNoSeal) { // the key is lost, and the account with it
-		if account, err = o.newAccount(ctx); err == nil {
-			secret, err = o.o.Seals().open(accountOf(o.o.Directory), account.Sealed, account.SealedBy)
-		}
-	}
-	if err != nil {
-		return nil, err
+	if err != nil { // if the key is lost, an operator says so: this process may only be the last to have read what seals now
+		return nil, fmt.Errorf("the key of the account: %w", err)
 	}
 	key, err := x509.ParseECPrivateKey(secret)
 	if err != nil {
 		return nil, errSealed // and not what was wrong with it
 	}
-	c := &acme.Client{Key: key, HTTPClient: o.http(), DirectoryURL: o.o.Directory, UserAgent: "mailstead/" + o.o.Version, KID: acme.KeyID(account.URI)}
+	c := &acme.Client{Key: key, HTTPClient: o.http(), DirectoryURL: o.o.Directory, UserAgent: "mailstead/" + o.o.Version, KID: acme.KeyID(account.URI), RetryBackoff: again}
 	if account.URI != "" {
 		return c, nil
 	}
@@ -56,17 +52,25 @@ func (o *Orders) enter(ctx context.Context) (*acme.Client, error) {
 
 // newAccount keeps a key before it is used.
 func (o *Orders) newAccount(ctx context.Context) (store.OrderAccount, error) {
+	account, err := o.o.Seals().NewAccount(o.o.Directory)
+	if err != nil {
+		return account, err
+	}
+	return account, o.o.Store.SetOrderAccount(ctx, o.o.Directory, account)
+}
+
+// NewAccount makes the key of an account that the authority does not know yet.
+func (s *Seals) NewAccount(directory string) (account store.OrderAccount, err error) {
 	key, err := newKey()
 	if err != nil {
-		return store.OrderAccount{}, err
+		return account, err
 	}
 	secret, err := x509.MarshalECPrivateKey(key)
 	if err != nil {
-		return store.OrderAccount{}, err
+		return account, err
 	}
-	var account store.OrderAccount
-	account.Sealed, account.SealedBy = o.o.Seals().seal(accountOf(o.o.Directory), secret)
-	return account, o.o.Store.SetOrderAccount(ctx, o.o.Directory, account)
+	account.Sealed, account.SealedBy = s.seal(accountOf(directory), secret)
+	return account, nil
 }
 
 // ResealAccount seals the key of an account anew, by the key that seals now.

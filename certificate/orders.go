@@ -49,6 +49,7 @@ const (
 	mostPaused = 7 * 24 * time.Hour // where the authority asks for it
 	proofTime  = 2 * orderTime      // how long answers stay whose process dies
 	maxProblem = 500
+	tries      = 3 // of one request
 )
 
 // NewOrders makes what orders.
@@ -114,7 +115,7 @@ func (o *Orders) fill(ctx context.Context, order store.CertificateOrder) error {
 		return err
 	}
 	o.o.Logger.WarnContext(ctx, "a certificate could not be ordered: mailstead certificate orders tells which, and why", "failures", order.Failures+1, "again_in", pause.Round(time.Second))
-	if ofAuthority(err) {
+	if ofOrder(err) {
 		if o.client != nil && gone(err) {
 			return o.forget(ctx)
 		}
@@ -135,6 +136,15 @@ func (o *Orders) pause(failures int, err error) time.Duration {
 	return pause + rand.N(pause/5+1)
 }
 
+// again is after what time a request is tried again that the authority has not taken; 0: it is not. Who is told that it has asked too much would be held up for as
+// long as the authority says, and all other names with it: pause sees to that, of this one alone.
+func again(failures int, _ *http.Request, answer *http.Response) time.Duration {
+	if answer.StatusCode == http.StatusTooManyRequests || failures >= tries {
+		return 0
+	}
+	return time.Duration(failures) * time.Second
+}
+
 // problem is what operators are told of an error: the authority's words, in one line.
 func problem(err error) string {
 	text := strings.Map(func(r rune) rune {
@@ -149,13 +159,14 @@ func problem(err error) string {
 	return text
 }
 
-// ofAuthority tells whether an error is the authority's word on an order, or ours on its answer: then other orders may go well.
-func ofAuthority(err error) bool {
+// ofOrder tells whether an error is of one order, by the authority's word, or ours on its answer or on the name: then others may go well.
+func ofOrder(err error) bool {
 	var refused *acme.Error
 	var unproven *acme.AuthorizationError
 	var failed *acme.OrderError
 	var wrong *wrongError
-	return errors.As(err, &refused) && refused.StatusCode < 500 || errors.As(err, &unproven) || errors.As(err, &failed) || errors.As(err, &wrong)
+	return errors.As(err, &refused) && refused.StatusCode < 500 || errors.As(err, &unproven) || errors.As(err, &failed) || errors.As(err, &wrong) ||
+		errors.Is(err, store.ErrCertificateTaken)
 }
 
 // wrongError is of an answer of the authority's that is not what was asked for.
@@ -172,6 +183,9 @@ func (o *Orders) order(ctx context.Context, order store.CertificateOrder) error 
 		if o.client, err = o.enter(ctx); err != nil {
 			return err
 		}
+	}
+	if err := o.o.Store.RoomForOrdered(ctx, order.Name, order.Domain); err != nil {
+		return err
 	}
 	made, err := o.client.AuthorizeOrder(ctx, acme.DomainIDs(order.Name))
 	if err != nil {

@@ -330,6 +330,66 @@ func TestProofs(t *testing.T) {
 	}
 }
 
+// An authority to which too much was asked is not asked again for as long as it says while others wait, and an account whose key cannot be opened stays as it is.
+func TestOrdersDoNotWait(t *testing.T) {
+	s := newSite(t, storetest.New(t), 1<<20)
+	asked := 0
+	busy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		w.Header().Set("Retry-After", "3600")
+		w.WriteHeader(http.StatusTooManyRequests)
+	}))
+	defer busy.Close()
+	by := s.seals
+	o := NewOrders(OrderOptions{Store: s.store, Seals: func() *Seals { return by }, Directory: busy.URL, Challenge: HTTP01})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	err := o.order(ctx, store.CertificateOrder{Name: "one.test"})
+	if err == nil || ctx.Err() != nil || asked != 1 {
+		t.Errorf("%v, after %d requests", err, asked)
+	}
+	for failures, want := range []time.Duration{1: time.Second, 2: 2 * time.Second, 3: 0} {
+		if got := again(failures, nil, &http.Response{StatusCode: http.StatusServiceUnavailable}); got != want {
+			t.Errorf("after %d failures: %v, want %v", failures, got, want)
+		}
+	}
+
+	account, err := s.store.OrderAccount(t.Context(), busy.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	by = seals(t, certtest.SealKey())
+	if err := o.order(ctx, store.CertificateOrder{Name: "one.test"}); !errors.Is(err, errNoSeal) || ofOrder(err) {
+		t.Errorf("without the seal of the account: %v", err)
+	}
+	if now, err := s.store.OrderAccount(t.Context(), busy.URL); err != nil || !bytes.Equal(now.Sealed, account.Sealed) {
+		t.Errorf("the key of the account is another: %v", err)
+	}
+}
+
+// What would not be kept is not ordered: not where it is known at once, nor where a certificate has been added since, and then no other is kept back.
+func TestOrdersOfNamesTaken(t *testing.T) {
+	f := newFarm(t, HTTP01, time.Hour)
+	s := f.fronts[0]
+	f.order("imap.one.test", "one.test")
+	s.put(certtest.Pair(t, time.Minute, "imap.one.test")) // in its last third, and the deployment's
+	if _, err := s.store.OrderCertificate(t.Context(), "imap.one.test", "one.test"); !errors.Is(err, store.ErrCertificateTaken) {
+		t.Errorf("ordered for a domain: %v", err)
+	}
+	f.run(HTTP01)
+	if problem := f.fails("imap.one.test"); problem != store.ErrCertificateTaken.Error() {
+		t.Errorf("the problem is %q", problem)
+	}
+	f.order("mail2.test", "")
+	f.shown("mail2.test", nil)
+	if n := f.authority.Orders.Load(); n != 1 {
+		t.Errorf("%d orders, want 1", n)
+	}
+	if !ofOrder(store.ErrCertificateTaken) {
+		t.Error("one that is taken keeps others back")
+	}
+}
+
 func TestPauses(t *testing.T) {
 	o := NewOrders(OrderOptions{Pause: 5 * time.Minute})
 	limited := &acme.Error{ProblemType: "urn:ietf:params:acme:error:rateLimited", StatusCode: 429, Header: http.Header{"Retry-After": {"90000"}}}

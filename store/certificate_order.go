@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -10,8 +11,11 @@ import (
 // Orders of certificates by ACME (RFC 8555): for which names an operator has switched them on, and what goes from who orders to the front ends, which
 // are asked by the authority whether a name is ours. The protocol is package certificate's.
 
-// SourceACME is that of certificates that were ordered.
-const SourceACME = "acme"
+// SourceACME is that of certificates that were ordered, OrderedAlgorithm that of their keys, by which list_orders finds them.
+const (
+	SourceACME       = "acme"
+	OrderedAlgorithm = "ECDSA"
+)
 
 // Errors of orders. The first is an ErrNotExist, the second an ErrExists.
 var (
@@ -29,7 +33,8 @@ type CertificateOrder struct {
 	Due      bool      `db:"due"`     // now
 }
 
-// OrderCertificate has certificates ordered for a name, of a domain or below it where one is given; ErrOrderTaken. It returns the name's ASCII form.
+// OrderCertificate has certificates ordered for a name, of a domain or below it where one is given; ErrOrderTaken, ErrCertificateTaken. It returns the
+// name's ASCII form.
 func (s *Store) OrderCertificate(ctx context.Context, name, domain string) (string, error) {
 	const query = `SELECT order_certificate($1, nullif($2, '')) AS done`
 
@@ -37,14 +42,19 @@ func (s *Store) OrderCertificate(ctx context.Context, name, domain string) (stri
 	if err != nil {
 		return "", err
 	}
-	if domain == "" {
-		return name, s.whether(ctx, ErrOrderTaken, query, name, "")
+	if domain != "" {
+		if domain, err = normalizeDomain(domain); err != nil {
+			return "", err
+		}
+		if !within(name, domain) {
+			return "", &InvalidError{"name", name, "want one of the domain, or below it"}
+		}
 	}
-	if domain, err = normalizeDomain(domain); err != nil {
+	if err := s.RoomForOrdered(ctx, name, domain); err != nil {
 		return "", err
 	}
-	if !within(name, domain) {
-		return "", &InvalidError{"name", name, "want one of the domain, or below it"}
+	if domain == "" {
+		return name, s.whether(ctx, ErrOrderTaken, query, name, "")
 	}
 	t, number, err := s.findDomain(ctx, domain)
 	if err != nil {
@@ -63,6 +73,21 @@ func (s *Store) OrderCertificate(ctx context.Context, name, domain string) (stri
 		}
 		return audit(ctx, tx, t, Act{Action: "certificate.order", Object: domain, Detail: map[string]string{"name": name}})
 	})
+}
+
+// RoomForOrdered tells whether SetCertificate would keep what is ordered for a name, of a domain if one is given; ErrCertificateTaken. Authorities count what they
+// sign, so this is asked before they are.
+func (s *Store) RoomForOrdered(ctx context.Context, name, domain string) error {
+	all, err := s.Certificates(ctx)
+	if err != nil {
+		return err
+	}
+	for _, c := range all {
+		if slices.Equal(c.Names, []string{name}) && c.Algorithm == OrderedAlgorithm && c.Domain != domain {
+			return ErrCertificateTaken
+		}
+	}
+	return nil
 }
 
 // CancelCertificate takes back OrderCertificate; what was ordered stays until it ends. ErrNoOrder.
