@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/net/netutil"
 
 	"mailstead.dev/certificate"
 	"mailstead.dev/cmd/mailstead/config"
@@ -59,13 +60,14 @@ func (p *process) openProofs() error {
 	if err != nil || len(listeners) == 0 {
 		return err
 	}
-	const patience, header = 10 * time.Second, 8 << 10
+	const patience, header, atOnce = 10 * time.Second, 8 << 10, 100
 	server := &http.Server{
 		Handler: p.kept, ReadTimeout: patience, WriteTimeout: patience, IdleTimeout: patience, MaxHeaderBytes: header,
 		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 	}
+	server.SetKeepAlivesEnabled(false) // who asks for one answer makes room for others
 	untilClosed := func(l net.Listener) error {
-		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(netutil.LimitListener(l, atOnce)); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		return nil
@@ -125,6 +127,12 @@ show the authority that it is yours. Of names that nobody has ordered none are, 
 	remove := &cobra.Command{Use: "delete ID", Short: "Take a certificate away, with its key", Args: exactArgs("ID"), RunE: a.onStore(func(j *job) error {
 		return deleteCertificate(j, yes)
 	})}
+	var newAccount bool
+	reseal := &cobra.Command{
+		Use: "reseal", Short: "Seal anew what is not sealed by the first key of tls.seal_file, so that the others can be taken out of it", Args: exactArgs(),
+		RunE: a.onStore(func(j *job) error { return resealCertificates(j, newAccount) }),
+	}
+	reseal.Flags().BoolVar(&newAccount, "new-account", false, "have the account at the ACME authority made anew, if what its key was sealed by is lost")
 	return group("certificate", "Certificates of TLS in the database, by the names that clients ask for (setting tls.seal_file)",
 		add,
 		&cobra.Command{Use: "list", Short: "List the certificates in the database", Args: exactArgs(), RunE: a.onStore(listCertificates)},
@@ -132,10 +140,7 @@ show the authority that it is yours. Of names that nobody has ordered none are, 
 		order,
 		&cobra.Command{Use: "orders", Short: "List the names that certificates are ordered for, and what the last problem was", Args: exactArgs(), RunE: a.onStore(listOrders)},
 		&cobra.Command{Use: "cancel NAME", Short: "Order no more certificates of a name; what there is stays until it ends", Args: exactArgs("NAME"), RunE: a.onStore(cancelOrder)},
-		&cobra.Command{
-			Use: "reseal", Short: "Seal anew what is not sealed by the first key of tls.seal_file, so that the others can be taken out of it", Args: exactArgs(),
-			RunE: a.onStore(resealCertificates),
-		})
+		reseal)
 }
 
 // seals are those of the configuration, which a command needs.
@@ -156,8 +161,11 @@ func addCertificate(j *job, domain string) error {
 	if err != nil {
 		return err
 	}
-	if now := time.Now(); now.After(pair.Leaf.NotAfter) {
+	switch now := time.Now(); {
+	case now.After(pair.Leaf.NotAfter):
 		return fmt.Errorf("%s: it has ended on %s", j.args[0], day(pair.Leaf.NotAfter))
+	case now.Before(pair.Leaf.NotBefore): // it would take the place of one that holds
+		return fmt.Errorf("%s: it does not begin before %s", j.args[0], pair.Leaf.NotBefore.UTC().Format(time.DateTime))
 	}
 	c, sealed, err := seals.Seal(pair, domain, store.SourceAdded)
 	if err != nil {
@@ -210,7 +218,7 @@ func deleteCertificate(j *job, yes bool) error {
 	return j.say(map[string]int64{"deleted": number}, "Certificate %d is gone.", number)
 }
 
-func resealCertificates(j *job) error {
+func resealCertificates(j *job, newAccount bool) error {
 	seals, err := j.seals()
 	if err != nil {
 		return err
@@ -238,7 +246,7 @@ func resealCertificates(j *job) error {
 		}
 		done++
 	}
-	anew, err := resealAccount(j, seals)
+	anew, err := resealAccount(j, seals, newAccount)
 	if err != nil {
 		failed = append(failed, fmt.Errorf("account at %s: %w", j.config.ACME.Directory, err))
 	}

@@ -68,8 +68,8 @@ func cancelOrder(j *job) error {
 	return j.say(map[string]string{"cancelled": name}, "No more certificates are ordered for %s.", name)
 }
 
-// resealAccount seals the key of who orders anew, and tells how many it has sealed.
-func resealAccount(j *job, seals *certificate.Seals) (sealed int, err error) {
+// resealAccount seals the key of who orders anew, or, if that is lost, another one; and tells how many it has sealed.
+func resealAccount(j *job, seals *certificate.Seals, lost bool) (sealed int, err error) {
 	directory := string(j.config.ACME.Directory)
 	if directory == "" {
 		return 0, nil
@@ -79,7 +79,9 @@ func resealAccount(j *job, seals *certificate.Seals) (sealed int, err error) {
 		return 0, nil
 	}
 	if err == nil {
-		account, err = seals.ResealAccount(directory, account)
+		if account, err = seals.ResealAccount(directory, account); err != nil && lost {
+			account, err = seals.NewAccount(directory)
+		}
 	}
 	if err == nil {
 		err = j.store.SetOrderAccount(j, directory, account)

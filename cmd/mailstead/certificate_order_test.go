@@ -15,6 +15,7 @@ import (
 
 	"mailstead.dev/certificate/acmetest"
 	"mailstead.dev/certificate/certtest"
+	"mailstead.dev/store"
 	"mailstead.dev/store/storetest"
 )
 
@@ -48,6 +49,33 @@ func balance(t *testing.T, to *atomic.Pointer[[]string]) net.Listener {
 		}
 	})
 	return l
+}
+
+// proofsAreBounded sees that strangers who say nothing keep others waiting, and not all descriptors of the process.
+func proofsAreBounded(t *testing.T, address string) {
+	t.Helper()
+	var silent []net.Conn
+	for range 101 {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		silent = append(silent, c)
+	}
+	asks := silent[100]
+	if _, err := io.WriteString(asks, "GET / HTTP/1.1\r\nHost: one.test\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	asks.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
+	if n, err := asks.Read(make([]byte, 1)); err == nil {
+		t.Errorf("one more than 100 gets %d octets", n)
+	}
+	silent[0].Close()
+	asks.SetReadDeadline(time.Now().Add(patience))
+	if answer, err := io.ReadAll(asks); err != nil || !strings.Contains(string(answer), "Connection: close\r\n") {
+		t.Errorf("when there is room again: %q, %v", answer, err)
+	}
 }
 
 // A certificate that an operator has ordered, of an ACME server that asks either of two front ends, is shown by both.
@@ -107,6 +135,7 @@ func TestCertificateOrdered(t *testing.T) {
 	if !strings.Contains(metrics, "mailstead_certificates_ordered_total 1") || strings.Contains(metrics, "mailstead_certificate_orders_failed_total 1") {
 		t.Errorf("the metrics are\n%s", metrics)
 	}
+	proofsAreBounded(t, one.address("acme"))
 	anew := certtest.SealKey()
 	old, err := os.ReadFile(seal)
 	if err != nil {
@@ -120,4 +149,26 @@ func TestCertificateOrdered(t *testing.T) {
 	one.want("certificate cancel Imap.one.test", "No more")
 	one.refuse("certificate cancel imap.one.test", "no such order")
 	one.want("certificate list", "acme")
+
+	// What seals is lost: the account is made anew where an operator says so.
+	if err := os.WriteFile(seal, []byte(certtest.SealKey()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	account := func() store.OrderAccount {
+		t.Helper()
+		a, err := one.store.OrderAccount(t.Context(), authority.Directory)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	before := account()
+	one.refuse("certificate reseal", "account at")
+	if account().URI != before.URI {
+		t.Error("the account is another")
+	}
+	one.refuse("certificate reseal --new-account", "certificate ") // which is lost as well
+	if account().URI != "" {
+		t.Error("the account is the same")
+	}
 }

@@ -167,6 +167,7 @@ func TestCertificateCommands(t *testing.T) {
 	s.refuse(write("like", certtest.Pair(t, time.Hour, "imapone.test"))+" --domain one.test", "want one of the domain")
 	s.refuse(write("taken", certtest.Pair(t, time.Hour, "imap.one.test", "mail.one.test")), "another domain's")
 	s.refuse(write("ended", certtest.Pair(t, -time.Minute, "imap.one.test")), "it has ended")
+	s.refuse(write("later", certtest.Later(t, 48*time.Hour, "imap.one.test")), "it does not begin before")
 	s.refuse(write("nameless", certtest.Pair(t, time.Hour)), "it has no name")
 	s.refuse(fmt.Sprintf("certificate add %[1]s/imap %[1]s/other.key", dir), "private key does not match")
 	s.want(write("wild", certtest.Pair(t, time.Hour, "*.two.test"))+" --domain two.test", "*.two.test")
