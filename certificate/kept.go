@@ -170,10 +170,11 @@ func (k *Kept) index() {
 
 // open returns a certificate of names, nil where it is gone, and an error where it cannot be read or opened.
 func (k *Kept) open(ctx context.Context, n *names, c store.Certificate) (*tls.Certificate, error) {
-	if !n.seals.Knows(c.SealedBy) {
-		return nil, errNoSeal
+	key := keptKey{c.ID, c.Version}
+	if !n.seals.Knows(c.SealedBy) { // it may be sealed anew since names were read; what was opened before is not to be shown
+		k.read.Invalidate(key)
 	}
-	opened, err := k.read.Get(ctx, keptKey{c.ID, c.Version}, otter.LoaderFunc[keptKey, *tls.Certificate](func(ctx context.Context, _ keptKey) (*tls.Certificate, error) {
+	opened, err := k.read.Get(ctx, key, otter.LoaderFunc[keptKey, *tls.Certificate](func(ctx context.Context, _ keptKey) (*tls.Certificate, error) {
 		// Others wait for the same, whatever becomes of who asked first.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTime)
 		defer cancel()
@@ -192,7 +193,7 @@ func (k *Kept) open(ctx context.Context, n *names, c store.Certificate) (*tls.Ce
 		}
 		opened, err := n.seals.Open(kept)
 		if errors.Is(err, errNoSeal) {
-			return nil, err // it was sealed anew since then
+			return nil, err // and nothing is kept of it: it may be sealed anew at any moment
 		}
 		if err != nil {
 			k.log.ErrorContext(ctx, "a certificate cannot be shown", "certificate", c.ID, "err", err)
