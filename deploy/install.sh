@@ -59,6 +59,7 @@ for purpose in "$@"; do
       need libsasl2-modules-otp compgen -G '/usr/lib/*/sasl2/libotp.so'
       need fetchmail has fetchmail
       need slapd has slapd
+      need python3-aiosasl /usr/bin/python3 -c 'import aiosasl'
       need krb5-kdc has krb5kdc
       need krb5-admin-server has kadmin.local
       need krb5-user has kinit

@@ -4,10 +4,12 @@
     auth.py --mailstead bin/mailstead --data DATA --port-base PORT --work DIR
 
 The account is made with the operator's commands, like its app passwords, its certificate and the issuer of its tokens,
-which is a small one here; its tickets of Kerberos are Debian's KDC's. Another is of a tenant whose users are in LDAP, which is killed in the middle. gsasl knows STARTTLS alone; curl, fetchmail, mutt, imtest of Cyrus and Python know both.
+which is a small one here; its tickets of Kerberos are Debian's KDC's. Another is of a tenant whose users are in LDAP, which is killed in the middle. gsasl knows STARTTLS alone; curl, fetchmail, mutt, imtest of Cyrus, aiosasl and Python know both.
 """
 import argparse
+import asyncio
 import base64
+import hashlib
 import http.server
 import imaplib
 import json
@@ -20,9 +22,12 @@ import sys
 import threading
 import time
 
+import aiosasl
+
 import clients
 
 LOGIN, PASSWORD = "auth@demo.test", "correct horse battery"
+ANONYMOUS = os.environ["MAILSTEAD_AUTH_ANONYMOUS_ACCOUNT"]
 PHRASE = "This is a test."  # of one-time passwords
 TIMEOUT = 60
 
@@ -126,6 +131,45 @@ userPassword: right
         self.process.wait()
 
 
+class EndPoint(aiosasl.channel_binding.ChannelBindingProvider):
+    """Binds an exchange to the server's certificate (RFC 5929 section 4), of which Python's TLS, unlike of tls-exporter, has what is needed."""
+
+    cb_name = b"tls-server-end-point"
+
+    def __init__(self, connection):
+        self.connection = connection
+
+    def extract_cb_data(self):
+        return hashlib.sha256(self.connection.getpeercert(binary_form=True)).digest()  # it is signed with SHA-256
+
+
+class Exchange(aiosasl.SASLInterface):
+    """Carries what aiosasl says by imaplib's connection."""
+
+    def __init__(self, connection):
+        self.connection = connection
+
+    def answer(self, *words):
+        self.connection.send(b" ".join(words) + b"\r\n")
+        kind, text = self.connection.readline().rstrip(b"\r\n").split(b" ", 1)
+        while kind == b"*":
+            kind, text = self.connection.readline().rstrip(b"\r\n").split(b" ", 1)
+        if kind == b"+":
+            return aiosasl.SASLState.CHALLENGE, base64.b64decode(text)
+        if not text.startswith(b"OK"):
+            raise aiosasl.SASLFailure(None, text.decode())
+        return aiosasl.SASLState.SUCCESS, None
+
+    async def initiate(self, mechanism, payload=None):
+        return self.answer(b"a AUTHENTICATE", mechanism.encode(), base64.b64encode(payload))
+
+    async def respond(self, payload):
+        return self.answer(base64.b64encode(payload))
+
+    async def abort(self):
+        return self.answer(b"*")
+
+
 class Clients:
     """Programs that log in. Each method returns whether it was let in, and what it said."""
 
@@ -199,16 +243,35 @@ class Clients:
         _, said = run("/usr/lib/cyrus/bin/imtest", "-m", mechanism, "-a", LOGIN, "-w", secret, "-p", port, *tls, "localhost", stdin="z LOGOUT\r\n")
         return "Authenticated." in said, said
 
-    def python(self, mechanism, secret, over):
+    def connected(self, over, certificate=None):
         context = ssl.create_default_context(cafile=self.ca)
-        if mechanism == "EXTERNAL":
-            context.load_cert_chain(*self.certificate)
+        if certificate:
+            context.load_cert_chain(*certificate)
+        if over == "TLS":
+            return imaplib.IMAP4_SSL("localhost", self.implicit, ssl_context=context, timeout=TIMEOUT)
+        c = imaplib.IMAP4("localhost", self.starttls, timeout=TIMEOUT)
+        c.starttls(context)
+        return c
+
+    def aiosasl(self, mechanism, secret, over):
+        """A SASL library for Python, which checks the server's signature as well."""
+        async def credentials():
+            return LOGIN, secret
+
+        c = self.connected(over)
+        plus = aiosasl.SCRAMPLUS(credentials, EndPoint(c.sock))
         try:
-            if over == "STARTTLS":
-                c = imaplib.IMAP4("localhost", self.starttls, timeout=TIMEOUT)
-                c.starttls(context)
-            else:
-                c = imaplib.IMAP4_SSL("localhost", self.implicit, ssl_context=context, timeout=TIMEOUT)
+            asyncio.run(plus.authenticate(aiosasl.SASLStateMachine(Exchange(c)), plus.any_supported([mechanism])))
+            c.state = "AUTH"
+            kind, _ = c.noop()
+            c.logout()
+            return kind == "OK", kind
+        except aiosasl.SASLError as e:
+            return False, str(e)
+
+    def python(self, mechanism, secret, over):
+        try:
+            c = self.connected(over, self.certificate if mechanism == "EXTERNAL" else None)
             if f"AUTH={mechanism}" not in c.capabilities and mechanism != "LOGIN command":
                 c.capability()
             if mechanism == "CRAM-MD5":
@@ -263,6 +326,7 @@ def main():
         (c.fetchmail, ["PLAIN", "CRAM-MD5", "EXTERNAL"]),
         (c.mutt, ["PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256", "SCRAM-SHA-1", "GSSAPI"]),
         (c.imtest, ["OTP"]),
+        (c.aiosasl, ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS"]),
         (c.python, ["LOGIN command", "PLAIN", "CRAM-MD5", "EXTERNAL", "OAUTHBEARER", "XOAUTH2", "ANONYMOUS"]),
     ]
     only = os.environ.get("ONLY", "")
@@ -274,18 +338,21 @@ def main():
             tries = [("right", right.get(mechanism, PASSWORD), True)]
             if mechanism in ("PLAIN", *scram):
                 tries.append(("an app password", phone, True))
-            if mechanism != "ANONYMOUS":
-                tries.append(("wrong", wrong.get(mechanism, "wrong"), False))
+            tries.append(("wrong", wrong.get(mechanism, "wrong"), False))
             if mechanism == "OTP":
                 tries.append(("another sequence", PHRASE, True))
             for what, secret, let_in in tries:
+                refusal = "AUTHENTICATIONFAILED"
+                if mechanism == "ANONYMOUS":  # by which nothing can be wrong but that the account it stands for is not let in
+                    mailstead("account", "enable" if let_in else "disable", ANONYMOUS)
+                    refusal = "CONTACTADMIN"
                 c.certificate = certificates["known" if let_in else "unknown"]
                 for over in ("STARTTLS", "TLS"):
                     got = client(mechanism, secret, over)
                     if got is None:
                         continue
                     count += 1
-                    ok = got[0] == let_in and (let_in or "AUTHENTICATIONFAILED" in got[1])  # and for no other reason
+                    ok = got[0] == let_in and (let_in or refusal in got[1])  # and for no other reason
                     print(f"{'ok  ' if ok else 'FAIL'} {client.__name__} {mechanism} over {over}: {what}", flush=True)
                     if not ok:
                         failures.append(f"{client.__name__} {mechanism} over {over}, {what}:\n{got[1]}")
