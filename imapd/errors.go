@@ -11,6 +11,7 @@ import (
 	"mailstead.dev/imapd/wire"
 	"mailstead.dev/quota"
 	"mailstead.dev/store"
+	"mailstead.dev/store/message"
 )
 
 // responses says how each error is told to a client. What is not in it is our
@@ -54,6 +55,7 @@ var responses = []struct {
 	{is(store.ErrDamaged), "NO", "CORRUPTION", "A message is damaged in storage"},
 	{is(store.ErrUnavailable), "NO", "UNAVAILABLE", "Temporarily unavailable, try again later"},
 	{is(context.DeadlineExceeded), "NO", "UNAVAILABLE", "Took too long, try again later"},
+	{is(message.ErrFile), "NO", "UNAVAILABLE", "An attached file cannot be read now, try again later"},
 }
 
 // refusal is an answer to a command that is not OK, already in the words for the
@@ -100,7 +102,7 @@ func answer(err error) (r refusal, known bool) {
 				r.code = syntax.Code
 			}
 		}
-		return r, !errors.Is(err, store.ErrDamaged) // which is for the administrator to hear of
+		return r, !errors.Is(err, store.ErrDamaged) && !errors.Is(err, message.ErrNoFiles) // which are for the administrator to hear of
 	}
 	return refusal{"NO", "SERVERBUG", "Internal error"}, false
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +15,7 @@ import (
 
 	"mailstead.dev/index/files"
 	indexnode "mailstead.dev/index/node"
+	"mailstead.dev/store/message"
 	"mailstead.dev/store/storetest"
 )
 
@@ -102,4 +105,34 @@ func TestSearchFiles(t *testing.T) {
 		}
 		with.want("LOGOUT", "OK ")
 	})
+}
+
+// A search whose answer depends on a file that cannot be read now is refused, not answered as if the file had no text.
+func TestSearchFilesLater(t *testing.T) {
+	s := storetest.New(t)
+	user := storetest.Account(t, s, "ann@one.test")
+	program := filepath.Join(t.TempDir(), "program")
+	reads := files.New([]files.Program{{Types: []string{"application/x-test"}, Command: []string{program}}}, files.Limits{}, slog.New(slog.DiscardHandler))
+	c := serveStore(t, s, func(o *Options) { o.Files = reads })(t)
+	enter(c, user.Login)
+	m := withFile("application/x-test", "song", "blackbird")
+	c.want(fmt.Sprintf("APPEND INBOX {%d+}\r\n%s", len(m), m), "OK ")
+	c.want("SELECT INBOX", "OK ")
+	finds := func(key string) {
+		t.Helper()
+		if lines := c.want("SEARCH "+key, "OK "); !slices.Contains(lines, "* SEARCH 1") {
+			t.Errorf("%s: %q", key, lines)
+		}
+	}
+	for range 3 {
+		c.want("SEARCH BODY blackbird", "NO [UNAVAILABLE] An attached file cannot be read now, try again later")
+	}
+	finds("BODY see")
+	if _, known := answer(fmt.Errorf("%w: no program", message.ErrNoFiles)); known {
+		t.Error("the administrator does not hear of it")
+	}
+	if err := os.Symlink("/bin/cat", program); err != nil {
+		t.Fatal(err)
+	}
+	finds("BODY blackbird")
 }

@@ -39,6 +39,7 @@ func filesMetrics(r *files.Reader) []prometheus.Collector {
 		{"cut", func(c files.Counted) int64 { return c.Cut }},
 		{"failed", func(c files.Counted) int64 { return c.Failed }},
 		{"too_large", func(c files.Counted) int64 { return c.TooLarge }},
+		{"not_now", func(c files.Counted) int64 { return c.NotNow }},
 	} {
 		all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "mailstead_search_files_total", Help: "Attached files that were read for searches, by what became of it.", ConstLabels: prometheus.Labels{"result": of.result},

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path"
@@ -67,14 +68,25 @@ type Reader struct {
 	limits   Limits
 	log      *slog.Logger
 	turns    *semaphore.Weighted
-	texts    *otter.Cache[digest, string] // of files that were read lately
+	texts    *otter.Cache[digest, outcome] // of files that were read lately
 	counted  counted
 }
 
 var _ message.Files = (*Reader)(nil)
 
+// outcome is what has become of a file.
+type outcome struct {
+	text  string
+	again time.Time // when it is tried again, of one that was tried in vain; zero: never
+}
+
+func (o outcome) known() bool { return o.again.IsZero() || time.Now().Before(o.again) }
+
+// againAfter is for how long a file has no text of which it may be the machine's fault, once it was tried twice.
+const againAfter = time.Hour
+
 // counted is how many files were read, and what became of the others.
-type counted struct{ read, cut, failed, tooLarge atomic.Int64 }
+type counted struct{ read, cut, failed, tooLarge, notNow atomic.Int64 }
 
 // Counted is how many files were read, and what became of the others.
 type Counted struct {
@@ -82,6 +94,7 @@ type Counted struct {
 	Cut      int64 // up to the most text that a file can have
 	Failed   int64 // not: their program failed by them, or took too much time or memory
 	TooLarge int64 // not
+	NotNow   int64 // not this time: whoever has searched was told so
 }
 
 // New returns a Reader, whose first program of a type reads a file.
@@ -89,9 +102,9 @@ func New(programs []Program, limits Limits, log *slog.Logger) *Reader {
 	r := &Reader{programs: programs, limits: limits.withDefaults(), log: log}
 	r.turns = semaphore.NewWeighted(int64(r.limits.AtOnce))
 	const entry = 128 // of a text that is empty
-	r.texts = otter.Must(&otter.Options[digest, string]{
+	r.texts = otter.Must(&otter.Options[digest, outcome]{
 		MaximumWeight: uint64(r.limits.Cache),
-		Weigher:       func(_ digest, text string) uint32 { return entry + uint32(len(text)) },
+		Weigher:       func(_ digest, o outcome) uint32 { return entry + uint32(len(o.text)) },
 	})
 	return r
 }
@@ -99,7 +112,7 @@ func New(programs []Program, limits Limits, log *slog.Logger) *Reader {
 // Counted returns what was read so far.
 func (r *Reader) Counted() Counted {
 	c := &r.counted
-	return Counted{c.read.Load(), c.cut.Load(), c.failed.Load(), c.tooLarge.Load()}
+	return Counted{c.read.Load(), c.cut.Load(), c.failed.Load(), c.tooLarge.Load(), c.notNow.Load()}
 }
 
 // Version changes with what the texts depend on, as far as that is known here. An index of texts that
@@ -127,7 +140,8 @@ func (r *Reader) program(mediaType, name string) *Program {
 	return nil
 }
 
-// Text implements message.Files: the text of a file, "" of one that its program cannot read. An error may pass: the machine is busy, say, or the program is not there.
+// Text implements message.Files: the text of a file, "" of one that its program cannot read. What the file may be to blame for, that its program was killed, say, or
+// was slow on a busy machine, is an error once: no file keeps a mailbox from being searched.
 func (r *Reader) Text(ctx context.Context, mediaType, name string, content io.Reader) (string, error) {
 	p := r.program(mediaType, name)
 	if p == nil {
@@ -143,33 +157,53 @@ func (r *Reader) Text(ctx context.Context, mediaType, name string, content io.Re
 		return "", nil
 	}
 	if err != nil {
-		return "", err
+		return "", r.note(err)
 	}
 	defer file.Close()
-	if text, ok := r.texts.GetIfPresent(sum); ok {
-		return text, nil
+	before, tried := r.texts.GetIfPresent(sum)
+	if tried && before.known() {
+		return before.text, nil
 	}
-	text, err := r.run(ctx, p, file)
+	var o outcome
+	o.text, err = r.run(ctx, p, file)
 	switch {
 	case errors.Is(err, errCut):
 		r.counted.cut.Add(1)
+	case errors.Is(err, errPassing) && !tried:
+		r.texts.Set(sum, outcome{again: time.Now()})
+		return "", r.note(err)
+	case errors.Is(err, errPassing):
+		o.again = time.Now().Add(againAfter)
+		r.counted.failed.Add(1)
 	case errors.Is(err, errUnreadable):
 		r.counted.failed.Add(1)
 		r.log.InfoContext(ctx, "an attached file cannot be read", "program", p.Command[0], "type", mediaType, "err", err)
-		text = ""
 	case err != nil:
-		return "", err
+		return "", r.note(err)
 	default:
 		r.counted.read.Add(1)
 	}
-	r.texts.Set(sum, text)
-	return text, nil
+	r.texts.Set(sum, o)
+	return o.text, nil
+}
+
+// note counts a file that could not be read this time.
+func (r *Reader) note(err error) error {
+	if errors.Is(err, message.ErrFile) {
+		r.counted.notNow.Add(1)
+	}
+	return err
 }
 
 var errTooLarge = errors.New("the file is too large")
 
 // spool writes a file to the disk, from where a program can read it in any order, and returns what it is known by.
 func (r *Reader) spool(p *Program, content io.Reader) (f *os.File, sum digest, err error) {
+	defer func() {
+		if _, disk := errors.AsType[*fs.PathError](err); disk { // what content comes from is none
+			err = fmt.Errorf("%w: %w", message.ErrNoFiles, err)
+		}
+	}()
 	f, err = os.CreateTemp("", "mailstead-file-")
 	if err != nil {
 		return nil, sum, err

@@ -9,8 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"mailstead.dev/store/message"
 )
 
 // shell reads files of a type by a script.
@@ -65,6 +68,7 @@ func TestBounds(t *testing.T) {
 		{"too much text", "cat; yes", "the f", Counted{Cut: 1}, Limits{Text: 5}},
 		{"failing", "echo half; exit 3", "", Counted{Failed: 1}, Limits{}},
 		{"crashing", "echo half; kill -SEGV $$", "", Counted{Failed: 1}, Limits{}},
+		{"crashing in a sandbox", "sh -c 'kill -SEGV $$'; exit $?", "", Counted{Failed: 1}, Limits{}},
 		{"leaves a child that may write", "sleep 60 & echo text", "text\n", Counted{Read: 1}, Limits{}},
 		{"large in memory", `head -c 200M /dev/zero | tail -n 1`, "", Counted{Failed: 1}, Limits{Memory: 32 << 20}},
 		{"large on disk", `head -c 1M /dev/zero >big || exit 1; cat`, "", Counted{Failed: 1}, Limits{File: 64 << 10}},
@@ -92,22 +96,84 @@ func TestBounds(t *testing.T) {
 func TestPassingFailures(t *testing.T) {
 	there := filepath.Join(t.TempDir(), "there")
 	for name, script := range map[string]string{
-		"no program": "exec /nowhere", "slow": "sleep 60", "killed": "kill -9 $$", "ended": "kill $$",
+		"no program": "exec /nowhere", "slow": "sleep 60", "killed": "kill -9 $$", "ended": "kill $$", "killed in a sandbox": "sh -c 'kill -9 $$'; exit $?",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			there := there + name
 			r := reader(t, shell(fmt.Sprintf("[ -e %q ] && exec cat; %s", there, script)), Limits{Time: 100 * time.Millisecond})
-			if text, err := r.Text(t.Context(), "application/x-test", "", strings.NewReader("x")); err == nil {
-				t.Errorf("it has the text %q", text)
+			if text, err := r.Text(t.Context(), "application/x-test", "", strings.NewReader("x")); !errors.Is(err, message.ErrFile) || errors.Is(err, message.ErrNoFiles) {
+				t.Errorf("%q, %v", text, err)
 			}
 			if err := os.WriteFile(there, nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if text := r.textOf(t, "x"); text != "x" || r.Counted() != (Counted{Read: 1}) {
+			if text := r.textOf(t, "x"); text != "x" || r.Counted() != (Counted{Read: 1, NotNow: 1}) {
 				t.Errorf("later: %q, %+v", text, r.Counted())
 			}
 		})
+	}
+}
+
+// What the file may be to blame for is an error once, and then a file without text: for an hour, then it is tried once more.
+func TestTriedTwice(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "log")
+	r := reader(t, shell(fmt.Sprintf("echo x >>%q; kill -9 $$", log)), Limits{})
+	for i, want := range []Counted{{NotNow: 1}, {NotNow: 1, Failed: 1}, {NotNow: 1, Failed: 1}, {NotNow: 1, Failed: 2}, {NotNow: 1, Failed: 2}} {
+		if i == 3 {
+			for sum := range r.texts.All() { // an hour later
+				r.texts.Set(sum, outcome{again: time.Now()})
+			}
+		}
+		text, err := r.Text(t.Context(), "application/x-test", "", strings.NewReader("x"))
+		if text != "" || errors.Is(err, message.ErrFile) != (i == 0) || err != nil && i > 0 || r.Counted() != want {
+			t.Errorf("time %d: %q, %v, %+v, want %+v", i, text, err, r.Counted(), want)
+		}
+	}
+	if runs, err := os.ReadFile(log); err != nil || len(runs) != 3*len("x\n") {
+		t.Errorf("it ran as %q, %v", runs, err)
+	}
+}
+
+// Two that try it at the same time have tried it once.
+func TestTriedAtOnce(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "log")
+	r := reader(t, shell(fmt.Sprintf("echo x >>%q; while [ $(wc -l <%[1]q) -lt 2 ]; do sleep 0.01; done; kill -9 $$", log)), Limits{AtOnce: 2})
+	var both sync.WaitGroup
+	for range 2 {
+		both.Go(func() {
+			if text, err := r.Text(t.Context(), "application/x-test", "", strings.NewReader("x")); !errors.Is(err, message.ErrFile) {
+				t.Errorf("%q, %v", text, err)
+			}
+		})
+	}
+	both.Wait()
+	if got := r.Counted(); got != (Counted{NotNow: 2}) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// What no file can be to blame for is never taken for one without text.
+func TestNoProgram(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "program")
+	r := reader(t, []Program{{Types: []string{"application/x-test"}, Command: []string{program}}}, Limits{})
+	fails := func(why string) {
+		t.Helper()
+		if text, err := r.Text(t.Context(), "application/x-test", "", strings.NewReader("x")); !errors.Is(err, message.ErrNoFiles) {
+			t.Errorf("%s: %q, %v", why, text, err)
+		}
+	}
+	for range 3 {
+		fails("no program")
+	}
+	if err := os.Symlink("/bin/cat", program); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", "/nowhere")
+	fails("no folder")
+	os.Unsetenv("TMPDIR") // which is set back in the end
+	if text := r.textOf(t, "x"); text != "x" || r.Counted() != (Counted{Read: 1, NotNow: 4}) {
+		t.Errorf("%q, %+v", text, r.Counted())
 	}
 }
 
@@ -116,7 +182,7 @@ func TestPassingFailures(t *testing.T) {
 func TestBusy(t *testing.T) {
 	r := reader(t, shell("while :; do :; done"), Limits{Time: time.Second})
 	text, err := r.Text(t.Context(), "application/x-test", "", strings.NewReader("x"))
-	if text != "" || err == nil && r.Counted() != (Counted{Failed: 1}) || err != nil && r.Counted() != (Counted{}) {
+	if text != "" || err == nil && r.Counted() != (Counted{Failed: 1}) || err != nil && !strings.Contains(err.Error(), "has not read it within") {
 		t.Errorf("%q, %v, %+v", text, err, r.Counted())
 	}
 }

@@ -14,28 +14,36 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mailstead.dev/store/message"
 )
 
 var (
 	errCut        = errors.New("the file has more text than is read")
 	errUnreadable = errors.New("the program does not read it")
+	errPassing    = fmt.Errorf("%w: the file or the machine is to blame", message.ErrFile)
 )
 
 // bounded runs a program within bounds of its own: the shell sets them before there is anything to be read. What it
-// may write to files is bounded by what it is given, for those that spool their input.
-const bounded = `ulimit -c 0; ulimit -v "$1"; ulimit -t "$2"; ulimit -f "$3"; shift 3; exec "$@"`
+// may write to files is bounded by what it is given, for those that spool their input. The lower limit of time comes with a signal of its own
+// (SIGXCPU), which tells it from others that kill.
+const bounded = `ulimit -c 0; ulimit -v "$1"; ulimit -t $(($2 + 1)); ulimit -S -t "$2"; ulimit -f "$3"; shift 3; exec "$@"`
 
 // endTime is how long a program that was killed is waited for, with whatever it has started.
 const endTime = 2 * time.Second
 
-// run returns what a program writes about a file; errCut, with the text up to there, where that is too much, errUnreadable where it fails.
+// run returns what a program writes about a file; errCut, with the text up to there, where that is too much, errUnreadable where it fails by the file,
+// errPassing where it may do so, message.ErrNoFiles where it cannot be tried.
 func (r *Reader) run(ctx context.Context, p *Program, file *os.File) (string, error) {
 	const blocks = 512 // octets, that sh counts the size of files in
 
 	limits := r.limits
+	if _, err := exec.LookPath(p.Command[0]); err != nil {
+		return "", fmt.Errorf("%w: %w", message.ErrNoFiles, err)
+	}
 	dir, err := os.MkdirTemp("", "mailstead-files-")
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("%w: %w", message.ErrNoFiles, err)
 	}
 	defer os.RemoveAll(dir)
 	within, cancel := context.WithTimeout(ctx, busyTimes*limits.Time)
@@ -51,7 +59,7 @@ func (r *Reader) run(ctx context.Context, p *Program, file *os.File) (string, er
 	text, said := &most{left: limits.Text, full: cancel}, &most{left: 200, full: func() {}}
 	cmd.Stdout, cmd.Stderr = text, said
 	if err := cmd.Start(); err != nil {
-		return "", err
+		return "", fmt.Errorf("%w: %w", message.ErrNoFiles, err)
 	}
 	ended(cmd.Process.Pid)
 	syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what it has started and left; the group is there until Wait
@@ -64,11 +72,11 @@ func (r *Reader) run(ctx context.Context, p *Program, file *os.File) (string, er
 	case text.over:
 		return written, errCut
 	case within.Err() != nil:
-		return "", fmt.Errorf("%s has not read a file within %s", p.Command[0], busyTimes*limits.Time)
-	case errors.As(err, &exit) && ofTheFile(exit, limits.Time):
+		return "", fmt.Errorf("%w: %s has not read it within %s", errPassing, p.Command[0], busyTimes*limits.Time)
+	case errors.As(err, &exit) && ofTheFile(exit):
 		return "", fmt.Errorf("%w: %w: %.200q", errUnreadable, err, said.text.String())
 	case err != nil:
-		return "", err
+		return "", fmt.Errorf("%w: %w", errPassing, err)
 	}
 	return written, nil
 }
@@ -76,14 +84,15 @@ func (r *Reader) run(ctx context.Context, p *Program, file *os.File) (string, er
 // busyTimes is how many times as long as it may take of a processor a program may take on a busy machine.
 const busyTimes = 3
 
-// ofTheFile tells whether it is the file that its program failed by, not the machine: it would again. 126 and 127 are what the shell says of a program
-// that it cannot run; a process that somebody else has killed had not used up its time.
-func ofTheFile(exit *exec.ExitError, limit time.Duration) bool {
+// ofTheFile tells whether it is the file that its program failed by, not the machine: it would again. 126 and 127 are what a shell says of a program
+// that it cannot run, and 128 with a signal, as sandboxes do, of one that was killed.
+func ofTheFile(exit *exec.ExitError) bool {
 	status := exit.Sys().(syscall.WaitStatus)
-	if status.Signaled() {
-		return status.Signal() != syscall.SIGKILL && status.Signal() != syscall.SIGTERM || exit.UserTime()+exit.SystemTime() >= limit
+	by, code := status.Signal(), status.ExitStatus() // one of them is -1
+	if code > 128 {
+		by = syscall.Signal(code - 128)
 	}
-	return status.ExitStatus() != 126 && status.ExitStatus() != 127
+	return by != syscall.SIGKILL && by != syscall.SIGTERM && code != 126 && code != 127
 }
 
 // ended waits until a child has ended, which is still to be waited for.

@@ -77,16 +77,20 @@ func (r *running) startWith(o Options) {
 func (r *running) deliver(n int) {
 	r.Helper()
 	for range n {
-		r.n++
-		text := fmt.Sprintf("Subject: number%d\r\n\r\nThe body of message%d, and of all.\r\n", r.n, r.n)
-		c, err := r.store.Receive(r.Context(), r.user.Tenant, strings.NewReader(text))
-		if err == nil {
-			_, err = r.inbox.Append(r.Context(), store.Incoming{Content: c})
-			c.Close()
-		}
-		if err != nil {
-			r.Fatal(err)
-		}
+		r.append(fmt.Sprintf("Subject: number%d\r\n\r\nThe body of message%d, and of all.\r\n", r.n+1, r.n+1))
+	}
+}
+
+func (r *running) append(text string) {
+	r.Helper()
+	r.n++
+	c, err := r.store.Receive(r.Context(), r.user.Tenant, strings.NewReader(text))
+	if err == nil {
+		_, err = r.inbox.Append(r.Context(), store.Incoming{Content: c})
+		c.Close()
+	}
+	if err != nil {
+		r.Fatal(err)
 	}
 }
 

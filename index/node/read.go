@@ -37,7 +37,7 @@ func (n *Node) read(ctx context.Context, k key, after id.Email) (docs []index.Do
 }
 
 // document reads the texts of an email, as far as they are kept. Of one that cannot be read, because it is damaged or has just gone,
-// nothing is known: searches read it themselves, and find out.
+// nothing is known: searches read it themselves, and find out. Where no email can be read, or no file, it is none's fault, and waited for.
 func document(ctx context.Context, email id.Email, meta *message.Meta, content message.Reader, files message.Files) (d index.Document, octets int, err error) {
 	d, err = index.Extract(ctx, email, meta, content, files)
 	for _, t := range d.Texts {
@@ -46,7 +46,7 @@ func document(ctx context.Context, email id.Email, meta *message.Meta, content m
 	switch {
 	case ctx.Err() != nil:
 		return d, octets, ctx.Err()
-	case errors.Is(err, store.ErrUnavailable), errors.Is(err, blob.ErrUnavailable):
+	case errors.Is(err, store.ErrUnavailable), errors.Is(err, blob.ErrUnavailable), errors.Is(err, message.ErrNoFiles):
 		return d, octets, err
 	case err != nil:
 		d.Partial = true

@@ -3,6 +3,8 @@ package message
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"unicode/utf8"
@@ -18,9 +20,16 @@ type Reader interface {
 type Files interface {
 	// Reads tells whether files of a media type, in lower case, or with such a name are read.
 	Reads(mediaType, name string) bool
-	// Text returns the text of a file; "" of one that cannot be read. An error says that it could not be tried.
+	// Text returns the text of a file; "" of one that cannot be read. Errors are ErrFile, and those of ctx and content.
 	Text(ctx context.Context, mediaType, name string, content io.Reader) (string, error)
 }
+
+var (
+	// ErrFile says that the text of an attached file is not known: it could not be read this time, whoever is to blame.
+	ErrFile = errors.New("an attached file cannot be read now")
+	// ErrNoFiles is the ErrFile that no file is to blame for: none like it can be read now.
+	ErrNoFiles = fmt.Errorf("%w, nor any other", ErrFile)
+)
 
 // Text is one piece of what SEARCH looks at; a match never spans pieces.
 type Text struct {
