@@ -12,6 +12,7 @@ import (
 	"mailstead.dev/auth"
 	"mailstead.dev/imapd/wire"
 	"mailstead.dev/store"
+	"mailstead.dev/store/id"
 	"mailstead.dev/store/message"
 )
 
@@ -23,8 +24,8 @@ type Options struct {
 
 	// Index answers which emails hold a text; without it they are read.
 	Index searchIndex
-	// Files reads the text of attached files for searches; nil: they are not read.
-	Files message.Files
+	// Files reads the text of a tenant's attached files for searches; nil: they are not read.
+	Files func(id.Tenant) message.Files
 
 	// TracerProvider takes the spans of commands; by default there are none.
 	TracerProvider trace.TracerProvider
@@ -102,6 +103,9 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Files == nil {
+		o.Files = func(id.Tenant) message.Files { return nil }
 	}
 	o.Name = cmp.Or(o.Name, "Mailstead")
 	o.LoginTimeout = cmp.Or(o.LoginTimeout, time.Minute)

@@ -147,6 +147,7 @@ func (c *searchCmd) searchBatch(ctx context.Context, s *session, matcher *index.
 	if len(open) == 0 {
 		return matches, nil
 	}
+	files := s.server.o.Files(s.selected.Tenant)
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(4)
 	err := s.selected.Contents(ctx, ids, func(email id.Email, content message.Reader) error {
@@ -161,7 +162,7 @@ func (c *searchCmd) searchBatch(ctx context.Context, s *session, matcher *index.
 		m, kept := &b.messages[i], &b.emails[i]
 		g.Go(func() (err error) {
 			defer recovered(&err)
-			found, err := matcher.Match(ctx, kept.Meta, func() (message.Reader, error) { return content, nil }, s.server.o.Files)
+			found, err := matcher.Match(ctx, kept.Meta, func() (message.Reader, error) { return content, nil }, files)
 			if isExpunged(err) {
 				return nil
 			}

@@ -61,7 +61,7 @@ func TestSearchFiles(t *testing.T) {
 		}
 	}
 	compare("without a program", without, map[string]string{"BODY blackbird": "5", "BODY nightingale": ""})
-	read := serveStore(t, s, func(o *Options) { o.Files = reads })(t)
+	read := serveStore(t, s, func(o *Options) { o.Files = reads.For })(t)
 	enter(read, user.Login)
 	compare("with a program", read, keys)
 
@@ -93,8 +93,8 @@ func TestSearchFiles(t *testing.T) {
 		}
 	}
 	during(indexnode.Options{}, func(n *indexnode.Node) { reaches(n, 5+more) })
-	during(indexnode.Options{Files: reads, FilesBy: reads.Version()}, func(n *indexnode.Node) {
-		with := serveStore(t, s, func(o *Options) { o.Files, o.Index = reads, n })(t)
+	during(indexnode.Options{Files: reads.For, FilesBy: reads.Version()}, func(n *indexnode.Node) {
+		with := serveStore(t, s, func(o *Options) { o.Files, o.Index = reads.For, n })(t)
 		enter(with, user.Login)
 		compare("with an index that was made without", with, keys)
 		reaches(n, 5+more)
@@ -113,7 +113,7 @@ func TestSearchFilesLater(t *testing.T) {
 	user := storetest.Account(t, s, "ann@one.test")
 	program := filepath.Join(t.TempDir(), "program")
 	reads := files.New([]files.Program{{Types: []string{"application/x-test"}, Command: []string{program}}}, files.Limits{}, slog.New(slog.DiscardHandler))
-	c := serveStore(t, s, func(o *Options) { o.Files = reads })(t)
+	c := serveStore(t, s, func(o *Options) { o.Files = reads.For })(t)
 	enter(c, user.Login)
 	m := withFile("application/x-test", "song", "blackbird")
 	c.want(fmt.Sprintf("APPEND INBOX {%d+}\r\n%s", len(m), m), "OK ")

@@ -34,7 +34,7 @@ var layers = map[string][]string{
 	"auth/directory/slapd":  {},
 	"admin":                 {"store", "store/id", "index", "auth"},
 	"index":                 {"index/frames", "store", "store/id", "store/message", "store/blob"},
-	"index/files":           {"store/message"},
+	"index/files":           {"store/id", "store/message"},
 	"index/frames":          {},
 	"index/node":            {"index", "store", "store/id", "store/message", "store/blob"},
 	"index/remote":          {"index", "index/remote/wire", "store", "store/id"},

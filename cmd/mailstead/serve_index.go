@@ -11,6 +11,7 @@ import (
 	"mailstead.dev/index/files"
 	"mailstead.dev/index/node"
 	"mailstead.dev/index/remote"
+	"mailstead.dev/store/id"
 	"mailstead.dev/store/message"
 )
 
@@ -78,8 +79,8 @@ func (p *process) searcher() (*remote.Client, error) {
 	return client, nil
 }
 
-// readFiles returns what reads attached files for searches, once for the process, and what changes with how it does; nil where nothing does.
-func (p *process) readFiles() (message.Files, string) {
+// readFiles returns what reads a tenant's attached files for searches, once for the process, and what changes with how it does; nil where nothing does.
+func (p *process) readFiles() (func(id.Tenant) message.Files, string) {
 	c := p.config
 	if len(c.Search.Extractors) == 0 {
 		return nil, ""
@@ -93,7 +94,7 @@ func (p *process) readFiles() (message.Files, string) {
 			Time: c.Search.ExtractorTime, Memory: int64(c.Search.ExtractorMemory), File: int64(c.Search.ExtractorFile), Text: int64(c.Search.ExtractorText), AtOnce: c.Search.ExtractorsAtOnce,
 		}, p.log)
 	}
-	return p.files, p.files.Version()
+	return p.files.For, p.files.Version()
 }
 
 // searchTLS is how front ends and index nodes know each other.

@@ -20,8 +20,8 @@ import (
 	"time"
 
 	"github.com/maypok86/otter/v2"
-	"golang.org/x/sync/semaphore"
 
+	"mailstead.dev/store/id"
 	"mailstead.dev/store/message"
 )
 
@@ -37,7 +37,7 @@ type Limits struct {
 	Memory int64         // octets of address space of a program; 512 MiB
 	File   int64         // octets of a file, decoded; larger ones are not read; 32 MiB
 	Text   int64         // octets of the text of a file; what is beyond it is not searched; 1 MiB
-	AtOnce int           // how many files are read at a time; 2
+	AtOnce int           // how many files are read at a time, of tenants by turns; 2
 	Cache  int64         // octets of texts that are kept; 32 MiB
 }
 
@@ -67,12 +67,10 @@ type Reader struct {
 	programs []Program
 	limits   Limits
 	log      *slog.Logger
-	turns    *semaphore.Weighted
+	turns    *turns
 	texts    *otter.Cache[digest, outcome] // of files that were read lately
 	counted  counted
 }
-
-var _ message.Files = (*Reader)(nil)
 
 // outcome is what has become of a file.
 type outcome struct {
@@ -100,7 +98,7 @@ type Counted struct {
 // New returns a Reader, whose first program of a type reads a file.
 func New(programs []Program, limits Limits, log *slog.Logger) *Reader {
 	r := &Reader{programs: programs, limits: limits.withDefaults(), log: log}
-	r.turns = semaphore.NewWeighted(int64(r.limits.AtOnce))
+	r.turns = newTurns(r.limits.AtOnce)
 	const entry = 128 // of a text that is empty
 	r.texts = otter.Must(&otter.Options[digest, outcome]{
 		MaximumWeight: uint64(r.limits.Cache),
@@ -126,6 +124,15 @@ func (r *Reader) Version() string {
 	return hex.EncodeToString(sum.Sum(nil)[:8])
 }
 
+// For returns what reads the files of a tenant.
+func (r *Reader) For(t id.Tenant) message.Files { return tenantFiles{r, t} }
+
+// tenantFiles are those of one tenant.
+type tenantFiles struct {
+	*Reader
+	tenant id.Tenant
+}
+
 // Reads implements message.Files.
 func (r *Reader) Reads(mediaType, name string) bool { return r.program(mediaType, name) != nil }
 
@@ -142,15 +149,15 @@ func (r *Reader) program(mediaType, name string) *Program {
 
 // Text implements message.Files: the text of a file, "" of one that its program cannot read. What the file may be to blame for, that its program was killed, say, or
 // was slow on a busy machine, is an error once: no file keeps a mailbox from being searched.
-func (r *Reader) Text(ctx context.Context, mediaType, name string, content io.Reader) (string, error) {
+func (r tenantFiles) Text(ctx context.Context, mediaType, name string, content io.Reader) (string, error) {
 	p := r.program(mediaType, name)
 	if p == nil {
 		return "", nil
 	}
-	if err := r.turns.Acquire(ctx, 1); err != nil {
+	if err := r.turns.take(ctx, r.tenant); err != nil {
 		return "", err
 	}
-	defer r.turns.Release(1)
+	defer r.turns.give()
 	file, sum, err := r.spool(p, content)
 	if errors.Is(err, errTooLarge) {
 		r.counted.tooLarge.Add(1)

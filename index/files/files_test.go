@@ -28,7 +28,7 @@ func reader(t *testing.T, programs []Program, l Limits) *Reader {
 
 func (r *Reader) textOf(t *testing.T, content string) string {
 	t.Helper()
-	text, err := r.Text(t.Context(), "application/x-test", "", strings.NewReader(content))
+	text, err := r.For(1).Text(t.Context(), "application/x-test", "", strings.NewReader(content))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +102,7 @@ func TestPassingFailures(t *testing.T) {
 			t.Parallel()
 			there := there + name
 			r := reader(t, shell(fmt.Sprintf("[ -e %q ] && exec cat; %s", there, script)), Limits{Time: 100 * time.Millisecond})
-			if text, err := r.Text(t.Context(), "application/x-test", "", strings.NewReader("x")); !errors.Is(err, message.ErrFile) || errors.Is(err, message.ErrNoFiles) {
+			if text, err := r.For(1).Text(t.Context(), "application/x-test", "", strings.NewReader("x")); !errors.Is(err, message.ErrFile) || errors.Is(err, message.ErrNoFiles) {
 				t.Errorf("%q, %v", text, err)
 			}
 			if err := os.WriteFile(there, nil, 0o600); err != nil {
@@ -125,7 +125,7 @@ func TestTriedTwice(t *testing.T) {
 				r.texts.Set(sum, outcome{again: time.Now()})
 			}
 		}
-		text, err := r.Text(t.Context(), "application/x-test", "", strings.NewReader("x"))
+		text, err := r.For(1).Text(t.Context(), "application/x-test", "", strings.NewReader("x"))
 		if text != "" || errors.Is(err, message.ErrFile) != (i == 0) || err != nil && i > 0 || r.Counted() != want {
 			t.Errorf("time %d: %q, %v, %+v, want %+v", i, text, err, r.Counted(), want)
 		}
@@ -142,7 +142,7 @@ func TestTriedAtOnce(t *testing.T) {
 	var both sync.WaitGroup
 	for range 2 {
 		both.Go(func() {
-			if text, err := r.Text(t.Context(), "application/x-test", "", strings.NewReader("x")); !errors.Is(err, message.ErrFile) {
+			if text, err := r.For(1).Text(t.Context(), "application/x-test", "", strings.NewReader("x")); !errors.Is(err, message.ErrFile) {
 				t.Errorf("%q, %v", text, err)
 			}
 		})
@@ -159,7 +159,7 @@ func TestNoProgram(t *testing.T) {
 	r := reader(t, []Program{{Types: []string{"application/x-test"}, Command: []string{program}}}, Limits{})
 	fails := func(why string) {
 		t.Helper()
-		if text, err := r.Text(t.Context(), "application/x-test", "", strings.NewReader("x")); !errors.Is(err, message.ErrNoFiles) {
+		if text, err := r.For(1).Text(t.Context(), "application/x-test", "", strings.NewReader("x")); !errors.Is(err, message.ErrNoFiles) {
 			t.Errorf("%s: %q, %v", why, text, err)
 		}
 	}
@@ -181,7 +181,7 @@ func TestNoProgram(t *testing.T) {
 // take that, by the clock.
 func TestBusy(t *testing.T) {
 	r := reader(t, shell("while :; do :; done"), Limits{Time: time.Second})
-	text, err := r.Text(t.Context(), "application/x-test", "", strings.NewReader("x"))
+	text, err := r.For(1).Text(t.Context(), "application/x-test", "", strings.NewReader("x"))
 	if text != "" || err == nil && r.Counted() != (Counted{Failed: 1}) || err != nil && !strings.Contains(err.Error(), "has not read it within") {
 		t.Errorf("%q, %v, %+v", text, err, r.Counted())
 	}
@@ -229,14 +229,14 @@ func TestGivenUp(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	if _, err := r.Text(ctx, "application/x-test", "", strings.NewReader("x")); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := r.For(1).Text(ctx, "application/x-test", "", strings.NewReader("x")); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("given up: %v", err)
 	}
 	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("it took %s", took)
 	}
 	broken := errors.New("broken")
-	if _, err := r.Text(t.Context(), "application/x-test", "", io.MultiReader(strings.NewReader("x"), failing{broken})); !errors.Is(err, broken) {
+	if _, err := r.For(1).Text(t.Context(), "application/x-test", "", io.MultiReader(strings.NewReader("x"), failing{broken})); !errors.Is(err, broken) {
 		t.Errorf("a file that breaks off: %v", err)
 	}
 	if got := r.Counted(); got != (Counted{}) {
@@ -275,11 +275,11 @@ func pdf(text string) string {
 // The command of the documentation reads PDF; what is none is no text.
 func TestPDF(t *testing.T) {
 	r := reader(t, []Program{{Types: []string{"application/pdf", ".pdf"}, Command: []string{"/usr/bin/pdftotext", "-q", "/dev/stdin", "-"}}}, Limits{})
-	text, err := r.Text(t.Context(), "application/octet-stream", "Invoice.PDF", strings.NewReader(pdf("Quarterly figures")))
+	text, err := r.For(1).Text(t.Context(), "application/octet-stream", "Invoice.PDF", strings.NewReader(pdf("Quarterly figures")))
 	if err != nil || !strings.Contains(text, "Quarterly figures") || r.Counted().Read != 1 {
 		t.Errorf("%q, %v, %+v", text, err, r.Counted())
 	}
-	if text, err = r.Text(t.Context(), "application/pdf", "", strings.NewReader("no PDF")); err != nil || text != "" || r.Counted().Failed != 1 {
+	if text, err = r.For(1).Text(t.Context(), "application/pdf", "", strings.NewReader("no PDF")); err != nil || text != "" || r.Counted().Failed != 1 {
 		t.Errorf("what is none: %q, %v, %+v", text, err, r.Counted())
 	}
 }

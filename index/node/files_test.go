@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"mailstead.dev/index"
+	"mailstead.dev/store/id"
 	"mailstead.dev/store/message"
 	"mailstead.dev/store/storetest"
 )
@@ -15,6 +16,8 @@ import (
 type reading func(context.Context, io.Reader) (string, error)
 
 func (reading) Reads(mediaType, _ string) bool { return mediaType == "application/x-test" }
+
+func (f reading) forAll(id.Tenant) message.Files { return f }
 
 func (f reading) Text(ctx context.Context, _, _ string, content io.Reader) (string, error) {
 	return f(ctx, content)
@@ -39,7 +42,7 @@ func TestFilesUnavailable(t *testing.T) {
 		}
 		text, err := io.ReadAll(content)
 		return string(text), err
-	})})
+	}).forAll})
 	defer func() { r.stop() }()
 	r.attach("nightingale")
 	r.deliver(9)

@@ -59,8 +59,9 @@ type Options struct {
 	Workers    int           // how many accounts are worked at once; default 1
 	CopyAfter  int           // how many emails more than its last copy in object storage an index has when it is copied again; 0: there are no copies
 	Takeover   time.Duration // after how long the accounts of a node that is gone are taken; default 2 min
-	Files      message.Files // reads files that are attached; nil: they are not read
-	FilesBy    string        // changes when Files reads them in another way
+	// Files reads a tenant's files that are attached; nil: they are not read. FilesBy changes when it reads them in another way.
+	Files   func(id.Tenant) message.Files
+	FilesBy string
 }
 
 // Node serves the indexes below one folder.
@@ -115,6 +116,9 @@ func New(o Options) (*Node, error) {
 	o.Every = orDefault(o.Every, 5*time.Second)
 	o.Workers = orDefault(o.Workers, 1)
 	o.Takeover = orDefault(o.Takeover, 2*time.Minute)
+	if o.Files == nil {
+		o.Files = func(id.Tenant) message.Files { return nil }
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

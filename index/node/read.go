@@ -18,9 +18,9 @@ var errEnough = errors.New("enough for a batch")
 // read returns the next emails of an account with their texts, how many octets those have, and the email up to which nothing is missing; more
 // tells whether there may be others. What has taken a turn to read is a batch, however little it is: files may take long.
 func (n *Node) read(ctx context.Context, k key, after id.Email) (docs []index.Document, octets int, upTo id.Email, more bool, err error) {
-	began := time.Now()
+	began, files := time.Now(), n.o.Files(k.tenant)
 	upTo, err = n.o.Source.EmailsAfter(ctx, k.tenant, k.account, after, batchEmails, func(email id.Email, meta *message.Meta, content message.Reader) error {
-		d, size, err := document(ctx, email, meta, content, n.o.Files)
+		d, size, err := document(ctx, email, meta, content, files)
 		if err != nil {
 			return err
 		}

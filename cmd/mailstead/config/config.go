@@ -227,7 +227,7 @@ type Search struct {
 	ExtractorFile Size `yaml:"extractor_file"`
 	// How much text of one file is searched; what is beyond is not.
 	ExtractorText Size `yaml:"extractor_text"`
-	// How many files are read at the same time.
+	// How many files are read at the same time. Where more are waited for, tenants have theirs by turns.
 	ExtractorsAtOnce int `yaml:"extractors_at_once"`
 }
 
