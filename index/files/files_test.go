@@ -8,10 +8,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"mailstead.dev/store/message"
 )
@@ -72,6 +75,9 @@ func TestBounds(t *testing.T) {
 		{"leaves a child that may write", "sleep 60 & echo text", "text\n", Counted{Read: 1}, Limits{}},
 		{"large in memory", `head -c 200M /dev/zero | tail -n 1`, "", Counted{Failed: 1}, Limits{Memory: 32 << 20}},
 		{"large on disk", `head -c 1M /dev/zero >big || exit 1; cat`, "", Counted{Failed: 1}, Limits{File: 64 << 10}},
+		{"many on disk", `i=0; while [ $i -lt 2000 ]; do i=$((i+1)); : >$i; done; sleep 3; cat`, "", Counted{Failed: 1}, Limits{}},
+		{"large on disk together", "for i in 1 2 3 4; do head -c 100K /dev/zero >$i || exit 1; done; sleep 3; cat", "", Counted{Failed: 1}, Limits{File: 64 << 10}},
+		{"some on disk", "for i in 1 2; do head -c 100K /dev/zero >$i || exit 1; done; rm 1; sleep 0.3; cat", "the file", Counted{Read: 1}, Limits{File: 64 << 10}},
 		{"too large", "cat", "", Counted{TooLarge: 1}, Limits{File: 7}},
 		{"without our settings", `echo "$MAILSTEAD_SECRET"`, "\n", Counted{Read: 1}, Limits{}},
 	} {
@@ -207,6 +213,69 @@ func TestLeftBehind(t *testing.T) {
 			t.Fatal("it lives on")
 		}
 	}
+}
+
+// Nothing is hidden below names that together are too long.
+func TestDeep(t *testing.T) {
+	dir := t.TempDir()
+	in, err := os.OpenRoot(dir)
+	for range 20 {
+		name := strings.Repeat("x", 250)
+		if err == nil {
+			err = in.Mkdir(name, 0o700)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		below, openErr := in.OpenRoot(name)
+		err = errors.Join(openErr, in.Close())
+		in = below
+	}
+	if err := errors.Join(err, in.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if fits(dir, 1<<30) {
+		t.Error("it fits")
+	}
+	if err := remove(dir); err != nil {
+		t.Error(err)
+	}
+}
+
+// A folder goes whose program has taken the rights to it from us. Root has them still: so this is somebody else.
+func TestRemoved(t *testing.T) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // it is not used any more after this
+		const nobody = 65534
+		if os.Geteuid() == 0 {
+			if _, err := unix.SetfsuidRetUid(nobody); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+		dir, err := os.MkdirTemp("", "mailstead-test-")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		inner := filepath.Join(dir, "a", "b")
+		err = errors.Join(os.MkdirAll(inner, 0o700), os.WriteFile(filepath.Join(inner, "c"), nil, 0o600), os.Chmod(inner, 0), os.Chmod(filepath.Dir(inner), 0))
+		if err != nil {
+			t.Error(err)
+		}
+		if fits(dir, 1<<20) {
+			t.Error("what cannot be looked at fits")
+		}
+		if err := remove(dir); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("it is there still: %v", err)
+		}
+	}()
+	<-done
 }
 
 // Each file is read once while it is remembered, also one that cannot be read.

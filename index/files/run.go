@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -25,7 +27,7 @@ var (
 )
 
 // bounded runs a program within bounds of its own: the shell sets them before there is anything to be read. What it
-// may write to files is bounded by what it is given, for those that spool their input. The lower limit of time comes with a signal of its own
+// may write to one file is bounded by what it is given, for those that spool their input (all files: watch). The lower limit of time comes with a signal of its own
 // (SIGXCPU), which tells it from others that kill.
 const bounded = `ulimit -c 0; ulimit -v "$1"; ulimit -t $(($2 + 1)); ulimit -S -t "$2"; ulimit -f "$3"; shift 3; exec "$@"`
 
@@ -37,7 +39,7 @@ const endTime = 2 * time.Second
 func (r *Reader) run(ctx context.Context, p *Program, file *os.File) (string, error) {
 	const blocks = 512 // octets, that sh counts the size of files in
 
-	limits := r.limits
+	limits, largest := r.limits, 2*r.limits.File
 	if _, err := exec.LookPath(p.Command[0]); err != nil {
 		return "", fmt.Errorf("%w: %w", message.ErrNoFiles, err)
 	}
@@ -45,10 +47,14 @@ func (r *Reader) run(ctx context.Context, p *Program, file *os.File) (string, er
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", message.ErrNoFiles, err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() {
+		if err := remove(dir); err != nil {
+			r.log.WarnContext(ctx, "what a program has left behind is not removed", "program", p.Command[0], "folder", dir, "err", err)
+		}
+	}()
 	within, cancel := context.WithTimeout(ctx, busyTimes*limits.Time)
 	defer cancel()
-	args := []string{"-c", bounded, "sh", strconv.FormatInt(limits.Memory>>10, 10), strconv.Itoa(int((limits.Time + time.Second - 1) / time.Second)), strconv.FormatInt(2*limits.File/blocks, 10)}
+	args := []string{"-c", bounded, "sh", strconv.FormatInt(limits.Memory>>10, 10), strconv.Itoa(int((limits.Time + time.Second - 1) / time.Second)), strconv.FormatInt(largest/blocks, 10)}
 	cmd := exec.CommandContext(within, "/bin/sh", append(args, p.Command...)...)
 	// Nothing of ours is told to it: settings may stand in our environment.
 	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", "HOME=" + dir, "TMPDIR=" + dir}
@@ -61,9 +67,17 @@ func (r *Reader) run(ctx context.Context, p *Program, file *os.File) (string, er
 	if err := cmd.Start(); err != nil {
 		return "", fmt.Errorf("%w: %w", message.ErrNoFiles, err)
 	}
+	looking, stop := context.WithCancel(within)
+	var full atomic.Bool
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		watch(looking, dir, 2*largest, func() { full.Store(true); cancel() })
+	})
 	ended(cmd.Process.Pid)
 	syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what it has started and left; the group is there until Wait
 	err = cmd.Wait()
+	stop()
+	watching.Wait()
 	written := strings.ToValidUTF8(text.text.String(), "\uFFFD")
 	var exit *exec.ExitError
 	switch {
@@ -71,6 +85,8 @@ func (r *Reader) run(ctx context.Context, p *Program, file *os.File) (string, er
 		return "", ctx.Err()
 	case text.over:
 		return written, errCut
+	case full.Load():
+		return "", fmt.Errorf("%w: it writes too much to files", errUnreadable)
 	case within.Err() != nil:
 		return "", fmt.Errorf("%w: %s has not read it within %s", errPassing, p.Command[0], busyTimes*limits.Time)
 	case errors.As(err, &exit) && ofTheFile(exit):
