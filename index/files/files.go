@@ -148,89 +148,107 @@ func (r *Reader) program(mediaType, name string) *Program {
 }
 
 // Text implements message.Files: the text of a file, "" of one that its program cannot read. What the file may be to blame for, that its program was killed, say, or
-// was slow on a busy machine, is an error once: no file keeps a mailbox from being searched.
-func (r tenantFiles) Text(ctx context.Context, mediaType, name string, content io.Reader) (string, error) {
+// was slow on a busy machine, is an error once: no file keeps a mailbox from being searched. The content is read twice, so that a file of which the text is known, or
+// that is too large, waits for no turn and is written to no disk.
+func (r tenantFiles) Text(ctx context.Context, mediaType, name string, content io.Reader, again func() (io.ReadCloser, error)) (string, error) {
 	p := r.program(mediaType, name)
 	if p == nil {
 		return "", nil
 	}
-	if err := r.turns.take(ctx, r.tenant); err != nil {
-		return "", err
-	}
-	defer r.turns.give()
-	file, sum, err := r.spool(p, content)
+	sum, err := r.identify(p, content)
 	if errors.Is(err, errTooLarge) {
 		r.counted.tooLarge.Add(1)
 		return "", nil
 	}
 	if err != nil {
-		return "", r.note(err)
+		return "", err
 	}
-	defer file.Close()
+	if o, there := r.texts.GetIfPresent(sum); there && o.known() {
+		return o.text, nil
+	}
+	if err := r.turns.take(ctx, r.tenant); err != nil {
+		return "", err
+	}
+	defer r.turns.give()
 	before, tried := r.texts.GetIfPresent(sum)
-	if tried && before.known() {
+	if tried && before.known() { // to somebody else, meanwhile
 		return before.text, nil
 	}
 	var o outcome
-	o.text, err = r.run(ctx, p, file)
+	o.text, err = r.read(ctx, p, again)
+	if err != nil {
+		r.log.DebugContext(ctx, "an attached file is not read", "program", p.Command[0], "type", mediaType, "err", err)
+	}
 	switch {
+	case err == nil:
+		r.counted.read.Add(1)
 	case errors.Is(err, errCut):
 		r.counted.cut.Add(1)
-	case errors.Is(err, errPassing) && !tried:
-		r.texts.Set(sum, outcome{again: time.Now()})
-		return "", r.note(err)
-	case errors.Is(err, errPassing):
-		o.again = time.Now().Add(againAfter)
-		r.counted.failed.Add(1)
 	case errors.Is(err, errUnreadable):
 		r.counted.failed.Add(1)
-		r.log.InfoContext(ctx, "an attached file cannot be read", "program", p.Command[0], "type", mediaType, "err", err)
-	case err != nil:
-		return "", r.note(err)
+	case errors.Is(err, errPassing) && tried:
+		r.counted.failed.Add(1)
+		o.again = time.Now().Add(againAfter)
 	default:
-		r.counted.read.Add(1)
+		if errors.Is(err, errPassing) {
+			r.texts.Set(sum, outcome{again: time.Now()})
+		}
+		if errors.Is(err, message.ErrFile) {
+			r.counted.notNow.Add(1)
+		}
+		return "", err
 	}
 	r.texts.Set(sum, o)
 	return o.text, nil
 }
 
-// note counts a file that could not be read this time.
-func (r *Reader) note(err error) error {
-	if errors.Is(err, message.ErrFile) {
-		r.counted.notNow.Add(1)
-	}
-	return err
-}
-
 var errTooLarge = errors.New("the file is too large")
 
-// spool writes a file to the disk, from where a program can read it in any order, and returns what it is known by.
-func (r *Reader) spool(p *Program, content io.Reader) (f *os.File, sum digest, err error) {
-	defer func() {
-		if _, disk := errors.AsType[*fs.PathError](err); disk { // what content comes from is none
-			err = fmt.Errorf("%w: %w", message.ErrNoFiles, err)
-		}
-	}()
-	f, err = os.CreateTemp("", "mailstead-file-")
-	if err != nil {
-		return nil, sum, err
-	}
-	err = os.Remove(f.Name()) // it is there for who has it open
+// identify returns what a file is known by.
+func (r *Reader) identify(p *Program, content io.Reader) (sum digest, err error) {
 	hash := sha256.New()
 	fmt.Fprintf(hash, "%q\n", p.Command)
-	var n int64
-	if err == nil {
-		n, err = io.Copy(io.MultiWriter(f, hash), io.LimitReader(content, r.limits.File+1))
-	}
+	n, err := io.Copy(hash, io.LimitReader(content, r.limits.File+1))
 	if err == nil && n > r.limits.File {
 		err = errTooLarge
+	}
+	return digest(hash.Sum(nil)), err
+}
+
+// read has a file read, from the disk, where a program can read it in any order.
+func (r *Reader) read(ctx context.Context, p *Program, again func() (io.ReadCloser, error)) (string, error) {
+	content, err := again()
+	if err != nil {
+		return "", err
+	}
+	defer content.Close()
+	file, err := spool(content)
+	if _, disk := errors.AsType[*fs.PathError](err); disk { // what content comes from is none
+		return "", fmt.Errorf("%w: %w", message.ErrNoFiles, err)
+	}
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	return r.run(ctx, p, file)
+}
+
+// spool returns a file with a content, which is there for who has it open.
+func spool(content io.Reader) (*os.File, error) {
+	f, err := os.CreateTemp("", "mailstead-file-")
+	if err != nil {
+		return nil, err
+	}
+	err = os.Remove(f.Name())
+	if err == nil {
+		_, err = io.Copy(f, content)
 	}
 	if err == nil {
 		_, err = f.Seek(0, io.SeekStart)
 	}
 	if err != nil {
 		f.Close()
-		return nil, sum, err
+		return nil, err
 	}
-	return f, digest(hash.Sum(nil)), nil
+	return f, nil
 }

@@ -29,9 +29,15 @@ func reader(t *testing.T, programs []Program, l Limits) *Reader {
 	return New(programs, l, slog.New(slog.DiscardHandler))
 }
 
+// text is message.Files.Text of content that is at hand.
+func (r *Reader) text(ctx context.Context, mediaType, name, content string) (string, error) {
+	again := func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(content)), nil }
+	return r.For(1).Text(ctx, mediaType, name, strings.NewReader(content), again)
+}
+
 func (r *Reader) textOf(t *testing.T, content string) string {
 	t.Helper()
-	text, err := r.For(1).Text(t.Context(), "application/x-test", "", strings.NewReader(content))
+	text, err := r.text(t.Context(), "application/x-test", "", content)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +114,7 @@ func TestPassingFailures(t *testing.T) {
 			t.Parallel()
 			there := there + name
 			r := reader(t, shell(fmt.Sprintf("[ -e %q ] && exec cat; %s", there, script)), Limits{Time: 100 * time.Millisecond})
-			if text, err := r.For(1).Text(t.Context(), "application/x-test", "", strings.NewReader("x")); !errors.Is(err, message.ErrFile) || errors.Is(err, message.ErrNoFiles) {
+			if text, err := r.text(t.Context(), "application/x-test", "", "x"); !errors.Is(err, message.ErrFile) || errors.Is(err, message.ErrNoFiles) {
 				t.Errorf("%q, %v", text, err)
 			}
 			if err := os.WriteFile(there, nil, 0o600); err != nil {
@@ -131,7 +137,7 @@ func TestTriedTwice(t *testing.T) {
 				r.texts.Set(sum, outcome{again: time.Now()})
 			}
 		}
-		text, err := r.For(1).Text(t.Context(), "application/x-test", "", strings.NewReader("x"))
+		text, err := r.text(t.Context(), "application/x-test", "", "x")
 		if text != "" || errors.Is(err, message.ErrFile) != (i == 0) || err != nil && i > 0 || r.Counted() != want {
 			t.Errorf("time %d: %q, %v, %+v, want %+v", i, text, err, r.Counted(), want)
 		}
@@ -148,7 +154,7 @@ func TestTriedAtOnce(t *testing.T) {
 	var both sync.WaitGroup
 	for range 2 {
 		both.Go(func() {
-			if text, err := r.For(1).Text(t.Context(), "application/x-test", "", strings.NewReader("x")); !errors.Is(err, message.ErrFile) {
+			if text, err := r.text(t.Context(), "application/x-test", "", "x"); !errors.Is(err, message.ErrFile) {
 				t.Errorf("%q, %v", text, err)
 			}
 		})
@@ -165,7 +171,7 @@ func TestNoProgram(t *testing.T) {
 	r := reader(t, []Program{{Types: []string{"application/x-test"}, Command: []string{program}}}, Limits{})
 	fails := func(why string) {
 		t.Helper()
-		if text, err := r.For(1).Text(t.Context(), "application/x-test", "", strings.NewReader("x")); !errors.Is(err, message.ErrNoFiles) {
+		if text, err := r.text(t.Context(), "application/x-test", "", "x"); !errors.Is(err, message.ErrNoFiles) {
 			t.Errorf("%s: %q, %v", why, text, err)
 		}
 	}
@@ -187,7 +193,7 @@ func TestNoProgram(t *testing.T) {
 // take that, by the clock.
 func TestBusy(t *testing.T) {
 	r := reader(t, shell("while :; do :; done"), Limits{Time: time.Second})
-	text, err := r.For(1).Text(t.Context(), "application/x-test", "", strings.NewReader("x"))
+	text, err := r.text(t.Context(), "application/x-test", "", "x")
 	if text != "" || err == nil && r.Counted() != (Counted{Failed: 1}) || err != nil && !strings.Contains(err.Error(), "has not read it within") {
 		t.Errorf("%q, %v, %+v", text, err, r.Counted())
 	}
@@ -292,21 +298,83 @@ func TestRemembered(t *testing.T) {
 	}
 }
 
+// What is known waits for no turn, and is read once. Nor does what is too large.
+func TestKnownWithoutTurn(t *testing.T) {
+	r := reader(t, shell("cat"), Limits{AtOnce: 1, File: 10})
+	r.textOf(t, "known")
+	if err := r.turns.take(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for content, want := range map[string]string{"known": "known", "too large for it": ""} {
+		text, err := r.For(1).Text(ctx, "application/x-test", "", strings.NewReader(content), func() (io.ReadCloser, error) {
+			return nil, errors.New("it is read another time")
+		})
+		if text != want || err != nil {
+			t.Errorf("%q: %q, %v", content, text, err)
+		}
+	}
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := r.text(short, "application/x-test", "", "unknown"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("what is not known: %v", err)
+	}
+}
+
+// Many that have the same file read have it read once.
+func TestReadOnce(t *testing.T) {
+	r := reader(t, shell("cat"), Limits{AtOnce: 1})
+	if err := r.turns.take(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	var reading sync.WaitGroup
+	for range 4 {
+		reading.Go(func() {
+			if text := r.textOf(t, "text"); text != "text" {
+				t.Errorf("%q", text)
+			}
+		})
+	}
+	r.turns.await(t, 4)
+	r.turns.give()
+	reading.Wait()
+	if got := r.Counted(); got != (Counted{Read: 1}) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// What a program says of a file, which may quote it, is in no log that operators keep.
+func TestLog(t *testing.T) {
+	var log strings.Builder
+	r := New(shell("cat >&2; exit 1"), Limits{}, slog.New(slog.NewTextHandler(&log, nil)))
+	if text := r.textOf(t, "a secret"); text != "" || log.Len() > 0 {
+		t.Errorf("%q, %s", text, log.String())
+	}
+}
+
 // Nobody is held up by who gives up, and what could not be tried is no text.
 func TestGivenUp(t *testing.T) {
 	r := reader(t, shell("sleep 60"), Limits{AtOnce: 1, Time: time.Minute})
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	if _, err := r.For(1).Text(ctx, "application/x-test", "", strings.NewReader("x")); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := r.text(ctx, "application/x-test", "", "x"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("given up: %v", err)
 	}
 	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("it took %s", took)
 	}
 	broken := errors.New("broken")
-	if _, err := r.For(1).Text(t.Context(), "application/x-test", "", io.MultiReader(strings.NewReader("x"), failing{broken})); !errors.Is(err, broken) {
+	breaksOff := func() (io.ReadCloser, error) {
+		return io.NopCloser(io.MultiReader(strings.NewReader("x"), failing{broken})), nil
+	}
+	content, _ := breaksOff()
+	if _, err := r.For(1).Text(t.Context(), "application/x-test", "", content, nil); !errors.Is(err, broken) {
 		t.Errorf("a file that breaks off: %v", err)
+	}
+	if _, err := r.For(1).Text(t.Context(), "application/x-test", "", strings.NewReader("x"), breaksOff); !errors.Is(err, broken) {
+		t.Errorf("a file that breaks off the second time: %v", err)
 	}
 	if got := r.Counted(); got != (Counted{}) {
 		t.Errorf("%+v", got)
@@ -344,11 +412,11 @@ func pdf(text string) string {
 // The command of the documentation reads PDF; what is none is no text.
 func TestPDF(t *testing.T) {
 	r := reader(t, []Program{{Types: []string{"application/pdf", ".pdf"}, Command: []string{"/usr/bin/pdftotext", "-q", "/dev/stdin", "-"}}}, Limits{})
-	text, err := r.For(1).Text(t.Context(), "application/octet-stream", "Invoice.PDF", strings.NewReader(pdf("Quarterly figures")))
+	text, err := r.text(t.Context(), "application/octet-stream", "Invoice.PDF", pdf("Quarterly figures"))
 	if err != nil || !strings.Contains(text, "Quarterly figures") || r.Counted().Read != 1 {
 		t.Errorf("%q, %v, %+v", text, err, r.Counted())
 	}
-	if text, err = r.For(1).Text(t.Context(), "application/pdf", "", strings.NewReader("no PDF")); err != nil || text != "" || r.Counted().Failed != 1 {
+	if text, err = r.text(t.Context(), "application/pdf", "", "no PDF"); err != nil || text != "" || r.Counted().Failed != 1 {
 		t.Errorf("what is none: %q, %v, %+v", text, err, r.Counted())
 	}
 }

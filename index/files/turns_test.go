@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -45,8 +46,9 @@ func TestTenantsByTurns(t *testing.T) {
 	}
 	var reading sync.WaitGroup
 	for i, tenant := range append(slices.Repeat([]id.Tenant{1}, 10), 2) {
+		content := func() io.Reader { return strings.NewReader(fmt.Sprintf("file %d of tenant %d\n", i, tenant)) }
 		reading.Go(func() {
-			if _, err := r.For(tenant).Text(t.Context(), "application/x-test", "", strings.NewReader(fmt.Sprintf("file %d of tenant %d\n", i, tenant))); err != nil {
+			if _, err := r.For(tenant).Text(t.Context(), "application/x-test", "", content(), func() (io.ReadCloser, error) { return io.NopCloser(content()), nil }); err != nil {
 				t.Error(err)
 			}
 		})

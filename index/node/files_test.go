@@ -19,7 +19,7 @@ func (reading) Reads(mediaType, _ string) bool { return mediaType == "applicatio
 
 func (f reading) forAll(id.Tenant) message.Files { return f }
 
-func (f reading) Text(ctx context.Context, _, _ string, content io.Reader) (string, error) {
+func (f reading) Text(ctx context.Context, _, _ string, content io.Reader, _ func() (io.ReadCloser, error)) (string, error) {
 	return f(ctx, content)
 }
 

@@ -20,8 +20,8 @@ type Reader interface {
 type Files interface {
 	// Reads tells whether files of a media type, in lower case, or with such a name are read.
 	Reads(mediaType, name string) bool
-	// Text returns the text of a file; "" of one that cannot be read. Errors are ErrFile, and those of ctx and content.
-	Text(ctx context.Context, mediaType, name string, content io.Reader) (string, error)
+	// Text returns the text of a file; "" of one that cannot be read. again opens its content another time. Errors are ErrFile, and those of ctx and content.
+	Text(ctx context.Context, mediaType, name string, content io.Reader, again func() (io.ReadCloser, error)) (string, error)
 }
 
 var (
@@ -41,7 +41,7 @@ type Text struct {
 }
 
 // TextVersion changes whenever Texts or Normalize would give another result.
-const TextVersion = 3
+const TextVersion = 4
 
 // What is read and held at a time.
 const (
@@ -312,11 +312,23 @@ func (x *extractor) html(r io.Reader, t task) error {
 
 func (x *extractor) file(r io.Reader, t task) error {
 	name, _ := t.part.fileName()
-	text, err := x.files.Text(x.ctx, t.part.Type+"/"+t.part.Subtype, name, t.part.Decode(r))
+	text, err := x.files.Text(x.ctx, t.part.Type+"/"+t.part.Subtype, name, t.part.Decode(r), func() (io.ReadCloser, error) {
+		raw, err := x.r.Open(x.ctx, t.at.Off, t.at.Len)
+		if err != nil {
+			return nil, err
+		}
+		return decoded{t.part.Decode(raw), raw}, nil
+	})
 	if err != nil {
 		return err
 	}
 	return x.text(strings.NewReader(text), t.text)
+}
+
+// decoded is a file of which what is closed is what it is decoded from.
+type decoded struct {
+	io.Reader
+	io.Closer
 }
 
 // How far messages under a transfer encoding are looked into.

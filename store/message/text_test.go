@@ -2,7 +2,13 @@ package message
 
 import (
 	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -47,5 +53,52 @@ func TestHeaderTexts(t *testing.T) {
 	}
 	for seed := range uint64(300) {
 		check(newGenerator(seed).message())
+	}
+}
+
+// readTwice reads files as they are, and compares what they are when they are opened another time.
+type readTwice struct{ t *testing.T }
+
+func (readTwice) Reads(mediaType, _ string) bool { return mediaType == "application/x-test" }
+
+func (f readTwice) Text(_ context.Context, _, _ string, content io.Reader, again func() (io.ReadCloser, error)) (string, error) {
+	first, err := io.ReadAll(content)
+	if err != nil {
+		return "", err
+	}
+	rc, err := again()
+	if err != nil {
+		return "", err
+	}
+	second, err := io.ReadAll(rc)
+	if !bytes.Equal(first, second) {
+		f.t.Errorf("%q, the second time %q", first, second)
+	}
+	return string(first), errors.Join(err, rc.Close())
+}
+
+// A file can be opened another time, wherever it is, and what follows is read as ever.
+func TestFileAgain(t *testing.T) {
+	encoded := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+	files := "Content-Type: multipart/mixed; boundary=%s\r\n\r\n" +
+		"--%[1]s\r\nContent-Type: application/x-test\r\nContent-Transfer-Encoding: base64\r\n\r\n" + encoded("night and day") + "\r\n" +
+		"--%[1]s\r\nContent-Type: application/x-test\r\n\r\nas it is\r\n--%[1]s\r\n\r\nthe end\r\n--%[1]s--\r\n"
+	text := []byte("Content-Type: multipart/mixed; boundary=outer\r\n\r\n--outer\r\n" + fmt.Sprintf(files, "inner") +
+		"--outer\r\nContent-Type: message/global\r\nContent-Transfer-Encoding: base64\r\n\r\n" + encoded(fmt.Sprintf(files, "hidden")) + "\r\n--outer--\r\n")
+	m, err := Parse(bytes.NewReader(text), Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	if err := m.Texts(t.Context(), memory(text), readTwice{t}, func(x Text) bool {
+		if x.Header == "" {
+			got = append(got, strings.TrimSpace(x.Value))
+		}
+		return true
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"night and day", "as it is", "the end", "night and day", "as it is", "the end"}; !slices.Equal(slices.DeleteFunc(got, func(s string) bool { return s == "" }), want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

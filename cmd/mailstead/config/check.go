@@ -63,6 +63,9 @@ func (l *loader) check(c *Config) {
 		l.problem(at("search.folder"), "the role index needs search.folder, on a disk of this machine")
 	}
 	l.checkSearch(c.Search, at)
+	if c.Has(RoleIMAP) || c.Has(RoleIndex) { // others run none
+		l.checkExtractors(c.Search, at)
+	}
 	l.checkCells(c.Cells, at)
 	l.checkACME(c, at)
 	if c.Database.PgBouncer && c.Database.ListenURL == "" {

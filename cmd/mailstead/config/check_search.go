@@ -29,7 +29,6 @@ func (l *loader) checkSearch(s Search, at func(string) string) {
 	case s.Listen != "" && !isLoopback(string(s.Listen)):
 		l.problem(at("search.listen"), "%s can be reached from elsewhere: set search.cert_file, search.key_file and search.ca_file, by which processes know each other", s.Listen)
 	}
-	l.checkExtractors(s, at)
 	if s.Listen != "" && s.Address == "" {
 		if host, _, err := net.SplitHostPort(string(s.Listen)); err != nil || host == "" {
 			l.problem(at("search.address"), "search.listen, %s, names no host that others can connect to: set search.address", s.Listen)

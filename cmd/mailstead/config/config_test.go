@@ -222,4 +222,10 @@ search:
 			t.Errorf("%s: %v", wrong, err)
 		}
 	}
+	if _, err := load(t, "roles: [lmtp, maintenance]\nsearch:\n  extractors: [\"a/b=/nowhere/cat\"]\n"); err != nil {
+		t.Errorf("where nothing is searched: %v", err)
+	}
+	if _, err := load(t, "roles: [index]\nsearch:\n  folder: /tmp\n  extractors: [\"a/b=/nowhere/cat\"]\n"); err == nil || !strings.Contains(err.Error(), "/nowhere/cat") {
+		t.Errorf("an index without its program: %v", err)
+	}
 }
