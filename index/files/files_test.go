@@ -113,7 +113,7 @@ func TestPassingFailures(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			there := there + name
-			r := reader(t, shell(fmt.Sprintf("[ -e %q ] && exec cat; %s", there, script)), Limits{Time: 100 * time.Millisecond})
+			r := reader(t, shell(fmt.Sprintf("[ -e %q ] && exec cat; %s", there, script)), Limits{Time: 500 * time.Millisecond})
 			if text, err := r.text(t.Context(), "application/x-test", "", "x"); !errors.Is(err, message.ErrFile) || errors.Is(err, message.ErrNoFiles) {
 				t.Errorf("%q, %v", text, err)
 			}

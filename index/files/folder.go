@@ -39,8 +39,9 @@ func fits(dir string, octets int64) bool {
 		if err != nil {
 			return unlessGone(err)
 		}
-		n++
-		octets -= info.Size()
+		if n++; e.Type().IsRegular() {
+			octets -= info.Size()
+		}
 		if n > mostInFolder || octets < 0 {
 			return errTooLarge
 		}

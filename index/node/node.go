@@ -76,6 +76,7 @@ type Node struct {
 	accounts map[key]*account
 	wanted   map[key]bool // searches have found too little there
 	failing  map[key]failing
+	remakes  map[remake]bool
 	distrust map[key]bool // accounts whose index was damaged: so may its copy be
 	closed   bool
 	wake     chan struct{} // to Run: something is wanted
@@ -126,7 +127,7 @@ func New(o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Node{o: o, cache: index.NewCache(o.OpenMemory), name: name, unlock: unlock, log: o.Logger, accounts: make(map[key]*account), wanted: make(map[key]bool), failing: make(map[key]failing), distrust: make(map[key]bool), wake: make(chan struct{}, 1)}, nil
+	return &Node{o: o, cache: index.NewCache(o.OpenMemory), name: name, unlock: unlock, log: o.Logger, accounts: make(map[key]*account), wanted: make(map[key]bool), failing: make(map[key]failing), remakes: make(map[remake]bool), distrust: make(map[key]bool), wake: make(chan struct{}, 1)}, nil
 }
 
 func orDefault[T comparable](v, otherwise T) T {

@@ -220,12 +220,17 @@ func TestReconciles(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := key{r.user.Tenant, r.user.Account}
-	if err := os.Remove(filepath.Join(r.node.path(k), reconciledFile)); err != nil {
+	mark := filepath.Join(r.node.path(k), reconciledFile)
+	if err := os.Remove(mark); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.node.follow(t.Context(), k); err != nil {
-		t.Fatal(err)
-	}
+	r.await("it is reconciled", func() bool {
+		if _, err := r.node.follow(t.Context(), k); err != nil {
+			t.Fatal(err)
+		}
+		_, err := os.Stat(mark)
+		return err == nil
+	})
 	r.whole(8)
 	r.finds(r.node, "message2")
 	for _, text := range []string{"message2", "message3"} {
@@ -328,12 +333,16 @@ func TestForgets(t *testing.T) {
 	if err := r.store.DeleteAccount(t.Context(), r.user); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.node.clean(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if there, err := r.node.onDisk(); err != nil || len(there) > 0 {
-		t.Errorf("still there: %v, %v", there, err)
-	}
+	r.await("it is gone", func() bool {
+		if err := r.node.clean(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		there, err := r.node.onDisk()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(there) == 0
+	})
 	if _, err := r.find(r.node, "message7"); !errors.Is(err, index.ErrNone) {
 		t.Errorf("it is searched still: %v", err)
 	}

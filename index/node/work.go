@@ -41,6 +41,7 @@ func (n *Node) Run(ctx context.Context) error {
 	var working sync.WaitGroup
 	working.Go(func() { n.repeat(ctx, lives/3, nil, "announce", n.announce) })
 	working.Go(func() { n.repeat(ctx, cleanEvery, nil, "clean", n.clean) })
+	working.Go(func() { n.repeat(ctx, n.o.Every, nil, "make anew", n.remakeNext) })
 	n.repeat(ctx, n.o.Every, n.wake, "index", n.round)
 	working.Wait()
 	// So that others need not wait until it is forgotten.
@@ -98,6 +99,7 @@ func (n *Node) round(ctx context.Context) error {
 			delete(n.failing, k)
 		}
 	}
+	maps.DeleteFunc(n.remakes, func(_ remake, done bool) bool { return done })
 	wanted, most := n.wanted, workAtOnce+len(n.failing)
 	n.wanted = make(map[key]bool)
 	n.mu.Unlock()
@@ -193,18 +195,24 @@ func (n *Node) work(ctx context.Context, k key, w store.IndexWork) (more bool, e
 	}
 	switch w.Asked {
 	case store.AskRebuild:
-		return false, n.answer(ctx, k, w.Asked, n.rebuild)
+		n.remakeSoon(remake{k, w.Asked})
 	case store.AskVerify:
 		return false, n.answer(ctx, k, w.Asked, n.verify)
 	}
 	return n.follow(ctx, k)
 }
 
+// errWorkedAt says that an index is being worked at already, which may take long: whoever wants to comes back.
+var errWorkedAt = errors.New("the search index is being worked at")
+
 // answer does what was asked, and tells how that went.
 func (n *Node) answer(ctx context.Context, k key, asked string, do func(context.Context, key) (string, error)) error {
 	said, err := do(ctx, k)
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if errors.Is(err, errWorkedAt) {
+		return nil // it is asked still
 	}
 	if err != nil {
 		said = err.Error()
@@ -218,7 +226,10 @@ func (n *Node) follow(ctx context.Context, k key) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	x.account.working.Lock()
+	if !x.account.working.TryLock() { // it is made anew, perhaps
+		n.unuse(x, nil)
+		return false, nil
+	}
 	more, err = n.add(ctx, x)
 	old := false
 	if err == nil && !more {
@@ -230,7 +241,7 @@ func (n *Node) follow(ctx context.Context, k key) (more bool, err error) {
 	x.account.working.Unlock()
 	n.unuse(x, err)
 	if old {
-		_, err = n.rebuild(ctx, k)
+		n.remakeSoon(remake{key: k})
 	}
 	return more, err
 }
@@ -445,7 +456,10 @@ func (n *Node) verify(ctx context.Context, k key) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	x.account.working.Lock()
+	if !x.account.working.TryLock() {
+		n.unuse(x, nil)
+		return "", errWorkedAt
+	}
 	err = x.index.Check(ctx)
 	stats, statsErr := x.index.Stats()
 	x.account.working.Unlock()
@@ -496,7 +510,9 @@ func (n *Node) remove(k key) error {
 		return err
 	}
 	defer n.release(a)
-	a.working.Lock()
+	if !a.working.TryLock() {
+		return nil // the next time
+	}
 	defer a.working.Unlock()
 	a.opening.Lock()
 	defer a.opening.Unlock()
