@@ -5,15 +5,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
-	"net"
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/net/netutil"
 
 	"mailstead.dev/certificate"
 	"mailstead.dev/cmd/mailstead/config"
@@ -52,28 +48,6 @@ func (p *process) openCertificates() error {
 	watch := func() error { return p.kept.Watch(ctx) }
 	p.services = append(p.services, service{name: "certificates", serve: []func() error{watch}, shutdown: func(context.Context) error { stop(); return nil }})
 	return p.openProofs()
-}
-
-// openProofs serves HTTP to authorities that ask whether a name is ours.
-func (p *process) openProofs() error {
-	listeners, err := p.listeners("acme", "acme.listen", p.config.ACME.Listen)
-	if err != nil || len(listeners) == 0 {
-		return err
-	}
-	const patience, header, atOnce = 10 * time.Second, 8 << 10, 100
-	server := &http.Server{
-		Handler: p.kept, ReadTimeout: patience, WriteTimeout: patience, IdleTimeout: patience, MaxHeaderBytes: header,
-		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
-	}
-	server.SetKeepAlivesEnabled(false) // who asks for one answer makes room for others
-	untilClosed := func(l net.Listener) error {
-		if err := server.Serve(netutil.LimitListener(l, atOnce)); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
-	}
-	p.services = append(p.services, service{name: "acme", serve: on(listeners, untilClosed), shutdown: server.Shutdown})
-	return nil
 }
 
 // openOrders orders certificates.
