@@ -96,6 +96,22 @@ func TestKeptThatHaveEnded(t *testing.T) {
 	s.shows("imap.one.test", wild)
 }
 
+// Where one cannot be opened, another for its name is shown, also that for all others.
+func TestKeptOfTheMainName(t *testing.T) {
+	s := newSite(t, storetest.New(t), 1<<20)
+	wild := s.put(certtest.Pair(t, time.Hour, "*.one.test"))
+	s.look()
+	s.shows("imap.one.test", wild)
+	lost := &site{T: t, store: s.store, seals: seals(t, certtest.SealKey())}
+	for _, name := range []string{"mail.test", "imap.one.test", "alone.test"} {
+		lost.put(certtest.Pair(t, 2*time.Hour, name))
+	}
+	s.look()
+	s.shows("mail.test", s.rest)
+	s.shows("imap.one.test", wild)
+	s.showsNone("alone.test")
+}
+
 func TestKept(t *testing.T) {
 	c := storetest.Config(t)
 	s := newSite(t, storetest.Open(t, c), 1<<20)

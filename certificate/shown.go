@@ -77,8 +77,8 @@ type candidate struct {
 }
 
 // choose returns the certificate that a client is shown: one for the name that it asks for (RFC 6066 section 3), or for all names beside it, that it can use.
-// One that does not hold now is shown where no other holds. There is an error where it would be one that cannot be read or opened now: another would be taken
-// for an attack by who looks at it, and who does not would send passwords.
+// One that does not hold now is shown where no other holds. There is an error where it would be one that cannot be read or opened now, and no other is for the name:
+// that would be taken for an attack by who looks at it, and who does not would send passwords.
 func (s *Shown) choose(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	files := s.files.Load()
 	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
@@ -92,11 +92,14 @@ func (s *Shown) choose(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		}
 	}
 	shown, err := first(hello, holding)
-	if rest := files.rest.Leaf; shown != nil || err != nil || rest.VerifyHostname(name) == nil && holds(rest.NotBefore, rest.NotAfter) {
-		return cmp.Or(shown, files.rest), err
+	rest := files.rest
+	if shown == nil && rest.Leaf.VerifyHostname(name) == nil && holds(rest.Leaf.NotBefore, rest.Leaf.NotAfter) {
+		return rest, nil
 	}
-	shown, err = first(hello, others)
-	return cmp.Or(shown, files.rest), err
+	if shown == nil && err == nil {
+		shown, err = first(hello, others)
+	}
+	return cmp.Or(shown, rest), err
 }
 
 func holds(begins, ends time.Time) bool {
