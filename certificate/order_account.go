@@ -35,6 +35,9 @@ func (o *Orders) enter(ctx context.Context) (*acme.Client, error) {
 		return nil, errSealed // and not what was wrong with it
 	}
 	c := &acme.Client{Key: key, HTTPClient: o.http(), DirectoryURL: o.o.Directory, UserAgent: "mailstead/" + o.o.Version, KID: acme.KeyID(account.URI), RetryBackoff: again}
+	if _, err := c.Discover(ctx); err != nil { // where it cannot be ordered is known before anything is
+		return nil, err
+	}
 	if account.URI != "" {
 		return c, nil
 	}

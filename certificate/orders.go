@@ -115,13 +115,13 @@ func (o *Orders) fill(ctx context.Context, order store.CertificateOrder) error {
 		return err
 	}
 	o.o.Logger.WarnContext(ctx, "a certificate could not be ordered: mailstead certificate orders tells which, and why", "failures", order.Failures+1, "again_in", pause.Round(time.Second))
-	if ofOrder(err) {
-		if o.client != nil && gone(err) {
-			return o.forget(ctx)
-		}
-		return nil
+	if !ofOrder(err) || o.client == nil {
+		return err // the authority or the database is away, or there is no account: it would be the same with all others
 	}
-	return err // the authority or the database is away, and it would be the same with all others
+	if gone(err) {
+		return o.forget(ctx)
+	}
+	return nil
 }
 
 // pause is until an order is tried again.

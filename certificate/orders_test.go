@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -364,6 +365,52 @@ func TestOrdersDoNotWait(t *testing.T) {
 	}
 	if now, err := s.store.OrderAccount(t.Context(), busy.URL); err != nil || !bytes.Equal(now.Sealed, account.Sealed) {
 		t.Errorf("the key of the account is another: %v", err)
+	}
+}
+
+// An authority that gives no account, or has no directory any more, is not asked again for each name.
+func TestOrdersOfNobody(t *testing.T) {
+	s := newSite(t, storetest.New(t), 1<<20)
+	var asked atomic.Int64
+	routes := http.NewServeMux()
+	authority := httptest.NewServer(routes)
+	defer authority.Close()
+	refuse := func(w http.ResponseWriter, status int, what string) {
+		asked.Add(1)
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(status)
+		fmt.Fprintf(w, `{"type": "urn:ietf:params:acme:error:%s"}`, what)
+	}
+	routes.HandleFunc("/directory", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"newNonce": "%[1]s/nonce", "newAccount": "%[1]s/account", "newOrder": "%[1]s/order"}`, authority.URL)
+	})
+	routes.HandleFunc("/nonce", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Replay-Nonce", "x") })
+	routes.HandleFunc("/account", func(w http.ResponseWriter, _ *http.Request) { refuse(w, http.StatusForbidden, "externalAccountRequired") })
+	routes.HandleFunc("/gone", func(w http.ResponseWriter, _ *http.Request) { refuse(w, http.StatusNotFound, "malformed") })
+	known, err := s.seals.NewAccount(authority.URL + "/gone")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known.URI = authority.URL + "/account/1"
+	if err := s.store.SetOrderAccount(t.Context(), authority.URL+"/gone", known); err != nil {
+		t.Fatal(err)
+	}
+	for _, directory := range []string{"/directory", "/gone"} {
+		asked.Store(0)
+		for _, name := range []string{"one.test", "two.test", "three.test"} {
+			if _, err := s.store.OrderCertificate(t.Context(), name, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		o := NewOrders(OrderOptions{Store: s.store, Seals: func() *Seals { return s.seals }, Directory: authority.URL + directory, Challenge: HTTP01, Logger: slog.New(slog.NewTextHandler(&s.log, nil))})
+		var refused *acme.Error
+		if err := o.round(t.Context()); !errors.As(err, &refused) || asked.Load() != 1 {
+			t.Errorf("%s: %v, and it was asked %d times", directory, err, asked.Load())
+		}
+		orders, err := s.store.CertificateOrders(t.Context())
+		if err != nil || len(orders) != 3 || orders[0].Failures+orders[1].Failures+orders[2].Failures != 1 {
+			t.Errorf("%s: the orders are %+v, %v", directory, orders, err)
+		}
 	}
 }
 
