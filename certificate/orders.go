@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -40,7 +41,7 @@ type OrderOptions struct {
 
 	Every  time.Duration // between two looks at what is to be ordered; 30 seconds if zero
 	Settle time.Duration // until all front ends have an answer; 5 seconds if zero
-	Pause  time.Duration // after a first failure, twice that after the next one; 5 minutes if zero
+	Pause  time.Duration // after an order, and a first failure, twice that after the next one; 5 minutes if zero
 }
 
 const (
@@ -84,19 +85,19 @@ func (o *Orders) Run(ctx context.Context) error {
 
 // round orders what is due. An error is of more than one order.
 func (o *Orders) round(ctx context.Context) error {
-	all, err := o.o.Store.CertificateOrders(ctx)
-	if err != nil {
-		return err
-	}
-	for _, order := range all {
-		if !order.Due {
-			continue
+	for {
+		all, err := o.o.Store.CertificateOrders(ctx) // each time, for some may have been cancelled meanwhile
+		if err != nil {
+			return err
 		}
-		if err := o.fill(ctx, order); err != nil {
+		i := slices.IndexFunc(all, func(c store.CertificateOrder) bool { return c.Due })
+		if i < 0 {
+			return nil
+		}
+		if err := o.fill(ctx, all[i]); err != nil {
 			return err
 		}
 	}
-	return nil
 }
 
 // fill orders one certificate, and notes how that has gone.
@@ -107,7 +108,7 @@ func (o *Orders) fill(ctx context.Context, order store.CertificateOrder) error {
 	}
 	if err == nil {
 		o.ordered.Add(1)
-		return o.o.Store.OrderDone(ctx, order.Name, "", 0)
+		return o.o.Store.OrderDone(ctx, order.Name, "", o.o.Pause) // also where what came is due again at once
 	}
 	o.failed.Add(1)
 	pause := o.pause(order.Failures, err)
@@ -166,7 +167,7 @@ func ofOrder(err error) bool {
 	var failed *acme.OrderError
 	var wrong *wrongError
 	return errors.As(err, &refused) && refused.StatusCode < 500 || errors.As(err, &unproven) || errors.As(err, &failed) || errors.As(err, &wrong) ||
-		errors.Is(err, store.ErrCertificateTaken)
+		errors.Is(err, store.ErrCertificateTaken) || errors.Is(err, store.ErrNoDomain)
 }
 
 // wrongError is of an answer of the authority's that is not what was asked for.

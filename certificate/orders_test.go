@@ -95,23 +95,32 @@ func (f *farm) balance(challenge string) net.Listener {
 // run has the front ends watch, and two processes order.
 func (f *farm) run(challenge string) {
 	f.Helper()
-	text, err := os.ReadFile(f.authority.CAFile)
-	if err != nil {
-		f.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(text)
+	f.beside(func(ctx context.Context, s *site) { s.kept.Watch(ctx) })
+	f.beside(func(ctx context.Context, s *site) { f.orders(s, challenge, 100*time.Millisecond).Run(ctx) })
+}
+
+// beside runs something for each front end until the test ends.
+func (f *farm) beside(run func(context.Context, *site)) {
 	ctx, stop := context.WithCancel(f.Context())
 	var running sync.WaitGroup
 	f.Cleanup(func() { stop(); running.Wait() })
 	for _, s := range f.fronts {
-		running.Go(func() { s.kept.Watch(ctx) })
-		orders := NewOrders(OrderOptions{
-			Store: s.store, Seals: func() *Seals { return s.seals }, Directory: f.authority.Directory, Contact: "postmaster@one.test", Challenge: challenge, Roots: roots,
-			Logger: slog.New(slog.NewTextHandler(f.Output(), nil)), Every: 100 * time.Millisecond, Settle: time.Second, Pause: 100 * time.Millisecond,
-		})
-		running.Go(func() { orders.Run(ctx) })
+		running.Go(func() { run(ctx, s) })
 	}
+}
+
+// orders returns what orders beside a front end.
+func (f *farm) orders(s *site, challenge string, pause time.Duration) *Orders {
+	text, err := os.ReadFile(f.authority.CAFile)
+	if err != nil {
+		f.Error(err) // and the authority is not believed
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(text)
+	return NewOrders(OrderOptions{
+		Store: s.store, Seals: func() *Seals { return s.seals }, Directory: f.authority.Directory, Contact: "postmaster@one.test", Challenge: challenge, Roots: roots,
+		Logger: slog.New(slog.NewTextHandler(f.Output(), nil)), Every: 100 * time.Millisecond, Settle: time.Second, Pause: pause,
+	})
 }
 
 func (f *farm) order(name, domain string) {
@@ -385,7 +394,9 @@ func TestOrdersOfNobody(t *testing.T) {
 		fmt.Fprintf(w, `{"newNonce": "%[1]s/nonce", "newAccount": "%[1]s/account", "newOrder": "%[1]s/order"}`, authority.URL)
 	})
 	routes.HandleFunc("/nonce", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Replay-Nonce", "x") })
-	routes.HandleFunc("/account", func(w http.ResponseWriter, _ *http.Request) { refuse(w, http.StatusForbidden, "externalAccountRequired") })
+	routes.HandleFunc("/account", func(w http.ResponseWriter, _ *http.Request) {
+		refuse(w, http.StatusForbidden, "externalAccountRequired")
+	})
 	routes.HandleFunc("/gone", func(w http.ResponseWriter, _ *http.Request) { refuse(w, http.StatusNotFound, "malformed") })
 	known, err := s.seals.NewAccount(authority.URL + "/gone")
 	if err != nil {
@@ -411,6 +422,44 @@ func TestOrdersOfNobody(t *testing.T) {
 		if err != nil || len(orders) != 3 || orders[0].Failures+orders[1].Failures+orders[2].Failures != 1 {
 			t.Errorf("%s: the orders are %+v, %v", directory, orders, err)
 		}
+	}
+}
+
+// A round does not order what is cancelled, or goes with its domain, while it orders others; nor at once again what is due again when it comes.
+func TestOrdersOfARound(t *testing.T) {
+	f := newFarm(t, HTTP01, time.Second) // by whose end it begins
+	s := f.fronts[0]
+	f.order("one.alone.test", "")
+	f.order("two.alone.test", "")
+	f.order("imap.one.test", "one.test")
+	f.beside(func(ctx context.Context, s *site) { s.kept.Watch(ctx) })
+	o := f.orders(s, HTTP01, time.Hour)
+	ended := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), waiting)
+	defer cancel()
+	go func() { ended <- o.round(ctx) }()
+	for proofs := []store.Proof(nil); len(proofs) == 0; time.Sleep(10 * time.Millisecond) {
+		var err error
+		if proofs, err = s.store.Proofs(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.store.CancelCertificate(t.Context(), store.CertificateOrder{Name: "two.alone.test"}); err != nil {
+		t.Error(err)
+	}
+	if err := s.store.DeleteDomain(t.Context(), "one.test"); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err != nil || f.authority.Orders.Load() != 1 {
+		t.Errorf("%v, after %d orders, want 1", err, f.authority.Orders.Load())
+	}
+	all, err := s.store.CertificateOrders(t.Context())
+	if err != nil || len(all) != 1 || all[0].Name != "one.alone.test" || all[0].Due || all[0].Failures != 0 {
+		t.Errorf("the orders are %+v, %v", all, err)
+	}
+	// It goes while it is being ordered, which keeps no other back.
+	if err := o.order(ctx, store.CertificateOrder{Name: "imap.one.test", Domain: "one.test"}); !errors.Is(err, store.ErrNoDomain) || !ofOrder(err) {
+		t.Errorf("of a domain that is gone: %v", err)
 	}
 }
 
