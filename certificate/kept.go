@@ -170,11 +170,10 @@ func (k *Kept) index() {
 
 // open returns a certificate of names, nil where it is gone, and an error where it cannot be read or opened.
 func (k *Kept) open(ctx context.Context, n *names, c store.Certificate) (*tls.Certificate, error) {
-	key := keptKey{c.ID, c.Version}
-	if !n.seals.Knows(c.SealedBy) { // it may be sealed anew since names were read; what was opened before is not to be shown
-		k.read.Invalidate(key)
+	if !n.seals.Knows(c.SealedBy) { // also where it was opened before; and no client has the database asked for what cannot be
+		return nil, errNoSeal
 	}
-	opened, err := k.read.Get(ctx, key, otter.LoaderFunc[keptKey, *tls.Certificate](func(ctx context.Context, _ keptKey) (*tls.Certificate, error) {
+	opened, err := k.read.Get(ctx, keptKey{c.ID, c.Version}, otter.LoaderFunc[keptKey, *tls.Certificate](func(ctx context.Context, _ keptKey) (*tls.Certificate, error) {
 		// Others wait for the same, whatever becomes of who asked first.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTime)
 		defer cancel()

@@ -217,6 +217,31 @@ func TestKept(t *testing.T) {
 	s.shows("imap.one.test", s.rest)
 }
 
+// A name whose certificate cannot be opened has nobody ask the database, however many clients ask for it, and so none wait.
+func TestKeptWithoutItsSeal(t *testing.T) {
+	s := newSite(t, storetest.New(t), 1<<20)
+	s.put(certtest.Pair(t, time.Hour, "opened.test"))
+	s.put(certtest.Pair(t, time.Hour, "other.test"))
+	s.look()
+	if _, err := handshake(t, s.Shown, "opened.test"); err != nil {
+		t.Error(err)
+	}
+	s.kept.Seal(seals(t, certtest.SealKey()))
+	for range readAtOnce {
+		s.kept.turns <- struct{}{} // as if as many were being read, which takes long
+	}
+	began := time.Now()
+	var clients sync.WaitGroup
+	for range 50 {
+		clients.Go(func() { s.showsNone("opened.test") })
+		clients.Go(func() { s.showsNone("other.test") })
+	}
+	clients.Wait()
+	if took := time.Since(began); took > readTime/2 {
+		t.Errorf("they have waited for %v", took)
+	}
+}
+
 // Many clients at once, and more certificates than there is room for: each is shown its own.
 func TestKeptIsBounded(t *testing.T) {
 	const certificates = 40

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"io"
@@ -131,7 +130,7 @@ func TestCertificateOrdered(t *testing.T) {
 	fronts.Store(&addresses)
 	for _, s := range []*serving{one, two} {
 		shown := func() *x509.Certificate {
-			c, err := tls.Dial("tcp", s.address("imaps"), &tls.Config{ServerName: "imap.one.test", InsecureSkipVerify: true}) // which one it is, is what the test is about
+			c, err := dialIMAPS(s)
 			if err != nil {
 				t.Fatal(err)
 			}

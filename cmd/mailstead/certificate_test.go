@@ -67,8 +67,14 @@ func TestKeptCertificatesRotate(t *testing.T) {
 		two.reload(nil)
 		one.want("certificate reseal", "Sealed anew: 1.")
 		write(anew)
-		one.reload(nil)
-		two.reload(nil)
+		for _, s := range []*serving{one, two} {
+			s.reload(nil)
+			if c, err := dialIMAPS(s); err != nil { // it knows what was sealed anew, however short a time ago
+				t.Error(err)
+			} else {
+				c.Close()
+			}
+		}
 		one.want("certificate reseal", "Sealed anew: 0.")
 		return put()
 	})
@@ -77,6 +83,11 @@ func TestKeptCertificatesRotate(t *testing.T) {
 			t.Errorf("the log has %q", secret)
 		}
 	}
+}
+
+// dialIMAPS connects to a front end as a client of imap.one.test.
+func dialIMAPS(s *serving) (*tls.Conn, error) {
+	return tls.Dial("tcp", s.address("imaps"), &tls.Config{ServerName: "imap.one.test", InsecureSkipVerify: true}) // which certificate it is, is what the test is about
 }
 
 // rotate starts front ends, which show a certificate for imap.one.test, and has others put in its place while 200 connections are open, none of which is dropped.
@@ -88,7 +99,7 @@ func rotate(t *testing.T, servings []*serving, first string, next func() string)
 		s.hears("READY=1")
 	}
 	connect := func(s *serving) (*peer, string) {
-		c, err := tls.Dial("tcp", s.address("imaps"), &tls.Config{ServerName: "imap.one.test", InsecureSkipVerify: true}) // which one it is, is what the test is about
+		c, err := dialIMAPS(s)
 		if err != nil {
 			t.Error(err)
 			return nil, ""

@@ -1,5 +1,7 @@
 package main
 
+import "context"
+
 // reload reads configuration and certificate again. What may change while the process
 // runs is taken over at once, what may not is named; where anything is wrong, all
 // stays as it was.
@@ -24,6 +26,10 @@ func (p *process) reload() {
 		p.seals.Store(seals)
 	}
 	if p.kept != nil {
+		// What was sealed anew has to be known to be before the key that it was sealed by goes. It takes seconds at the most.
+		if err := p.kept.Look(context.Background()); err != nil {
+			p.log.Warn("which certificates there are is not known for now", "err", err)
+		}
 		p.kept.Seal(seals)
 	}
 	p.rejected.Store(false)
