@@ -54,7 +54,6 @@ type keptKey struct{ number, version int64 }
 type names struct {
 	seals  *Seals
 	byName map[string][]store.Certificate // the one that holds longest first
-	ends   time.Time                      // when the first name is without one; zero: there are none
 }
 
 const (
@@ -157,9 +156,6 @@ func (k *Kept) index() {
 	}
 	for _, of := range n.byName {
 		slices.SortStableFunc(of, func(x, y store.Certificate) int { return cmp.Compare(y.Ends.Unix(), x.Ends.Unix()) })
-		if n.ends.IsZero() || of[0].Ends.Before(n.ends) {
-			n.ends = of[0].Ends
-		}
 	}
 	if closed > 0 && closed != k.closed {
 		k.log.Warn("certificates cannot be shown whose keys were sealed by what is not in tls.seal_file", "certificates", closed)

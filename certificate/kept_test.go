@@ -112,6 +112,28 @@ func TestKeptOfTheMainName(t *testing.T) {
 	s.showsNone("alone.test")
 }
 
+// A name is without a certificate when the last one for it has ended, wherever that is.
+func TestKeptEnds(t *testing.T) {
+	s := newSite(t, storetest.New(t), 1<<20)
+	ends := func(want time.Duration) {
+		t.Helper()
+		s.look()
+		if left := time.Until(s.Ends()); left > want || left < want-time.Minute {
+			t.Errorf("the first ends in %v, want %v", left, want)
+		}
+	}
+	for _, name := range []string{"mail.test", "in.folder.test"} { // of which there are some in files
+		s.put(certtest.Pair(t, 10*time.Minute, name))
+	}
+	ends(2 * time.Hour)
+	s.put(certtest.Pair(t, 30*time.Minute, "imap.one.test"))
+	ends(30 * time.Minute)
+	s.put(certtest.Pair(t, 90*time.Minute, "*.one.test"))
+	ends(90 * time.Minute)
+	s.put(certtest.Pair(t, 20*time.Minute, "one.test"))
+	ends(20 * time.Minute)
+}
+
 func TestKept(t *testing.T) {
 	c := storetest.Config(t)
 	s := newSite(t, storetest.Open(t, c), 1<<20)

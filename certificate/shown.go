@@ -34,7 +34,7 @@ func (s *Shown) Read(f Files) error {
 // Add has certificates of the database shown beside those of the files, before any is.
 func (s *Shown) Add(k *Kept) { s.kept = k }
 
-// Ends is when the first certificate does; the zero time where there are none.
+// Ends is when the first certificate of the files ends, or the first name of the database is without one that holds; the zero time where there are none.
 func (s *Shown) Ends() time.Time {
 	files := s.files.Load()
 	if files == nil {
@@ -42,8 +42,23 @@ func (s *Shown) Ends() time.Time {
 	}
 	ends := files.ends
 	if s.kept != nil {
-		if of := s.kept.names.Load().ends; !of.IsZero() && of.Before(ends) {
-			ends = of
+		for name := range s.kept.names.Load().byName {
+			if last := s.last(files, name); last.Before(ends) {
+				ends = last
+			}
+		}
+	}
+	return ends
+}
+
+// last is when the last certificate for a name ends.
+func (s *Shown) last(files *fromFiles, name string) (ends time.Time) {
+	if rest := files.rest.Leaf; rest.VerifyHostname(name) == nil {
+		ends = rest.NotAfter
+	}
+	for _, c := range s.candidates(files, name) {
+		if c.ends.After(ends) {
+			ends = c.ends
 		}
 	}
 	return ends
@@ -82,9 +97,8 @@ type candidate struct {
 func (s *Shown) choose(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	files := s.files.Load()
 	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
-	_, above, _ := strings.Cut(name, ".")
 	var holding, others []candidate
-	for _, c := range append(s.candidates(files, name), s.candidates(files, "*."+above)...) {
+	for _, c := range s.candidates(files, name) {
 		if holds(c.begins, c.ends) {
 			holding = append(holding, c)
 		} else {
@@ -124,8 +138,14 @@ func first(hello *tls.ClientHelloInfo, all []candidate) (*tls.Certificate, error
 	return nil, nil
 }
 
-// candidates are the certificates of a name, the one that holds longest first.
-func (s *Shown) candidates(files *fromFiles, name string) (all []candidate) {
+// candidates are the certificates for a name, and after them those for all names beside it.
+func (s *Shown) candidates(files *fromFiles, name string) []candidate {
+	_, above, _ := strings.Cut(name, ".")
+	return append(s.named(files, name), s.named(files, "*."+above)...)
+}
+
+// named are the certificates in which a name is, the one that holds longest first.
+func (s *Shown) named(files *fromFiles, name string) (all []candidate) {
 	for _, c := range files.byName[name] {
 		all = append(all, candidate{c.Leaf.NotBefore, c.Leaf.NotAfter, func(context.Context) (*tls.Certificate, error) { return c, nil }})
 	}
