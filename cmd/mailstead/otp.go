@@ -15,7 +15,7 @@ import (
 type otpView struct {
 	Login     string     `json:"login"`
 	Algorithm string     `json:"algorithm"`
-	Sequence  int        `json:"sequence"` // of the next one
+	Sequence  int        `json:"sequence"` // of the next one; 0: there is none
 	Seed      string     `json:"seed"`
 	Left      int        `json:"left"`                  // logins until another sequence has to begin
 	Set       *time.Time `json:"set,omitempty"`         // when this one began
@@ -79,6 +79,9 @@ func accountOTP(j *job, o otpOptions) error {
 			return about(of, err)
 		}
 		v := viewOTP(account, p)
+		if v.Sequence == 0 { // it is not asked for
+			return j.say(v, "The one-time passwords of %s are used up: begin another sequence.", v.Login)
+		}
 		hint := ""
 		if v.Left < auth.OTPFew {
 			hint = "; it is time to begin another sequence"

@@ -49,6 +49,14 @@ func TestOTPCommand(t *testing.T) {
 	if want := (otp.Params{Algorithm: otp.SHA1, Sequence: 11, Seed: kept.Seed}).Password("This is a test."); string(kept.Last) != string(want[:]) {
 		t.Errorf("kept is %x, want %s", kept.Last, want)
 	}
+	spent := kept
+	spent.Sequence = 1
+	if used, err := s.store.UseOTP(t.Context(), login.User, kept, spent); err != nil || !used {
+		t.Fatalf("used is %t, %v", used, err)
+	}
+	if out := s.want("account otp a@acme.test --show", "The one-time passwords of a@acme.test are used up: begin another sequence."); strings.Contains(out, "Next") {
+		t.Errorf("with none: %s", out)
+	}
 	if out, err := s.run("Too_short\n", "account otp a@acme.test --phrase-stdin"); err == nil || !strings.Contains(err.Error(), "the pass phrase is shorter than 10 characters") {
 		t.Errorf("a short phrase: %s, %v", out, err)
 	}
