@@ -50,7 +50,7 @@ func (o *Orders) enter(ctx context.Context) (*acme.Client, error) {
 		return nil, err
 	}
 	account.URI = string(c.KID)
-	return c, o.o.Store.SetOrderAccount(ctx, o.o.Directory, account)
+	return c, o.o.Store.SetOrderAccount(ctx, account)
 }
 
 // newAccount keeps a key before it is used.
@@ -59,7 +59,7 @@ func (o *Orders) newAccount(ctx context.Context) (store.OrderAccount, error) {
 	if err != nil {
 		return account, err
 	}
-	return account, o.o.Store.SetOrderAccount(ctx, o.o.Directory, account)
+	return account, o.o.Store.SetOrderAccount(ctx, account)
 }
 
 // NewAccount makes the key of an account that the authority does not know yet.
@@ -72,15 +72,16 @@ func (s *Seals) NewAccount(directory string) (account store.OrderAccount, err er
 	if err != nil {
 		return account, err
 	}
+	account.Authority = directory
 	account.Sealed, account.SealedBy = s.seal(accountOf(directory), secret)
 	return account, nil
 }
 
 // ResealAccount seals the key of an account anew, by the key that seals now.
-func (s *Seals) ResealAccount(directory string, account store.OrderAccount) (store.OrderAccount, error) {
-	secret, err := s.open(accountOf(directory), account.Sealed, account.SealedBy)
+func (s *Seals) ResealAccount(account store.OrderAccount) (store.OrderAccount, error) {
+	secret, err := s.open(accountOf(account.Authority), account.Sealed, account.SealedBy)
 	if err == nil {
-		account.Sealed, account.SealedBy = s.seal(accountOf(directory), secret)
+		account.Sealed, account.SealedBy = s.seal(accountOf(account.Authority), secret)
 	}
 	return account, err
 }

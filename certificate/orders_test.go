@@ -220,7 +220,7 @@ func TestOrdersAnew(t *testing.T) {
 	f := newFarm(t, HTTP01, lasts)
 	s := f.fronts[0]
 	// An account that the authority has forgotten.
-	var account store.OrderAccount
+	account := store.OrderAccount{Authority: f.authority.Directory}
 	key, err := newKey()
 	if err != nil {
 		t.Fatal(err)
@@ -231,7 +231,7 @@ func TestOrdersAnew(t *testing.T) {
 	}
 	account.URI = strings.TrimSuffix(f.authority.Directory, "/dir") + "/my-account/123"
 	account.Sealed, account.SealedBy = s.seals.seal(accountOf(f.authority.Directory), secret)
-	if err := s.store.SetOrderAccount(t.Context(), f.authority.Directory, account); err != nil {
+	if err := s.store.SetOrderAccount(t.Context(), account); err != nil {
 		t.Fatal(err)
 	}
 	f.order("imap.one.test", "one.test")
@@ -257,10 +257,11 @@ func TestOrdersAnew(t *testing.T) {
 		t.Errorf("the account is %+v, %v", now, err)
 	}
 	anew := seals(t, certtest.SealKey())
-	if _, err := anew.ResealAccount(f.authority.Directory, now); !errors.Is(err, errNoSeal) {
+	if _, err := anew.ResealAccount(now); !errors.Is(err, errNoSeal) {
 		t.Errorf("without its seal: %v", err)
 	}
-	if _, err := s.seals.ResealAccount("https://other.test/dir", now); !errors.Is(err, errSealed) {
+	now.Authority = "https://other.test/dir"
+	if _, err := s.seals.ResealAccount(now); !errors.Is(err, errSealed) {
 		t.Errorf("for another authority: %v", err)
 	}
 }
@@ -403,7 +404,7 @@ func TestOrdersOfNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	known.URI = authority.URL + "/account/1"
-	if err := s.store.SetOrderAccount(t.Context(), authority.URL+"/gone", known); err != nil {
+	if err := s.store.SetOrderAccount(t.Context(), known); err != nil {
 		t.Fatal(err)
 	}
 	for _, directory := range []string{"/directory", "/gone"} {

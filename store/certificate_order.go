@@ -173,14 +173,15 @@ func (s *Store) Proofs(ctx context.Context) ([]Proof, error) {
 
 // OrderAccount is who orders at an authority.
 type OrderAccount struct {
-	URI      string `db:"uri"`    // "": it has not been made there
-	Sealed   []byte `db:"sealed"` // its key
-	SealedBy string `db:"sealed_by"`
+	Authority string `db:"authority"` // the URL of its directory
+	URI       string `db:"uri"`       // "": it has not been made there
+	Sealed    []byte `db:"sealed"`    // its key
+	SealedBy  string `db:"sealed_by"`
 }
 
 // OrderAccount returns the account at an authority, whose URL is given; ErrNoAccount.
 func (s *Store) OrderAccount(ctx context.Context, authority string) (OrderAccount, error) {
-	found, err := lookup[OrderAccount](ctx, s, `SELECT uri, sealed, sealed_by FROM read_order_account($1)`, authority)
+	found, err := lookup[OrderAccount](ctx, s, `SELECT $1::text AS authority, uri, sealed, sealed_by FROM read_order_account($1)`, authority)
 	if err != nil {
 		return OrderAccount{}, err
 	}
@@ -190,9 +191,14 @@ func (s *Store) OrderAccount(ctx context.Context, authority string) (OrderAccoun
 	return found[0], nil
 }
 
+// OrderAccounts lists those at all authorities.
+func (s *Store) OrderAccounts(ctx context.Context) ([]OrderAccount, error) {
+	return lookup[OrderAccount](ctx, s, `SELECT authority, uri, sealed, sealed_by FROM list_order_accounts()`)
+}
+
 // SetOrderAccount keeps an account in the place of the one that is there.
-func (s *Store) SetOrderAccount(ctx context.Context, authority string, a OrderAccount) error {
-	return s.execute(ctx, `SELECT set_order_account($1, $2, $3, $4)`, authority, a.URI, a.Sealed, a.SealedBy)
+func (s *Store) SetOrderAccount(ctx context.Context, a OrderAccount) error {
+	return s.execute(ctx, `SELECT set_order_account($1, $2, $3, $4)`, a.Authority, a.URI, a.Sealed, a.SealedBy)
 }
 
 // Ordering runs f if no other process orders certificates, and reports whether it did.

@@ -70,6 +70,7 @@ var definers = map[string]string{
 	"newest_proofs":        "a number",
 	"list_proofs":          "what front ends answer who asks whether a name is ours",
 	"read_order_account":   "who orders certificates, with a key that is sealed",
+	"list_order_accounts":  "who orders certificates, with keys that are sealed, for operators",
 	"set_order_account":    "nothing; it notes who orders certificates",
 	"forget_orders":        "nothing; it is a trigger",
 	"lookup_domain":        "whose a domain is that is known",

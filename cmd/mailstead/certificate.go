@@ -106,7 +106,7 @@ show the authority that it is yours. Of names that nobody has ordered none are, 
 		Use: "reseal", Short: "Seal anew what is not sealed by the first key of tls.seal_file, so that the others can be taken out of it", Args: exactArgs(),
 		RunE: a.onStore(func(j *job) error { return resealCertificates(j, newAccount) }),
 	}
-	reseal.Flags().BoolVar(&newAccount, "new-account", false, "have the account at the ACME authority made anew, if what its key was sealed by is lost")
+	reseal.Flags().BoolVar(&newAccount, "new-account", false, "have accounts at ACME authorities made anew, if what their keys were sealed by is lost")
 	return group("certificate", "Certificates of TLS in the database, by the names that clients ask for (setting tls.seal_file)",
 		add,
 		&cobra.Command{Use: "list", Short: "List the certificates in the database", Args: exactArgs(), RunE: a.onStore(listCertificates)},
@@ -220,10 +220,7 @@ func resealCertificates(j *job, newAccount bool) error {
 		}
 		done++
 	}
-	anew, err := resealAccount(j, seals, newAccount)
-	if err != nil {
-		failed = append(failed, fmt.Errorf("account at %s: %w", j.config.ACME.Directory, err))
-	}
-	done += anew
+	accounts, lost := resealAccounts(j, seals, newAccount)
+	failed, done = append(failed, lost...), done+accounts
 	return errors.Join(append(failed, j.say(map[string]int{"sealed": done}, "Sealed anew: %d.", done))...)
 }

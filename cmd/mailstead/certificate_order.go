@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -68,26 +69,28 @@ func cancelOrder(j *job) error {
 	return j.say(map[string]string{"cancelled": name}, "No more certificates are ordered for %s.", name)
 }
 
-// resealAccount seals the key of who orders anew, or, if that is lost, another one; and tells how many it has sealed.
-func resealAccount(j *job, seals *certificate.Seals, lost bool) (sealed int, err error) {
-	directory := string(j.config.ACME.Directory)
-	if directory == "" {
-		return 0, nil
-	}
-	account, err := j.store.OrderAccount(j, directory)
-	if errors.Is(err, store.ErrNotExist) || err == nil && account.SealedBy == seals.By() {
-		return 0, nil
-	}
-	if err == nil {
-		if account, err = seals.ResealAccount(directory, account); err != nil && lost {
-			account, err = seals.NewAccount(directory)
-		}
-	}
-	if err == nil {
-		err = j.store.SetOrderAccount(j, directory, account)
-	}
+// resealAccounts seals the keys of who orders anew, at whichever authority, or, of those that are lost, makes others; and tells how many it has sealed.
+func resealAccounts(j *job, seals *certificate.Seals, lost bool) (sealed int, failed []error) {
+	all, err := j.store.OrderAccounts(j)
 	if err != nil {
-		return 0, err
+		return 0, []error{err}
 	}
-	return 1, nil
+	for _, account := range all {
+		if account.SealedBy == seals.By() {
+			continue
+		}
+		anew, err := seals.ResealAccount(account)
+		if err != nil && lost {
+			anew, err = seals.NewAccount(account.Authority)
+		}
+		if err == nil {
+			err = j.store.SetOrderAccount(j, anew)
+		}
+		if err != nil {
+			failed = append(failed, fmt.Errorf("account at %s: %w", account.Authority, err))
+			continue
+		}
+		sealed++
+	}
+	return sealed, failed
 }

@@ -7,12 +7,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"mailstead.dev/certificate"
 	"mailstead.dev/certificate/acmetest"
 	"mailstead.dev/certificate/certtest"
 	"mailstead.dev/store"
@@ -113,7 +115,8 @@ func TestCertificateOrdered(t *testing.T) {
 	two := one.newServing(settings)
 	one.environ = append(one.environ, "MAILSTEAD_TLS_CERT_FILE="+cert, "MAILSTEAD_TLS_KEY_FILE="+key, "MAILSTEAD_TLS_SEAL_FILE="+seal)
 	one.refuse("certificate order imap.one.test", "acme.directory is not set")
-	one.environ = append(one.environ, "MAILSTEAD_ACME_DIRECTORY="+authority.Directory, "MAILSTEAD_ACME_AGREE=true")
+	without := one.environ
+	one.environ = append(slices.Clip(without), "MAILSTEAD_ACME_DIRECTORY="+authority.Directory, "MAILSTEAD_ACME_AGREE=true")
 	storetest.Domain(t, one.store, "one.test", "one.test")
 	one.want("certificate orders --json", "[]")
 	one.refuse("certificate order imap.two.test --domain one.test", "want one of the domain")
@@ -153,6 +156,21 @@ func TestCertificateOrdered(t *testing.T) {
 		t.Errorf("the metrics are\n%s", metrics)
 	}
 	proofsAreBounded(t, one.address("acme"))
+
+	// What is sealed anew does not depend on which authority is asked now, nor on where the command is run.
+	one.environ = without
+	const elsewhere = "https://other.test/directory"
+	seals, err := certificate.ReadSeals(seal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := seals.NewAccount(elsewhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := one.store.SetOrderAccount(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
 	anew := certtest.SealKey()
 	old, err := os.ReadFile(seal)
 	if err != nil {
@@ -161,7 +179,7 @@ func TestCertificateOrdered(t *testing.T) {
 	if err := os.WriteFile(seal, []byte(anew+"\n"+string(old)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	one.want("certificate reseal", "Sealed anew: 2.") // with that of who orders
+	one.want("certificate reseal", "Sealed anew: 3.")
 	one.want("certificate reseal", "Sealed anew: 0.")
 	one.want("certificate cancel Imap.one.test", "No more")
 	one.refuse("certificate cancel imap.one.test", "no such order")
@@ -171,21 +189,28 @@ func TestCertificateOrdered(t *testing.T) {
 	if err := os.WriteFile(seal, []byte(certtest.SealKey()+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	account := func() store.OrderAccount {
+	account := func(at string) store.OrderAccount {
 		t.Helper()
-		a, err := one.store.OrderAccount(t.Context(), authority.Directory)
+		a, err := one.store.OrderAccount(t.Context(), at)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return a
 	}
-	before := account()
-	one.refuse("certificate reseal", "account at")
-	if account().URI != before.URI {
+	before := account(authority.Directory)
+	if before.URI == "" {
+		t.Error("there is no account")
+	}
+	for _, at := range []string{authority.Directory, elsewhere} {
+		one.refuse("certificate reseal", "account at "+at+": it is sealed by a key that is not in tls.seal_file")
+	}
+	if now := account(authority.Directory); now.URI != before.URI || now.SealedBy != before.SealedBy {
 		t.Error("the account is another")
 	}
 	one.refuse("certificate reseal --new-account", "certificate ") // which is lost as well
-	if account().URI != "" {
-		t.Error("the account is the same")
+	for _, at := range []string{authority.Directory, elsewhere} {
+		if now := account(at); now.URI != "" || now.SealedBy == before.SealedBy {
+			t.Errorf("the account at %s is the same", at)
+		}
 	}
 }
