@@ -73,7 +73,11 @@ func (c copyOut) send(ctx context.Context, t *passing, v *view.View, uids view.U
 	for i := range messages {
 		ids[i] = messages[i].Email
 	}
-	text := []byte(t.s.tag + " APPEND " + t.s.farName(c.dest))
+	name := t.s.farName(c.dest)
+	if !strings.HasPrefix(name, `"`) { // what asks for the name would be taken to ask for the first message
+		return wrongCommand{store.ErrBadName}
+	}
+	text := []byte(t.s.tag + " APPEND " + name)
 	sent := 0
 	err := t.s.selected.Contents(ctx, ids, func(email id.Email, content message.Reader) error {
 		m := &messages[sent]

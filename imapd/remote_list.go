@@ -145,7 +145,8 @@ func (s *session) listCell(ctx context.Context, v store.Visit, found far) error 
 	return nil
 }
 
-// farName returns the name of a mailbox as it stands in a command to another cell.
+// farName returns the name of a mailbox as it stands in a command to another cell: in quotes, but that no mailbox can have a name that cannot be in them. Of
+// such a name it is a literal, for which the other cell has to ask.
 func (s *session) farName(name string) string {
 	var b bytes.Buffer
 	enc := wire.NewEncoder(bufio.NewWriter(&b))

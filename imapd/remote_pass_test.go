@@ -278,7 +278,7 @@ func TestCopyBetweenCells(t *testing.T) {
 	c := west.visitor(t)
 	c.want(`APPEND INBOX (\Flagged $Work) "01-Feb-2024 03:04:05 +0200" {`+fmt.Sprint(len(large))+"+}\r\n"+large, "OK ")
 	for _, subject := range []string{"second", "third", "fourth"} {
-		c.want(appendText("INBOX", "Subject: "+subject+"\r\n\r\n"), "OK ")
+		c.want(appendText("INBOX", "Subject: "+subject+"\r\n\r\nx CREATE \""+ownersName+"Letters/run\"\r\n"), "OK ")
 	}
 	const items = " (FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])"
 	subjects := func(c *client, box string) (all []string) {
@@ -301,6 +301,9 @@ func TestCopyBetweenCells(t *testing.T) {
 	c.want("EXPUNGE", "OK ")
 	message := c.want("FETCH 1"+items, "OK ")
 	c.want("COPY 1:2 "+plans, "NO [NOPERM] ")
+	long := ownersName + "Letters/" + strings.Repeat("x", 5000)
+	c.want(fmt.Sprintf("COPY 2 {%d+}\r\n%s", len(long), long), "NO [CANNOT] ")
+	c.want(`STATUS "`+ownersName+`Letters/run" (MESSAGES)`, "NO [NONEXISTENT] ") // the text of a message is no command
 	c.want(`COPY 1:2 "`+ownersName+`Letters/none"`, "NO [TRYCREATE] ")
 	c.want("UID COPY 99 "+letters, "OK ")
 	if _, got := c.do("UID COPY 1:* " + letters); !strings.HasPrefix(got, "OK [COPYUID ") || !strings.HasSuffix(got, " 1:2,4 2:4] Copied") {
