@@ -127,6 +127,9 @@ func (a *Authenticator) visited(ctx context.Context, i introduction) (Grant, err
 	}
 	home, guest, subject, readOnly := i.more[0], i.more[1], i.more[2], i.more[3] != "false"
 	t, err := a.attempt(ctx, Channel{Protocol: IMAP, Private: true, From: i.client, introduced: true}, guest)
+	if errors.Is(err, ErrIntroduction) { // no tenant here has the guest's domain: that is an answer, and none about the cells
+		return Grant{}, store.ErrActAs
+	}
 	if err != nil {
 		return Grant{}, err
 	}

@@ -277,6 +277,7 @@ func TestVisit(t *testing.T) {
 	for what, command := range map[string]string{
 		"who is no guest":       visitTo(east, "west", "user@east.test", home, netip.Addr{}),
 		"nobody":                visitTo(east, "west", "nobody@east.test", home, netip.Addr{}),
+		"whose tenant has gone": visitTo(east, "west", "guest@gone.test", home, netip.Addr{}),
 		"somebody else's guest": visitTo(east, "west", guestLogin, store.User{Login: "other@west.test", Subject: "1.1"}, netip.Addr{}),
 		"no home":               visitTo(east, "west", "user@east.test", store.User{Subject: "1.1"}, netip.Addr{}),
 	} {
