@@ -2,6 +2,7 @@ package imapd
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -52,7 +53,7 @@ func errElsewhere(cell string, err error) error {
 	return fmt.Errorf("%w: cell %s: %w", store.ErrUnavailable, cell, err)
 }
 
-// dialCell connects to another cell and takes its greeting.
+// dialCell connects to another cell and takes its greeting, which is to come as soon as there is a connection.
 func (s *session) dialCell(ctx context.Context, name string) (*upstream, error) {
 	const dialTime = 10 * time.Second
 
@@ -64,13 +65,15 @@ func (s *session) dialCell(ctx context.Context, name string) (*upstream, error) 
 		return nil, errElsewhere(name, err)
 	}
 	up := &upstream{name, nc.(*tls.Conn), bufio.NewReaderSize(nc, writeBuffer)}
+	stop := context.AfterFunc(ctx, up.close)
+	defer stop()
 	line, err := up.line()
 	if err == nil && !strings.HasPrefix(line, "* OK ") {
 		err = fmt.Errorf("it greets with %.100q", line)
 	}
 	if err != nil {
 		up.close()
-		return nil, errElsewhere(name, err)
+		return nil, errElsewhere(name, cmp.Or(ctx.Err(), err))
 	}
 	return up, nil
 }
