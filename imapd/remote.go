@@ -37,11 +37,12 @@ type remotes struct {
 
 	refers bool // the client knows of referrals
 
-	away     map[string]awayCell // by cell
-	selected *remoteConn         // in whose cell a mailbox is selected; nil: none is
+	selected *remoteConn // in whose cell a mailbox is selected; nil: none is
 
-	rest  time.Duration          // after which connections that are not used go
+	rest time.Duration // after which connections that are not used go
+
 	mu    sync.Mutex             // guards what follows
+	away  map[string]awayCell    // by cell
 	conns map[string]*remoteConn // by cell
 }
 
@@ -156,6 +157,9 @@ func (s *session) visitOf(ctx context.Context, name string) (*store.Visit, error
 func (s *session) place(ctx context.Context, p *request) (run, error) {
 	if !s.abroad(p) {
 		return p.run, nil
+	}
+	if err := s.enc.Flush(); err != nil { // what other cells are asked may take time
+		return nil, err
 	}
 	if err := s.lookForVisits(ctx); err != nil {
 		return nil, err

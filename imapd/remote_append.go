@@ -57,7 +57,7 @@ func (t *passing) offer(text []byte) error {
 		return t.lost
 	}
 	for {
-		p, err := t.c.next(t.s)
+		p, err := t.next(t.quick)
 		answered := false
 		if err == nil {
 			answered, err = t.tell(p)

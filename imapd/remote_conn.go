@@ -44,6 +44,22 @@ type awayCell struct {
 	err   error
 }
 
+// isAway returns why a cell is not tried again, for now; nil: it is.
+func (r *remotes) isAway(cell string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if away := r.away[cell]; time.Since(away.since) < awayTime {
+		return away.err
+	}
+	return nil
+}
+
+func (r *remotes) noteAway(cell string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.away[cell] = awayCell{time.Now(), err}
+}
+
 // remoteTag is that of commands of our own.
 const remoteTag = "a"
 
@@ -56,14 +72,14 @@ func (s *session) connect(ctx context.Context, v store.Visit) (*remoteConn, erro
 		c = nil
 	}
 	if c == nil {
-		if away := r.away[v.Cell]; time.Since(away.since) < awayTime {
-			return nil, away.err
+		if err := r.isAway(v.Cell); err != nil {
+			return nil, err
 		}
 		var err error
 		if c, err = s.enterCell(ctx, v); err != nil {
 			if ctx.Err() == nil {
 				s.log.WarnContext(ctx, "mailboxes of another cell cannot be had", "cell", v.Cell, "err", err)
-				r.away[v.Cell] = awayCell{time.Now(), err}
+				r.noteAway(v.Cell, err)
 			}
 			return nil, err
 		}
@@ -201,18 +217,8 @@ func (c *remoteConn) send(s *session, octets ...[]byte) error {
 	return nil
 }
 
-// next returns the next part of what the other cell sends, which may search for it.
-func (c *remoteConn) next(s *session) (part, error) {
-	return c.nextWithin(s, s.server.o.SearchTimeout+s.server.o.TurnTimeout+s.server.elsewhere)
-}
-
-// nextWithin returns the next part. The client gets before what there is for it, if that takes time.
-func (c *remoteConn) nextWithin(s *session, long time.Duration) (part, error) {
-	if c.up.br.Buffered() == 0 {
-		if err := s.enc.Flush(); err != nil {
-			return part{}, err
-		}
-	}
+// next returns the next part of what the other cell sends.
+func (c *remoteConn) next(long time.Duration) (part, error) {
 	if err := c.await(long); err != nil {
 		return part{}, err
 	}
@@ -233,7 +239,7 @@ var errLongResponse = errors.New("a response is too long")
 func (c *remoteConn) response(s *session) ([]byte, error) {
 	var whole []byte
 	for {
-		p, err := c.nextWithin(s, s.server.elsewhere)
+		p, err := c.next(s.server.elsewhere)
 		if err != nil {
 			return nil, err
 		}
@@ -247,7 +253,7 @@ func (c *remoteConn) response(s *session) ([]byte, error) {
 }
 
 // ask sends commands of our own, each with remoteTag, and has each response to them taken. Where a mailbox is selected there, what
-// take does not want is the client's.
+// take does not want is the client's: so the session's goroutine asks there, or waits for the one that does.
 func (c *remoteConn) ask(ctx context.Context, s *session, commands [][]byte, take func(response []byte) bool) error {
 	stop := context.AfterFunc(ctx, c.up.close)
 	defer stop()
@@ -281,7 +287,7 @@ func (s *session) lose(ctx context.Context, c *remoteConn, why error) error {
 	s.log.WarnContext(ctx, "the connection to another cell is lost", "cell", c.visit.Cell, "err", why)
 	c.leave()
 	if errors.Is(why, os.ErrDeadlineExceeded) { // it would be silent again
-		s.remotes.away[c.visit.Cell] = awayCell{time.Now(), errElsewhere(c.visit.Cell, why)}
+		s.remotes.noteAway(c.visit.Cell, errElsewhere(c.visit.Cell, why))
 	}
 	if c == s.remotes.selected {
 		return &errBye{"UNAVAILABLE", "The connection to the server of the selected mailbox is lost"}

@@ -195,14 +195,14 @@ func (c copyIn) fetch(ctx context.Context, t *passing, in *arriving) (from view.
 
 // nextLine is next, with the first line of a response as a whole: what stands before a message is in it.
 func (t *passing) nextLine() (part, error) {
-	p, err := t.c.next(t.s)
+	p, err := t.next(t.long)
 	for err == nil && p.begins && !bytes.HasSuffix(p.octets, []byte("\n")) {
 		line := bytes.Clone(p.octets)
 		if len(line) > maxOwnResponse {
 			return p, errLongResponse
 		}
 		var more part
-		more, err = t.c.next(t.s)
+		more, err = t.next(t.long)
 		p.octets, p.ends = append(line, more.octets...), more.ends
 	}
 	return p, err
@@ -235,7 +235,7 @@ func (t *passing) receive(ctx context.Context, in *arriving, p part, skip bool) 
 		return 0, nil, err
 	}
 	for !p.ends {
-		if p, err = t.c.next(t.s); err != nil {
+		if p, err = t.next(t.long); err != nil {
 			return 0, nil, err
 		}
 	}
@@ -288,7 +288,7 @@ func (l *farLiteral) Read(b []byte) (int, error) {
 		return 0, io.EOF
 	}
 	if len(l.part) == 0 {
-		p, err := l.t.c.next(l.t.s)
+		p, err := l.t.next(l.t.long)
 		if err != nil {
 			return 0, err
 		}

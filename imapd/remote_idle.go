@@ -17,7 +17,7 @@ func (t *passing) idle(ctx context.Context, text []byte) error {
 		return err
 	}
 	for !t.asks {
-		p, err := t.c.next(s)
+		p, err := t.next(t.quick)
 		if err != nil {
 			return err
 		}

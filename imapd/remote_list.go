@@ -8,6 +8,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 
 	"mailstead.dev/acl"
 	"mailstead.dev/imapd/wire"
@@ -43,11 +44,11 @@ func (s *session) listFar(ctx context.Context, remote bool, patterns []pattern) 
 		return nil, err
 	}
 	found = make(far)
-	for _, v := range r.visits {
-		if _, known := s.server.o.Cells[v.Cell]; !known {
-			continue
+	for i, l := range s.listCells(ctx, r.visits) {
+		err := l.err
+		if err == nil {
+			err = s.addFar(ctx, r.visits[i], l.told, found)
 		}
-		err := s.listCell(ctx, v, found)
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
@@ -85,11 +86,39 @@ func (p pattern) reachesOthers() bool {
 	return fixed == store.OtherUsers || strings.HasPrefix(fixed, space)
 }
 
-// listCell adds what a cell tells.
-func (s *session) listCell(ctx context.Context, v store.Visit, found far) error {
+// farList is what a cell tells.
+type farList struct {
+	told []store.Entry
+	err  error
+}
+
+// listCells asks the cells of visits, at the same time: one that is silent holds up none of the others.
+func (s *session) listCells(ctx context.Context, visits []store.Visit) []farList {
+	var mu sync.Mutex // guards what the command has reserved
+	reserve := func(octets int64) error {
+		mu.Lock()
+		defer mu.Unlock()
+		return s.reserve(octets)
+	}
+	lists := make([]farList, len(visits))
+	var asked sync.WaitGroup
+	for i, v := range visits {
+		if _, known := s.server.o.Cells[v.Cell]; known {
+			asked.Go(func() {
+				defer recovered(&lists[i].err)
+				lists[i].told, lists[i].err = s.listCell(ctx, v, reserve)
+			})
+		}
+	}
+	asked.Wait()
+	return lists
+}
+
+// listCell returns what a cell tells. It runs beside those that ask other cells.
+func (s *session) listCell(ctx context.Context, v store.Visit, reserve func(octets int64) error) (told []store.Entry, err error) {
 	c, err := s.connect(ctx, v)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer c.rest()
 	const all = `"" "` + store.OtherUsers + delimiter + `*"`
@@ -98,7 +127,6 @@ func (s *session) listCell(ctx context.Context, v store.Visit, found far) error 
 		[]byte(remoteTag + " LIST (SUBSCRIBED) " + all + "\r\n"),
 	}
 	var refused, tooMany error
-	var told []store.Entry
 	rights := make(map[string]acl.Rights)
 	answered := 0
 	err = c.ask(ctx, s, commands, func(response []byte) bool {
@@ -114,7 +142,7 @@ func (s *session) listCell(ctx context.Context, v store.Visit, found far) error 
 			e, exists := readFarEntry(d)
 			e.Exists = exists || answered == 0 // of the first list are also those above others
 			if d.Err() == nil && tooMany == nil {
-				tooMany = s.reserve(entryWeight + 2*int64(len(e.Name)))
+				tooMany = reserve(entryWeight + 2*int64(len(e.Name)))
 				told = append(told, e)
 			}
 			return true
@@ -128,9 +156,14 @@ func (s *session) listCell(ctx context.Context, v store.Visit, found far) error 
 		}
 		return false
 	})
-	if err := cmp.Or(err, refused, tooMany); err != nil {
-		return err
+	for i := range told {
+		told[i].Rights = rights[told[i].Name]
 	}
+	return told, cmp.Or(err, refused, tooMany)
+}
+
+// addFar adds what a cell has told.
+func (s *session) addFar(ctx context.Context, v store.Visit, told []store.Entry, found far) error {
 	for _, e := range told {
 		at, err := s.visitOf(ctx, e.Name)
 		if err != nil {
@@ -139,7 +172,6 @@ func (s *session) listCell(ctx context.Context, v store.Visit, found far) error 
 		if _, twice := found[e.Name]; twice || at == nil || *at != v || len(e.Name) > maxPattern { // or it is not that cell's to tell of
 			continue
 		}
-		e.Rights = rights[e.Name]
 		found[e.Name] = farEntry{e, v}
 	}
 	return nil

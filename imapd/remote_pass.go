@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"mailstead.dev/store"
 )
@@ -160,7 +161,10 @@ func (p passed) with(ctx context.Context, s *session, pass func(t *passing) erro
 	defer c.rest()
 	stop := context.AfterFunc(ctx, c.up.close)
 	defer stop()
-	t := &passing{s: s, c: c, whole: true, modSeqs: knowsModSeqs(p.request.run)}
+	t := &passing{s: s, c: c, whole: true, modSeqs: knowsModSeqs(p.request.run), quick: s.server.o.TurnTimeout + s.server.elsewhere}
+	if t.long = t.quick; p.takesLong() {
+		t.long += s.server.o.SearchTimeout
+	}
 	if err = pass(t); err == nil {
 		t.settle(p.name)
 		return nil
@@ -189,6 +193,8 @@ type passing struct {
 
 	modSeqs bool // knowsModSeqs
 
+	quick, long time.Duration // what the other cell may take, where it answers at once and for the answer to the command
+
 	lost     error // of the other cell, while a message is offered to it
 	answered bool  // an IDLE
 }
@@ -215,10 +221,20 @@ func (t *passing) end(text []byte) error {
 	return t.c.send(t.s, text, []byte("\r\n"))
 }
 
+// next returns the next part of what the other cell sends. The client gets before what there is for it, if that takes time.
+func (t *passing) next(long time.Duration) (part, error) {
+	if t.c.up.br.Buffered() == 0 {
+		if err := t.s.enc.Flush(); err != nil {
+			return part{}, err
+		}
+	}
+	return t.c.next(long)
+}
+
 // answer tells all up to the tagged response.
 func (t *passing) answer() error {
 	for {
-		p, err := t.c.next(t.s)
+		p, err := t.next(t.long)
 		if err != nil {
 			return err
 		}
@@ -318,6 +334,11 @@ func (p passed) changes() bool {
 		return false
 	}
 	return p.cmd.traits&beside == 0
+}
+
+// takesLong tells whether a command may take long; or is not to be given up soon, because nobody would know whether it has been run.
+func (p passed) takesLong() bool {
+	return p.changes() || p.cmd.states == selectedState || p.name == "ESEARCH"
 }
 
 // placeSearch is placeAt for a search in several mailboxes.
