@@ -8,7 +8,8 @@ import (
 
 // budget bounds memory, and what of it one account may have, and one tenant: three quarters of it, so that all accounts of a tenant together
 // leave something to others. Those who have not logged in are one account together. There is one for all commands that are read and run at
-// a time, beyond the little that each may have anyway, and one for what sessions keep of searches (context.go).
+// a time, beyond the little that each may have anyway, one for what sessions keep of searches (context.go), and one for connections to other cells, which are
+// counted (remote_conn.go).
 type budget struct {
 	all, each, tenant int64
 
@@ -69,6 +70,13 @@ func (b *budget) give(h holder, octets int64) {
 	if b.ofTenant[h.tenant] -= octets; b.ofTenant[h.tenant] == 0 {
 		delete(b.ofTenant, h.tenant)
 	}
+}
+
+// taken is how much of the budget is taken.
+func (b *budget) taken() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.used
 }
 
 // reserved is what the command of a connection has of the budget.

@@ -392,13 +392,6 @@ func TestAnswerMemory(t *testing.T) {
 	}
 }
 
-// taken is how much of the budget is taken.
-func (b *budget) taken() int64 {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.used
-}
-
 // await waits until something has come about.
 func await(t *testing.T, is func() bool) {
 	t.Helper()

@@ -30,6 +30,9 @@ var _ visitor = (*store.Store)(nil)
 
 // remotes is what a session has to do with other cells.
 type remotes struct {
+	server *Server
+	holder holder // of the connections
+
 	visits []store.Visit
 	fresh  time.Duration     // they are taken for true
 	asked  time.Time         // when visits were asked for; zero: they have not been
@@ -55,7 +58,7 @@ const maxDomains = 1000
 // mayVisit says that the session may see what is shared in other cells.
 func (s *session) mayVisit() {
 	if s.server.o.moreCells() && !s.user.Guest {
-		s.remotes = &remotes{fresh: s.server.visitsTime, rest: remoteIdle, conns: make(map[string]*remoteConn), away: make(map[string]awayCell)}
+		s.remotes = &remotes{server: s.server, holder: s.holder, fresh: s.server.visitsTime, rest: remoteIdle, conns: make(map[string]*remoteConn), away: make(map[string]awayCell)}
 	}
 }
 

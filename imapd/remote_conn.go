@@ -89,7 +89,16 @@ func (s *session) connect(ctx context.Context, v store.Visit) (*remoteConn, erro
 }
 
 // enterCell connects to another cell, as a guest.
-func (s *session) enterCell(ctx context.Context, v store.Visit) (*remoteConn, error) {
+func (s *session) enterCell(ctx context.Context, v store.Visit) (c *remoteConn, err error) {
+	r := s.remotes
+	if r.server.visiting.take(r.holder, 1) != nil { // whose error is about commands
+		return nil, errElsewhere(v.Cell, errors.New("too many connections to other cells"))
+	}
+	defer func() {
+		if c == nil {
+			r.server.visiting.give(r.holder, 1)
+		}
+	}()
 	asking, err := s.server.ask(v.Cell, netip.Prefix{}) // of whatever address: nobody guesses anything by it
 	if err != nil {
 		return nil, err
@@ -111,7 +120,7 @@ func (s *session) enterCell(ctx context.Context, v store.Visit) (*remoteConn, er
 	kind, text, _ := strings.Cut(answer, " ")
 	if kind == "OK" {
 		s.log.InfoContext(ctx, "visits another cell", "cell", v.Cell)
-		return &remoteConn{among: s.remotes, visit: v, up: up, in: farResponses{br: up.br}}, nil
+		return &remoteConn{among: r, visit: v, up: up, in: farResponses{br: up.br}}, nil
 	}
 	up.close()
 	switch code, _ := cutCode(text); code {
@@ -163,7 +172,7 @@ func (c *remoteConn) leave() {
 	c.end()
 }
 
-// end closes a connection, and nothing is kept of it.
+// end closes a connection, and nothing is kept of it. It may be called again.
 func (c *remoteConn) end() {
 	c.up.close()
 	r := c.among
@@ -171,6 +180,7 @@ func (c *remoteConn) end() {
 	defer r.mu.Unlock()
 	if r.conns[c.visit.Cell] == c {
 		delete(r.conns, c.visit.Cell)
+		r.server.visiting.give(r.holder, 1)
 	}
 }
 

@@ -44,10 +44,14 @@ type Server struct {
 	passed    int                        // connections that are passed through to another cell
 	changing                             // those of o are of the start
 
-	budget *budget // of commands
-	kept   *budget // of contexts
-	shares *shares
+	budget   *budget // of commands
+	kept     *budget // of contexts
+	visiting *budget // connections to other cells in which mailboxes are visited, of which each is 1
+	shares   *shares
 }
+
+// minVisiting is how many connections to other cells there can be, however few of clients.
+const minVisiting = 64
 
 // changing are the limits that Change may change.
 type changing struct {
@@ -82,6 +86,7 @@ func New(o Options) *Server {
 		changing:  o.changing(),
 		budget:    newBudget(o.MaxCommands),
 		kept:      newBudget(o.MaxContextMemory),
+		visiting:  newBudget(int64(max(o.MaxConnections/4, minVisiting))),
 		shares:    newShares(),
 	}
 	if o.TracerProvider != nil {
@@ -103,6 +108,9 @@ func (s *Server) Passed() int {
 	defer s.mu.Unlock()
 	return s.passed
 }
+
+// Visiting returns how many connections to other cells there are in which mailboxes are visited.
+func (s *Server) Visiting() int { return int(s.visiting.taken()) }
 
 // Change takes MaxConnections, MaxPerAddress, Account and Tenant of o, while the server runs. Connections
 // that are there stay, also when there are more of them than from now on; accounts and tenants that have

@@ -113,7 +113,8 @@ func (p *process) metrics() []prometheus.Collector {
 				_, n := p.imap.Connections()
 				return float64(n)
 			}),
-			gauge("mailstead_imap_connections_passed", "Connections of mail clients that are passed through to another cell.", func() float64 { return float64(p.imap.Passed()) }))
+			gauge("mailstead_imap_connections_passed", "Connections of mail clients that are passed through to another cell.", func() float64 { return float64(p.imap.Passed()) }),
+			gauge("mailstead_imap_connections_visiting", "Connections to other cells in which mailboxes are visited.", func() float64 { return float64(p.imap.Visiting()) }))
 	}
 	if p.lmtp != nil {
 		all = append(all, p.measured.deliveries,

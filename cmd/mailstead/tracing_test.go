@@ -231,7 +231,7 @@ func TestTracing(t *testing.T) {
 		`mailstead_lmtp_delivery_seconds_count{code="250"} 1`,
 		`mailstead_lmtp_delivery_seconds_count{code="552"} 1`,
 		`mailstead_object_request_seconds_count{method="PUT",status="200"} `,
-		"mailstead_imap_connections ", "mailstead_imap_connections_logged_in ", "mailstead_imap_connections_passed ", "mailstead_lmtp_connections 1",
+		"mailstead_imap_connections ", "mailstead_imap_connections_logged_in ", "mailstead_imap_connections_passed ", "mailstead_imap_connections_visiting ", "mailstead_lmtp_connections 1",
 	} {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("no metric %s", want)
