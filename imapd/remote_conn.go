@@ -29,6 +29,7 @@ type remoteConn struct {
 	selected bool        // a mailbox is
 	used     time.Time   // something was sent
 	expiry   *time.Timer // closes it; nil: it is in use
+	left     bool
 }
 
 const (
@@ -159,14 +160,14 @@ func (c *remoteConn) silent() bool {
 
 // rest says that a connection is not used, for now.
 func (c *remoteConn) rest() {
-	if !c.selected {
+	if !c.selected && !c.left {
 		c.expiry = time.AfterFunc(c.among.rest, c.end)
 	}
 }
 
 // leave ends a connection.
 func (c *remoteConn) leave() {
-	if c.expiry != nil {
+	if c.left = true; c.expiry != nil {
 		c.expiry.Stop()
 	}
 	c.end()
