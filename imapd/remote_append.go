@@ -92,8 +92,8 @@ func (t *passing) takeBack(err error) error {
 type remoteWriter struct{ t *passing }
 
 func (w remoteWriter) Write(p []byte) (int, error) {
-	if err := w.t.c.send(w.t.s, p); err != nil {
-		return 0, err
+	if w.t.lost = w.t.c.send(w.t.s, p); w.t.lost != nil {
+		return 0, w.t.lost
 	}
 	return len(p), nil
 }
