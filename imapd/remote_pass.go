@@ -104,14 +104,15 @@ func (s *session) deselectThere(ctx context.Context) error {
 	refused := false
 	err := c.ask(ctx, s, [][]byte{[]byte(remoteTag + " UNSELECT\r\n")}, func(response []byte) bool {
 		refused = refused || bytes.HasPrefix(response, []byte(remoteTag)) && !bytes.HasPrefix(response, []byte(remoteTag+" OK"))
-		return true // the client leaves
+		return true // what is told of it is not wanted any more
 	})
-	if err == nil && refused {
-		err = s.lose(ctx, c, errors.New("UNSELECT is refused"))
-	}
-	if err != nil {
-		return err
-	}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err == nil && refused:
+		s.log.WarnContext(ctx, "another cell does not leave a mailbox", "cell", c.visit.Cell)
+		c.leave()
+	} // and where the connection is lost, nothing is lost with it that the client has not left
 	c.selected, r.selected, s.state = false, nil, authenticated
 	c.rest()
 	s.enc.Raw("* OK [CLOSED] Previous mailbox is closed").CRLF()
