@@ -101,10 +101,15 @@ func (s *session) abroad(p *request) bool {
 
 // lookForVisits makes sure that visits are known.
 func (s *session) lookForVisits(ctx context.Context) error {
-	r := s.remotes
-	if time.Since(r.asked) < r.fresh {
+	if r := s.remotes; time.Since(r.asked) < r.fresh {
 		return nil
 	}
+	return s.askForVisits(ctx)
+}
+
+// askForVisits asks for the visits, and leaves the cells that are not visited any more.
+func (s *session) askForVisits(ctx context.Context) error {
+	r := s.remotes
 	visits, err := s.store.Visits(ctx, s.user)
 	if err != nil {
 		return err

@@ -159,7 +159,7 @@ func (t *passing) awaitDone(ctx context.Context, told *listener) error {
 				if !t.whole {
 					continue
 				}
-				if err := s.lookForVisits(ctx); fatal(err) { // else it is looked again
+				if err := s.askForVisits(ctx); fatal(err) { // else they are asked for again
 					s.stopReceiving(input)
 					return err
 				}
