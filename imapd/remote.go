@@ -82,7 +82,7 @@ func (r *remotes) none() bool { return len(r.visits) == 0 && time.Since(r.asked)
 // abroad tells whether a command may have to do with another cell.
 func (s *session) abroad(p *request) bool {
 	switch r := s.remotes; {
-	case r == nil:
+	case r == nil, p.name == "LOGOUT": // which nothing that is away is to refuse
 		return false
 	case r.selected != nil:
 		return true
