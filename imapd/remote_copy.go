@@ -78,6 +78,7 @@ func (c copyOut) send(ctx context.Context, t *passing, v *view.View, uids view.U
 		return wrongCommand{store.ErrBadName}
 	}
 	text := []byte(t.s.tag + " APPEND " + name)
+	told := t.s.startProgress(len(messages))
 	sent := 0
 	err := t.s.selected.Contents(ctx, ids, func(email id.Email, content message.Reader) error {
 		m := &messages[sent]
@@ -91,7 +92,11 @@ func (c copyOut) send(ctx context.Context, t *passing, v *view.View, uids view.U
 		if err := t.offer(head); err != nil {
 			return err
 		}
-		return t.stream(ctx, content, m.Size)
+		err := t.stream(ctx, content, m.Size)
+		if err == nil {
+			told.reached(sent)
+		}
+		return err
 	})
 	switch {
 	case errors.Is(err, errAnswered):
@@ -167,6 +172,7 @@ func (c copyIn) fetch(ctx context.Context, t *passing, in *arriving) (from view.
 	}
 	var refused error
 	var uids []view.Range
+	told := t.s.startProgress(unknownTotal)
 	for {
 		p, err := t.nextLine()
 		if err != nil {
@@ -179,6 +185,7 @@ func (c copyIn) fetch(ctx context.Context, t *passing, in *arriving) (from view.
 			}
 			refused = errors.Join(refused, wrong)
 			uids = append(uids, view.Range{First: uid, Last: uid})
+			told.reached(0)
 			continue
 		}
 		if answered, err := t.tell(p); err != nil {
