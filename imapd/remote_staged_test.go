@@ -299,11 +299,13 @@ func TestRemoteLiteralMinus(t *testing.T) {
 // Who visits the other cell no more does not go on to hear what happens there, however much that is.
 func TestRemoteVisitEndsInIdle(t *testing.T) {
 	west, _, owner := sharingCells(t, nil)
-	west.server.visitsTime = 300 * time.Millisecond
+	const often = 2 * time.Second
+	west.server.visitsTime = often
 	c := west.visitor(t)
 	c.want(`SELECT "`+ownersName+`Plans"`, "OK ")
 	c.send("i IDLE")
 	c.expect("+ ...")
+	time.Sleep(often + often/2) // it has been looked at once
 	home := mustAccount(t, west.store, guestHome)
 	if err := west.store.RemoveVisit(t.Context(), home, "east"); err != nil {
 		t.Fatal(err)
@@ -316,7 +318,7 @@ func TestRemoteVisitEndsInIdle(t *testing.T) {
 		}
 		ended <- line
 	}()
-	for began := time.Now(); time.Since(began) < 20*time.Second; {
+	for began := time.Now(); time.Since(began) < often; {
 		owner.want(appendText("Plans", "Subject: more\r\n\r\n"), "OK ")
 		select {
 		case line := <-ended:
@@ -356,8 +358,9 @@ func TestRemoteAddress(t *testing.T) {
 // Nothing is kept of a connection that has rested for long.
 func TestRemoteConnectionExpires(t *testing.T) {
 	ours, theirs := net.Pipe()
-	r := &remotes{conns: make(map[string]*remoteConn), rest: 10 * time.Millisecond}
+	r := &remotes{server: &Server{visiting: newBudget(minVisiting)}, conns: make(map[string]*remoteConn), rest: 10 * time.Millisecond}
 	c := &remoteConn{among: r, visit: store.Visit{Cell: "east"}, up: &upstream{nc: tls.Client(ours, &tls.Config{})}}
+	r.server.visiting.take(r.holder, 1)
 	r.add(c)
 	c.rest()
 	if n, err := theirs.Read(make([]byte, 1)); n > 0 || !errors.Is(err, io.EOF) {
@@ -366,5 +369,12 @@ func TestRemoteConnectionExpires(t *testing.T) {
 	await(t, func() bool { return r.connection("east") == nil })
 	if c.wake() {
 		t.Error("it is used again")
+	}
+	c.leave()
+	if n := r.server.visiting.taken(); n != 0 {
+		t.Errorf("%d are counted", n)
+	}
+	if c.rest(); c.expiry != nil {
+		t.Error("it is kept when it has been left")
 	}
 }
