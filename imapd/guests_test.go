@@ -63,6 +63,11 @@ func seesGuest(c *client) {
 	}
 	c.want("SETACL "+projects+" "+guestLogin+" lrswipkxtea", "NO [NOPERM] ")
 	c.want("STATUS INBOX (MESSAGES)", "OK ") // the guest's own
+	if lines := c.want("GETQUOTAROOT "+projects, "OK "); len(lines) < 2 || slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "domain:") || strings.Contains(l, "tenant:") }) {
+		c.t.Errorf("quota roots are %q", lines)
+	}
+	c.want("GETQUOTA domain:east.test", "NO ")
+	c.want("GETQUOTA account:"+guestLogin, "OK ")
 }
 
 func plainOf(identity, login, password string) string {

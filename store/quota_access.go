@@ -20,13 +20,23 @@ func (s *Store) MailboxQuota(ctx context.Context, u User, mailbox string) (roots
 	case !errors.Is(err, ErrNotExist) && !errors.Is(err, ErrNoSelect):
 		return nil, false, err
 	}
-	roots, err = s.QuotaRoots(ctx, u.Tenant, owner)
+	roots, err = s.rootsFor(ctx, u, owner)
 	return roots, rights.Has(acl.Read), err
 }
 
-// FindQuota finds a quota root by its name: of the user's own three, or of those that they administer; ErrNoQuotaRoot.
+// rootsFor are the quota roots of an account, of those that a user may know of: a guest is somebody of another tenant, whom it
+// does not concern what this one and its domains use.
+func (s *Store) rootsFor(ctx context.Context, u User, account id.Account) ([]QuotaRoot, error) {
+	roots, err := s.QuotaRoots(ctx, u.Tenant, account)
+	if err == nil && u.Guest {
+		roots = roots[:1]
+	}
+	return roots, err
+}
+
+// FindQuota finds a quota root by its name: of the user's own, or of those that they administer; ErrNoQuotaRoot.
 func (s *Store) FindQuota(ctx context.Context, u User, name string) (QuotaRoot, error) {
-	own, err := s.QuotaRoots(ctx, u.Tenant, u.Account)
+	own, err := s.rootsFor(ctx, u, u.Account)
 	if err != nil {
 		return QuotaRoot{}, err
 	}

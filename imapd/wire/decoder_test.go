@@ -273,6 +273,35 @@ func TestReserve(t *testing.T) {
 	}
 }
 
+// The lines of a command with many values are one line, for which room is reserved once; those of one with several messages are each one.
+func TestLinesOfValues(t *testing.T) {
+	quoted := `"` + strings.Repeat("x", 700) + `" `
+	take := func(int64, bool) error { return nil }
+	read := func(literal func(d *Decoder)) error {
+		d := NewDecoder(bufio.NewReader(strings.NewReader(quoted+"{3+}\r\nabc "+quoted+"{3+}\r\nabc\r\n")), DecoderOptions{MaxLine: 1000})
+		for range 2 {
+			d.AString()
+			d.SP()
+			literal(d)
+			d.TrySpecial(' ')
+		}
+		return d.End()
+	}
+	var syntax *SyntaxError
+	if err := read(func(d *Decoder) { d.Value(take) }); !errors.As(err, &syntax) || syntax.Code != "LIMIT" {
+		t.Errorf("values: %v", err)
+	}
+	message := func(d *Decoder) {
+		r, _ := d.Literal(take)
+		if _, err := io.Copy(io.Discard, r); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := read(message); err != nil {
+		t.Errorf("messages: %v", err)
+	}
+}
+
 func TestSizesOfSetsAndSections(t *testing.T) {
 	for input, read := range map[string]func(d *Decoder){
 		"1,2,3:4,5": func(d *Decoder) { d.UIDSet() },

@@ -23,6 +23,7 @@ func (d *Decoder) Value(accept func(size int64, waits bool) error) (value []byte
 		}
 		return []byte(s), true
 	}
+	line := d.line
 	r, size := d.Literal(func(size int64, waits bool) error {
 		if err := accept(size, waits); err != nil {
 			return err
@@ -32,6 +33,7 @@ func (d *Decoder) Value(accept func(size int64, waits bool) error) (value []byte
 		}
 		return d.o.Reserve((d.weight() - 1) * size)
 	})
+	d.line = line // of values there are many, for whose lines no more than for one is reserved
 	if d.err != nil {
 		return nil, false
 	}
