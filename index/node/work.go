@@ -222,13 +222,18 @@ func (n *Node) answer(ctx context.Context, k key, asked string, do func(context.
 
 // follow adds to the index of an account what is new, for as long as its turn is; more tells whether that was not all.
 func (n *Node) follow(ctx context.Context, k key) (more bool, err error) {
-	x, err := n.use(ctx, k, true)
+	a, err := n.hold(k)
 	if err != nil {
 		return false, err
 	}
-	if !x.account.working.TryLock() { // it is made anew, perhaps
-		n.unuse(x, nil)
+	defer n.release(a)
+	if !a.working.TryLock() { // it is made anew, perhaps
 		return false, nil
+	}
+	defer a.working.Unlock()
+	x, err := n.use(ctx, k, true)
+	if err != nil {
+		return false, err
 	}
 	more, err = n.add(ctx, x)
 	old := false
@@ -238,7 +243,6 @@ func (n *Node) follow(ctx context.Context, k key) (more bool, err error) {
 	if err == nil && !more && !old {
 		err = n.saveIfDue(ctx, x)
 	}
-	x.account.working.Unlock()
 	n.unuse(x, err)
 	if old {
 		n.remakeSoon(remake{key: k})
@@ -382,14 +386,18 @@ func (n *Node) reconcile(ctx context.Context, x *opened) error {
 
 // rebuild makes an index anew, beside the one that answers meanwhile, and puts it in its place.
 func (n *Node) rebuild(ctx context.Context, k key) (string, error) {
+	a, err := n.hold(k)
+	if err != nil {
+		return "", err
+	}
+	defer n.release(a)
+	a.working.Lock()
+	defer a.working.Unlock()
 	old, err := n.use(ctx, k, true)
 	if err != nil {
 		return "", err
 	}
 	defer func() { n.unuse(old, nil) }()
-	a := old.account
-	a.working.Lock()
-	defer a.working.Unlock()
 	number, err := n.currentNumber(k)
 	if err != nil {
 		return "", err
