@@ -174,8 +174,8 @@ var plantedBugs = []planted{
 		name: "an undelete that leaves what it brings back",
 		program: []edit{{
 			in:  "undelete.go",
-			old: "return u.takeFromRecords(ctx, tx)",
-			new: "return nil",
+			old: "if err := u.takeFromRecords(ctx, tx); err != nil || !c.written {",
+			new: "if !c.written {",
 		}},
 	},
 	{

@@ -274,6 +274,7 @@ func (e edit) apply(t testing.TB, text string) string {
 func TestPlantedBugs(t *testing.T) {
 	for _, p := range plantedBugs {
 		if len(p.program) > 0 && !*historyPlanted {
+			p.changed(t) // which fails where the code is another by now
 			continue
 		}
 		t.Run(p.name, func(t *testing.T) {
@@ -296,10 +297,9 @@ func TestPlantedBugs(t *testing.T) {
 	}
 }
 
-// build makes a test binary with the mistake in it.
-func (p *planted) build(t testing.TB) string {
+// changed returns the files with the mistake in them, by their paths.
+func (p *planted) changed(t testing.TB) map[string]string {
 	t.Helper()
-	dir := t.TempDir()
 	texts := make(map[string]string)
 	for _, e := range p.program {
 		path, err := filepath.Abs(e.in)
@@ -316,8 +316,15 @@ func (p *planted) build(t testing.TB) string {
 		}
 		texts[path] = e.apply(t, text)
 	}
+	return texts
+}
+
+// build makes a test binary with the mistake in it.
+func (p *planted) build(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
 	overlay := struct{ Replace map[string]string }{make(map[string]string)}
-	for path, text := range texts {
+	for path, text := range p.changed(t) {
 		changed := filepath.Join(dir, fmt.Sprintf("%d.go", len(overlay.Replace)))
 		overlay.Replace[path] = changed
 		if err := os.WriteFile(changed, []byte(text), 0o600); err != nil {
