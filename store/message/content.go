@@ -2,8 +2,9 @@ package message
 
 import "strings"
 
-// maxParams bounds the parameters of one field.
-const maxParams = 100
+// maxParams bounds the parameters of one field. A file name comes in hundreds of pieces (RFC 2231 section 3) where
+// each has but a letter or two.
+const maxParams = 1000
 
 // contentType reads a Content-Type value (RFC 2045 section 5.1). What has no
 // subtype is told as text/plain, the default for what cannot be read (section

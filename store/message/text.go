@@ -41,7 +41,7 @@ type Text struct {
 }
 
 // TextVersion changes whenever Texts or Normalize would give another result.
-const TextVersion = 4
+const TextVersion = 5
 
 // What is read and held at a time.
 const (

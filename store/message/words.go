@@ -146,9 +146,43 @@ type extendedValue struct {
 
 func (v extendedValue) decode() string { return decodeCharset(v.charset, v.text) }
 
-func decodeValue(params []Param, name string) (v extendedValue) {
-	for n := 0; n <= len(params); n++ {
-		value, extended, ok := piece(params, name, n)
+func decodeValue(params []Param, name string) extendedValue {
+	if !hasPiece(params, name) { // most have none
+		return extendedValue{}
+	}
+	return indexParams(params).value(name)
+}
+
+// hasPiece tells whether there is a piece of a parameter.
+func hasPiece(params []Param, name string) bool {
+	for _, p := range params {
+		if base, _, starred := strings.Cut(p.Name, "*"); starred && base == name {
+			return true
+		}
+	}
+	return false
+}
+
+// paramIndex finds parameters by their names.
+type paramIndex struct {
+	params []Param
+	first  map[string]int // where the first of a name stands
+}
+
+func indexParams(params []Param) paramIndex {
+	x := paramIndex{params, make(map[string]int, len(params))}
+	for i, p := range params {
+		if _, ok := x.first[p.Name]; !ok {
+			x.first[p.Name] = i
+		}
+	}
+	return x
+}
+
+// value puts a value together.
+func (x paramIndex) value(name string) (v extendedValue) {
+	for n := 0; n <= len(x.params); n++ {
+		value, extended, ok := x.piece(name, n)
 		if !ok {
 			if n == 0 {
 				continue // there may be a "name*1" without it, but "name*0*" is what n = 1 means
@@ -178,22 +212,22 @@ func decodeValue(params []Param, name string) (v extendedValue) {
 
 // piece returns the n-th piece of a parameter: 0 is the whole in "name*", 1
 // and on are "name*0" or "name*0*" and on.
-func piece(params []Param, name string, n int) (value string, extended, ok bool) {
-	want := name + "*"
+func (x paramIndex) piece(name string, n int) (value string, extended, ok bool) {
+	name += "*"
 	if n > 0 {
-		want += strconv.Itoa(n - 1)
+		name += strconv.Itoa(n - 1)
 	}
-	for _, p := range params {
-		switch p.Name {
-		case want:
-			return p.Value, n == 0, true
-		case want + "*":
-			if n > 0 {
-				return p.Value, true, true
-			}
+	at, ok := x.first[name]
+	extended = n == 0
+	if n > 0 {
+		if i, starred := x.first[name+"*"]; starred && (!ok || i < at) {
+			at, extended, ok = i, true, true
 		}
 	}
-	return "", false, false
+	if !ok {
+		return "", false, false
+	}
+	return x.params[at].Value, extended, true
 }
 
 func unescapePercent(s string) []byte {
