@@ -62,6 +62,8 @@ type Options struct {
 	// Files reads a tenant's files that are attached; nil: they are not read. FilesBy changes when it reads them in another way.
 	Files   func(id.Tenant) message.Files
 	FilesBy string
+	// Stalled returns for how long something has waited for a processor, in all; default: what the machine counts.
+	Stalled func() time.Duration
 }
 
 // Node serves the indexes below one folder.
@@ -72,17 +74,19 @@ type Node struct {
 	unlock func() error
 	log    *slog.Logger
 
-	mu       sync.Mutex // guards what follows
-	accounts map[key]*account
-	wanted   map[key]bool // searches have found too little there
-	failing  map[key]failing
-	remakes  map[remake]bool
-	distrust map[key]bool // accounts whose index was damaged: so may its copy be
-	closed   bool
-	wake     chan struct{} // to Run: something is wanted
+	mu        sync.Mutex // guards what follows
+	accounts  map[key]*account
+	wanted    map[key]bool // searches have found too little there
+	urgent    map[key]bool // those of wanted that the round is for
+	failing   map[key]failing
+	remakes   map[remake]bool
+	distrust  map[key]bool // accounts whose index was damaged: so may its copy be
+	closed    bool
+	wake      chan struct{} // to Run: something is wanted
+	calm      time.Time     // when nobody waited for what the node takes
+	lastBatch time.Duration // that it took
 
-	counted   counted
-	poolWaits atomic.Int64 // of the source, when it was looked last
+	counted counted
 }
 
 // key names an account.
@@ -119,6 +123,9 @@ func New(o Options) (*Node, error) {
 	o.Takeover = orDefault(o.Takeover, 2*time.Minute)
 	if o.Files == nil {
 		o.Files = func(id.Tenant) message.Files { return nil }
+	}
+	if o.Stalled == nil {
+		o.Stalled = stalled
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

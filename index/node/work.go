@@ -101,7 +101,7 @@ func (n *Node) round(ctx context.Context) error {
 	}
 	maps.DeleteFunc(n.remakes, func(_ remake, done bool) bool { return done })
 	wanted, most := n.wanted, workAtOnce+len(n.failing)
-	n.wanted = make(map[key]bool)
+	n.wanted, n.urgent = make(map[key]bool), maps.Clone(wanted)
 	n.mu.Unlock()
 	work, err := n.o.Source.IndexWork(ctx, n.name, n.o.Messages, n.o.Takeover, most)
 	if err != nil {
@@ -258,9 +258,10 @@ func (n *Node) add(ctx context.Context, x *opened) (more bool, err error) {
 		return false, err
 	}
 	for over := time.Now().Add(turn); ; {
-		if err := n.giveWay(ctx); err != nil {
+		if err := n.giveWay(ctx, k); err != nil {
 			return false, err
 		}
+		began := time.Now()
 		from, err := x.index.UpTo()
 		if err != nil {
 			return false, err
@@ -282,6 +283,7 @@ func (n *Node) add(ctx context.Context, x *opened) (more bool, err error) {
 			n.counted.emails.Add(int64(len(docs)))
 			n.counted.octets.Add(int64(octets))
 		}
+		n.took(began)
 		mine, err := n.tell(ctx, x)
 		if err != nil || !mine || upTo <= from || !full {
 			return false, err // what has come meanwhile is for the next round: others wait for this one
@@ -290,26 +292,6 @@ func (n *Node) add(ctx context.Context, x *opened) (more bool, err error) {
 			return true, nil
 		}
 	}
-}
-
-// giveWay waits while others in this process wait for the database, but not for ever.
-func (n *Node) giveWay(ctx context.Context) error {
-	const step, most = 100 * time.Millisecond, 50
-	waits := n.poolWaits.Load()
-	for range most {
-		now := n.o.Source.PoolStats().Waits
-		if now == waits {
-			break
-		}
-		waits = now
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(step):
-		}
-	}
-	n.poolWaits.Store(waits)
-	return nil
 }
 
 // tell notes in the database how far an index goes.
@@ -434,9 +416,10 @@ func (n *Node) rebuild(ctx context.Context, k key) (string, error) {
 // addAside fills an index that does not answer yet, in the place of an old one.
 func (n *Node) addAside(ctx context.Context, old, x *opened) error {
 	for {
-		if err := n.giveWay(ctx); err != nil {
+		if err := n.giveWay(ctx, x.account.key); err != nil {
 			return err
 		}
+		began := time.Now()
 		from, err := x.index.UpTo()
 		if err != nil {
 			return err
@@ -455,6 +438,7 @@ func (n *Node) addAside(ctx context.Context, old, x *opened) error {
 		if err := x.index.Add(ctx, docs, upTo); err != nil || last {
 			return err
 		}
+		n.took(began)
 	}
 }
 
