@@ -41,7 +41,7 @@ type Text struct {
 }
 
 // TextVersion changes whenever Texts or Normalize would give another result.
-const TextVersion = 5
+const TextVersion = 6
 
 // What is read and held at a time.
 const (

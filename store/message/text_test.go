@@ -51,6 +51,14 @@ func TestHeaderTexts(t *testing.T) {
 	if want := (Text{Header: "content-type", Value: "été.pdf"}); !slices.Contains(file, want) {
 		t.Errorf("%+v, want %+v among them", file, want)
 	}
+	for _, folded := range []string{
+		"filename=\"report\r\n\tof =?utf-8?q?May=09June?=\"", "filename*0=\"report\r\n\tof =?utf-8?q?May\"; filename*1=\"=09June?=\"", "filename*0=\"report\r\n\tof\"; filename*1*=%20May%09June",
+	} {
+		file = check([]byte("Content-Type: application/pdf\r\nContent-Disposition: attachment; " + folded + "\r\n\r\nx\r\n"))
+		if want := (Text{Header: "content-disposition", Value: "report of May\tJune"}); !slices.Contains(file, want) {
+			t.Errorf("%s: %+v, want %+v among them", folded, file, want)
+		}
+	}
 	for seed := range uint64(300) {
 		check(newGenerator(seed).message())
 	}

@@ -1,6 +1,7 @@
 package message
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -124,8 +125,13 @@ func (p *Part) fileName() (name, field string) {
 	return decodeParam(p.Params, "name"), "content-type"
 }
 
-// decodeParam decodes a parameter (RFC 2231 sections 3 and 4).
+// decodeParam decodes a parameter (RFC 2231 sections 3 and 4). A tab in it counts as a space, as a fold that is made with
+// one does in the field (fieldText): many programs fold in the place of a space of a file name. One that is encoded stays.
 func decodeParam(params []Param, name string) string {
+	params = slices.Clone(params)
+	for i := range params {
+		params[i].Value = strings.ReplaceAll(params[i].Value, "\t", " ")
+	}
 	v := decodeValue(params, name)
 	switch {
 	case !v.found:
