@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -46,11 +47,11 @@ func (o *options) prepare() error {
 func fill(c *wire.Client, mailbox string, n, size int, seed uint64) error {
 	const batch = 100
 	c.NonSync = 1 << 20
-	text := newText(seed, size)
+	file := newFile(seed, size)
 	for i := 0; i < n; i += batch {
 		var messages []wire.Message
 		for k := i; k < min(i+batch, n); k++ {
-			messages = append(messages, wire.Message{Data: text.message(k)})
+			messages = append(messages, wire.Message{Data: file.message(k)})
 		}
 		if err := c.Append(mailbox, messages...); err != nil {
 			return err
@@ -59,23 +60,41 @@ func fill(c *wire.Client, mailbox string, n, size int, seed uint64) error {
 	return nil
 }
 
-// text makes messages of one size that differ in every line.
-type text struct {
+// random makes messages of one size that differ in every line.
+type random struct {
 	size int
+	head string // fields that say what the body is
+	line func(*rand.Rand) []byte
 	rng  *rand.Rand
 }
 
-func newText(seed uint64, size int) *text { return &text{size, rand.New(rand.NewPCG(seed, 0))} }
-
-func (t *text) message(i int) []byte {
-	b := fmt.Appendf(nil, "From: memory@load.example\r\nSubject: %d\r\nMessage-ID: <%d.%d@load.example>\r\n\r\n", i, i, t.rng.Uint64())
-	for len(b) < t.size {
+// newText makes messages of text, whose words are each the only ones of their kind: a search index takes the most for those.
+func newText(seed uint64, size int) *random {
+	return &random{size: size, rng: rand.New(rand.NewPCG(seed, 0)), line: func(rng *rand.Rand) (b []byte) {
 		for range 70 / 7 {
-			b = fmt.Appendf(b, "%06x ", t.rng.Uint32()>>8)
+			b = fmt.Appendf(b, "%06x ", rng.Uint32()>>8)
 		}
-		b = append(b, "\r\n"...)
+		return b
+	}}
+}
+
+// newFile makes messages that are a file, as most of what is large is: a search index is not kept busy with it for long.
+func newFile(seed uint64, size int) *random {
+	return &random{size: size, rng: rand.New(rand.NewPCG(seed, 0)), head: "Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\n", line: func(rng *rand.Rand) []byte {
+		var octets [51]byte
+		for i := range octets {
+			octets[i] = byte(rng.Uint32())
+		}
+		return base64.StdEncoding.AppendEncode(nil, octets[:])
+	}}
+}
+
+func (r *random) message(i int) []byte {
+	b := fmt.Appendf(nil, "From: memory@load.example\r\nSubject: %d\r\nMessage-ID: <%d.%d@load.example>\r\n%s\r\n", i, i, r.rng.Uint64(), r.head)
+	for len(b) < r.size {
+		b = append(append(b, r.line(r.rng)...), "\r\n"...)
 	}
-	return append(b[:t.size-2], "\r\n"...)
+	return append(b[:r.size-2], "\r\n"...)
 }
 
 // warmUp has each user log in and look at the INBOX, so that what a server keeps of that is
@@ -222,7 +241,8 @@ func each(n, atOnce int, f func(i int) error) error {
 	return first
 }
 
-// appendLarge appends large messages, all at once and no two alike.
+// appendLarge appends large messages of text, all at once and no two alike. Where the server indexes what it is given,
+// that is part of the case.
 func (o *options) appendLarge() (measurement, error) {
 	common := newText(1, o.appendSize).message(0)
 	before, err := o.settled()

@@ -60,7 +60,7 @@ func main() {
 	flag.StringVar(&o.pass, "pass", "pass", "password of all users")
 	flag.IntVar(&o.userCount, "user-count", 90, "users that exist")
 	flag.StringVar(&pids, "pids", "", "process ids of the server, with + between; children are not counted")
-	flag.StringVar(&cases, "cases", "stalled,idle,idle-tls,idle-compressed,append,literals", "what is measured")
+	flag.StringVar(&cases, "cases", "stalled,idle,idle-tls,idle-compressed,literals,append", "what is measured")
 	flag.IntVar(&o.messages, "messages", 60_000, "messages of the mailbox that is fetched and not read")
 	flag.IntVar(&o.size, "size", 10_000, "octets of each of them")
 	flag.IntVar(&o.inbox, "inbox", 1000, "messages of each INBOX")
@@ -68,6 +68,7 @@ func main() {
 	flag.IntVar(&o.appends, "appends", 200, "APPENDs at once")
 	flag.IntVar(&o.appendSize, "append-size", 25_000_000, "octets of each of them")
 	flag.IntVar(&o.literals, "literals", 1000, "connections that announce a literal of 100 MB before they log in")
+	head := flag.Bool("head", true, "print what the columns are")
 	prepareOnly := flag.Bool("prepare", false, "make the mailboxes instead of measuring")
 	flag.Parse()
 	o.cases = strings.Split(cases, ",")
@@ -86,7 +87,7 @@ func main() {
 		o.pids = append(o.pids, n)
 	}
 	measured, err := o.measure()
-	if !report(measured) || err != nil {
+	if !report(measured, *head) || err != nil {
 		log.Fatal("failed: ", err)
 	}
 }
@@ -123,9 +124,11 @@ func (o *options) measure() ([]measurement, error) {
 	return all, nil
 }
 
-func report(measured []measurement) (good bool) {
+func report(measured []measurement, head bool) (good bool) {
 	good = len(measured) > 0
-	fmt.Printf("%-15s %11s %12s %12s %10s\n", "case", "connections", "growth MiB", "each KiB", "bound")
+	if head {
+		fmt.Printf("%-15s %11s %12s %12s %10s\n", "case", "connections", "growth MiB", "each KiB", "bound")
+	}
 	for _, m := range measured {
 		each := m.growth / int64(m.conns)
 		bound, within := "stated", true
