@@ -18,12 +18,16 @@ import (
 	"mailstead.dev/store/message"
 )
 
-// What Add takes in at a time, whatever it is given; it bounds what it holds.
+// What Add takes in at a time, whatever it is given; it bounds what it holds. Words are counted once for each email that
+// has them: where no two emails have a word in common, each takes bleve some 400 octets.
 // Bleve packs words only when it merges, so that more at a time would take more
 // space in an account that is indexed in one go.
 const (
 	batchEmails = 1 << 9
 	batchBytes  = 8 << 20
+	batchWords  = 1 << 17
+	// someBytes is how much text is cut into words before they are counted again.
+	someBytes = 256 << 10
 )
 
 // Add takes in emails, and notes that the index is complete up to an email. What
@@ -44,18 +48,8 @@ func (a *Account) Add(ctx context.Context, list []Document, upTo id.Email) error
 	}
 	return a.change(func() error {
 		for {
-			n, size := 0, 0
-			for n < len(list) && n < batchEmails && size < batchBytes {
-				for _, t := range list[n].Texts {
-					size += len(t.Value)
-				}
-				n++
-			}
-			mark := uint32(0)
-			if n == len(list) {
-				mark = uint32(upTo)
-			}
-			if err := a.add(ctx, list[:n], mark); err != nil {
+			n, err := a.add(ctx, list, uint32(upTo))
+			if err != nil {
 				return err
 			}
 			if list = list[n:]; len(list) == 0 {
@@ -162,52 +156,83 @@ func (a *Account) stateAnd(keys []string) (st state, there uint64, err error) {
 	return st, there, err
 }
 
-// add takes in a batch. mark is up to where the index is complete then, 0 if that does not change.
-func (a *Account) add(ctx context.Context, list []Document, mark uint32) error {
-	keys := make([]string, len(list))
-	for i, d := range list {
-		keys[i] = keyOf(uint32(d.Email))
+// add takes in a batch, and returns how many emails that is. Where it is all, the index is complete up to upTo then.
+func (a *Account) add(ctx context.Context, list []Document, upTo uint32) (n int, err error) {
+	b := bleve.NewBatch()
+	keys, records, err := a.readIn(ctx, list, b)
+	if err != nil {
+		return 0, err
 	}
+	n = len(keys)
 	st, there, err := a.stateAnd(keys)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if len(list) == 0 && mark <= st.upTo && st.stamp == a.stamp {
-		return nil
+	if n == 0 && upTo <= st.upTo && st.stamp == a.stamp {
+		return 0, nil
 	}
 	st.stamp = a.stamp
-	b := bleve.NewBatch()
-	records, err := a.readIn(ctx, list, b)
-	if err != nil {
-		return err
-	}
 	files := a.files
 	if len(records) > 0 {
 		packed, err := a.pack(ctx, frames.Split(records))
 		if err != nil {
-			return err
+			return 0, err
 		}
 		f, err := a.write(packed)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		files = append(slices.Clone(files), f)
 	}
-	st.emails += uint64(len(list)) - there
-	st.upTo = max(st.upTo, mark)
-	return a.commitFiles(b, st, files)
+	st.emails += uint64(n) - there
+	if n == len(list) {
+		st.upTo = max(st.upTo, upTo)
+	}
+	return n, a.commitFiles(b, st, files)
 }
 
-// readIn makes words and records of emails. Those whose text is kept already give no record.
-func (a *Account) readIn(ctx context.Context, list []Document, b *bleve.Batch) (records []frames.Record, err error) {
+// readIn makes words and records of as many emails as are a batch, and returns the keys of those. Emails whose text is
+// kept already give no record.
+func (a *Account) readIn(ctx context.Context, list []Document, b *bleve.Batch) (keys []string, records []frames.Record, err error) {
+	var rare rareWords
+	for size, words := 0, 0; len(keys) < len(list) && len(keys) < batchEmails && size < batchBytes && words < batchWords; {
+		some := list[len(keys):min(len(list), batchEmails)]
+		read := 0
+		for i, d := range some {
+			if read >= min(someBytes, batchBytes-size) {
+				some = some[:i]
+				break
+			}
+			for _, t := range d.Texts {
+				read += len(t.Value)
+			}
+		}
+		size += read
+		sets, texts, err := a.readSome(ctx, some)
+		if err != nil {
+			return nil, nil, err
+		}
+		for i := range some {
+			words += rare.add(sets[i].words)
+			b.Update(&sets[i])
+			if !slices.ContainsFunc(a.files, func(f *textFile) bool { return f.Numbers.Contains(texts[i].Number) }) {
+				records = append(records, texts[i])
+			}
+			keys = append(keys, sets[i].key)
+		}
+	}
+	return keys, records, nil
+}
+
+// readSome makes words and records of emails, side by side.
+func (a *Account) readSome(ctx context.Context, list []Document) ([]wordDocument, []frames.Record, error) {
 	words := make([]wordDocument, len(list))
 	texts := make([]frames.Record, len(list))
+	share := (len(list) + a.workers - 1) / a.workers
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(a.workers)
-	const some = 32
-	for from := 0; from < len(list); from += some {
+	for from := 0; from < len(list); from += share {
 		g.Go(func() error {
-			for i := from; i < min(from+some, len(list)); i++ {
+			for i := from; i < min(from+share, len(list)); i++ {
 				if err := ctx.Err(); err != nil {
 					return err
 				}
@@ -216,18 +241,7 @@ func (a *Account) readIn(ctx context.Context, list []Document, b *bleve.Batch) (
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	var rare rareWords
-	for i := range list {
-		rare.add(words[i].words)
-		b.Update(&words[i])
-		if !slices.ContainsFunc(a.files, func(f *textFile) bool { return f.Numbers.Contains(texts[i].Number) }) {
-			records = append(records, texts[i])
-		}
-	}
-	return records, nil
+	return words, texts, g.Wait()
 }
 
 // readDocument makes words and a record of an email.

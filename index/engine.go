@@ -16,6 +16,7 @@ import (
 type engine struct {
 	*scorch.Scorch
 	account *Account
+	number  int64
 	async   chan error    // what bleve's goroutines fail with; one is enough
 	closing chan struct{} // closed before the index is
 }
@@ -44,11 +45,9 @@ func init() {
 // analysis is bleve's queue, of which we have no use: words are cut before. One serves all accounts.
 var analysis = sync.OnceValue(func() *bleve.AnalysisQueue { return bleve.NewAnalysisQueue(1) })
 
-// Merges stop at this many emails a segment, for what one takes in memory grows with it.
-const maxSegment = 60_000
-
 // openWords opens bleve's index.
 func (a *Account) openWords() error {
+	number := lastNumber.Add(1)
 	opened, err := scorch.NewScorch(scorch.Name, map[string]any{
 		"path":                   a.storeDir(),
 		"bolt_timeout":           "1ms",
@@ -58,7 +57,8 @@ func (a *Account) openWords() error {
 			"MaxSegmentsPerTier":   3,
 			"MaxSegmentSize":       maxSegment,
 			"TierGrowth":           10.0,
-			"SegmentsPerMergeTask": 10,
+			"MaxSegmentFileSize":   number,
+			"SegmentsPerMergeTask": perMerge,
 			"FloorSegmentSize":     300, // with more, each email that comes alone has hundreds merged
 			"ReclaimDeletesWeight": 2.0,
 		},
@@ -66,11 +66,12 @@ func (a *Account) openWords() error {
 	if err != nil {
 		return err
 	}
-	e := &engine{Scorch: opened.(*scorch.Scorch), account: a, async: make(chan error, 1), closing: make(chan struct{})}
+	e := &engine{Scorch: opened.(*scorch.Scorch), account: a, number: number, async: make(chan error, 1), closing: make(chan struct{})}
 	if _, there := engines.LoadOrStore(a.storeDir(), e); there {
 		return ErrInUse
 	}
 	engines.Store(e.Scorch, e)
+	numbered.Store(number, e)
 	err = guard(func() error {
 		if err := e.Open(); err != nil {
 			return openError(err)
@@ -88,6 +89,7 @@ func (a *Account) openWords() error {
 func (e *engine) close() error {
 	close(e.closing)
 	engines.Delete(e.Scorch)
+	numbered.Delete(e.number)
 	engines.CompareAndDelete(e.account.storeDir(), e)
 	return e.Close()
 }

@@ -44,9 +44,10 @@ func counted() *bleve.TokenFreq {
 // rareWords has the words of a batch, by field.
 type rareWords [len(indexFields)]bleve.TokenFrequencies
 
-// add counts those words of an email that no other of the batch has.
-func (r *rareWords) add(s *wordSet) {
+// add counts those words of an email that no other of the batch has, and returns how many it has in all.
+func (r *rareWords) add(s *wordSet) (n int) {
 	for i, words := range s.fields {
+		n += len(words)
 		if r[i] == nil {
 			r[i] = make(bleve.TokenFrequencies)
 		}
@@ -61,6 +62,7 @@ func (r *rareWords) add(s *wordSet) {
 			words[w] = f
 		}
 	}
+	return n
 }
 
 func (s *wordSet) add(field int, word string) {
