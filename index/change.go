@@ -11,6 +11,7 @@ import (
 
 	"github.com/blevesearch/bleve/v2/index/scorch"
 	bleve "github.com/blevesearch/bleve_index_api"
+	zap "github.com/blevesearch/zapx/v17"
 	"golang.org/x/sync/errgroup"
 
 	"mailstead.dev/index/frames"
@@ -29,6 +30,10 @@ const (
 	// someBytes is how much text is cut into words before they are counted again.
 	someBytes = 256 << 10
 )
+
+// bleve makes room for a batch by how many octets an email of the last one took, of whatever account, for a hundred emails
+// more than there are: after one with a megabyte of rare words that is hundreds of them, and gigabytes. It need not.
+func init() { zap.NewSegmentBufferAvgBytesPerDocFactor = 0 }
 
 // Add takes in emails, and notes that the index is complete up to an email. What
 // Add was given is there, durably, before the mark says so; after a crash both

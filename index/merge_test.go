@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -114,6 +115,29 @@ func TestBatchesAreBounded(t *testing.T) {
 	st, err := a.Stats()
 	if err != nil || st.UpTo != count || st.Emails != count {
 		t.Errorf("%+v, %v", st, err)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What an email with many words has taken is not made room for again.
+func TestAfterManyWords(t *testing.T) {
+	a := mustOpen(t, filepath.Join(t.TempDir(), "a"))
+	for email := id.Email(1); email < 4; email++ {
+		if err := a.Add(t.Context(), strangeWords(email, 1, MaxText/17), email); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := strangeWords(4, 100, 1)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if err := a.Add(t.Context(), list, 103); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; took > 64<<20 {
+		t.Errorf("%d octets were allocated for %d emails of two words", took, len(list))
 	}
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
