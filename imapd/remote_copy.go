@@ -149,6 +149,11 @@ func (c copyIn) run(ctx context.Context, s *session) error {
 		return err
 	}
 	appended, err := in.dest.Append(ctx, in.incoming()...)
+	if errors.Is(err, store.ErrNotExist) { // or shared otherwise, while they came
+		if in.dest, err = s.store.Open(ctx, s.user, c.dest, acl.Insert); err == nil {
+			appended, err = in.dest.Append(ctx, in.incoming()...)
+		}
+	}
 	if err != nil {
 		return tryCreate(err)
 	}

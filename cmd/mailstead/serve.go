@@ -228,7 +228,9 @@ func (p *process) openIMAP() error {
 		return err
 	}
 	options.ReferLogins, options.HintLogins = c.Cells.Login == config.LoginRefer, c.Cells.Login == config.LoginHint
-	options.Files, _ = p.readFiles()
+	if r := p.readFiles(); r != nil {
+		options.Files = r.For
+	}
 	if options.Index, err = p.searcher(); err != nil {
 		return err
 	}

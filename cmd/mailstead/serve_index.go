@@ -11,8 +11,6 @@ import (
 	"mailstead.dev/index/files"
 	"mailstead.dev/index/node"
 	"mailstead.dev/index/remote"
-	"mailstead.dev/store/id"
-	"mailstead.dev/store/message"
 )
 
 // openIndex opens the search indexes of this process, and what front ends of others reach them by.
@@ -30,12 +28,14 @@ func (p *process) openIndex() error {
 	if c.Search.Listen != "" {
 		address = cmp.Or(c.Search.Address, string(c.Search.Listen))
 	}
-	fileReader, filesBy := p.readFiles()
-	p.index, err = node.New(node.Options{
-		Files: fileReader, FilesBy: filesBy,
+	options := node.Options{
 		Source: p.store, Dir: c.Search.Folder, Address: address, Logger: p.log,
 		Messages: c.Search.MinMessages, OpenMemory: int64(c.Search.Memory), MaxOpen: c.Search.MaxOpen, Every: c.Search.Every, Workers: c.Search.Workers, CopyAfter: c.Search.CopyAfter, Takeover: c.Search.TakeoverAfter,
-	})
+	}
+	if r := p.readFiles(); r != nil {
+		options.Files, options.FilesBy = r.ForIndexes, r.Version()
+	}
+	p.index, err = node.New(options)
 	if err != nil {
 		return fmt.Errorf("search.folder: %w", err)
 	}
@@ -79,11 +79,11 @@ func (p *process) searcher() (*remote.Client, error) {
 	return client, nil
 }
 
-// readFiles returns what reads a tenant's attached files for searches, once for the process, and what changes with how it does; nil where nothing does.
-func (p *process) readFiles() (func(id.Tenant) message.Files, string) {
+// readFiles returns what reads attached files for searches, one for the process; nil where nothing does.
+func (p *process) readFiles() *files.Reader {
 	c := p.config
 	if len(c.Search.Extractors) == 0 {
-		return nil, ""
+		return nil
 	}
 	if p.files == nil {
 		var programs []files.Program
@@ -94,7 +94,7 @@ func (p *process) readFiles() (func(id.Tenant) message.Files, string) {
 			Time: c.Search.ExtractorTime, Memory: int64(c.Search.ExtractorMemory), File: int64(c.Search.ExtractorFile), Text: int64(c.Search.ExtractorText), AtOnce: c.Search.ExtractorsAtOnce,
 		}, p.log)
 	}
-	return p.files.For, p.files.Version()
+	return p.files
 }
 
 // searchTLS is how front ends and index nodes know each other.

@@ -125,12 +125,24 @@ func (r *Reader) Version() string {
 }
 
 // For returns what reads the files of a tenant.
-func (r *Reader) For(t id.Tenant) message.Files { return tenantFiles{r, t} }
+func (r *Reader) For(t id.Tenant) message.Files { return tenantFiles{r, t, false} }
+
+// ForIndexes is For for what is kept: a file that has no text for now is an error, since an index would have none for good.
+func (r *Reader) ForIndexes(t id.Tenant) message.Files { return tenantFiles{r, t, true} }
 
 // tenantFiles are those of one tenant.
 type tenantFiles struct {
 	*Reader
 	tenant id.Tenant
+	kept   bool // texts are
+}
+
+// textOf returns the text of a file of which the outcome is known.
+func (r tenantFiles) textOf(o outcome) (string, error) {
+	if r.kept && !o.again.IsZero() {
+		return "", errPassing
+	}
+	return o.text, nil
 }
 
 // Reads implements message.Files.
@@ -164,7 +176,7 @@ func (r tenantFiles) Text(ctx context.Context, mediaType, name string, content i
 		return "", err
 	}
 	if o, there := r.texts.GetIfPresent(sum); there && o.known() {
-		return o.text, nil
+		return r.textOf(o)
 	}
 	if err := r.turns.take(ctx, r.tenant); err != nil {
 		return "", err
@@ -172,7 +184,7 @@ func (r tenantFiles) Text(ctx context.Context, mediaType, name string, content i
 	defer r.turns.give()
 	before, tried := r.texts.GetIfPresent(sum)
 	if tried && before.known() { // to somebody else, meanwhile
-		return before.text, nil
+		return r.textOf(before)
 	}
 	var o outcome
 	o.text, err = r.read(ctx, p, again)
@@ -199,7 +211,7 @@ func (r tenantFiles) Text(ctx context.Context, mediaType, name string, content i
 		return "", err
 	}
 	r.texts.Set(sum, o)
-	return o.text, nil
+	return r.textOf(o)
 }
 
 var errTooLarge = errors.New("the file is too large")

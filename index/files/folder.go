@@ -3,9 +3,11 @@ package files
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -14,24 +16,27 @@ import (
 // mostInFolder is how many files and folders it may have.
 const mostInFolder = 1000
 
-// watch calls full when there is too much in a folder, unless ctx ends before.
-func watch(ctx context.Context, dir string, octets int64, full func()) {
+// watch looks at a folder until ctx ends, or there is what bound says.
+func watch(ctx context.Context, dir string, octets int64) error {
 	often := time.NewTicker(100 * time.Millisecond)
 	defer often.Stop()
-	for fits(dir, octets) {
+	for {
+		if err := bound(dir, octets); err != nil {
+			return err
+		}
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-often.C:
 		}
 	}
-	full()
 }
 
-// fits tells whether what is in a folder is not too much, and can be looked at.
-func fits(dir string, octets int64) bool {
+// bound says errUnreadable where there is too much in a folder, or what its program keeps us from looking at, and errPassing where it
+// cannot be looked at otherwise.
+func bound(dir string, octets int64) error {
 	n := 0
-	return filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+	err := filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return unlessGone(err)
 		}
@@ -46,7 +51,14 @@ func fits(dir string, octets int64) bool {
 			return errTooLarge
 		}
 		return nil
-	}) == nil
+	})
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, errTooLarge), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.ENAMETOOLONG):
+		return fmt.Errorf("%w: it writes too much to files: %w", errUnreadable, err)
+	}
+	return fmt.Errorf("%w: %w", errPassing, err)
 }
 
 func unlessGone(err error) error {

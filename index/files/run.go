@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
+
 	"syscall"
 	"time"
 
@@ -68,10 +68,12 @@ func (r *Reader) run(ctx context.Context, p *Program, file *os.File) (string, er
 		return "", fmt.Errorf("%w: %w", message.ErrNoFiles, err)
 	}
 	looking, stop := context.WithCancel(within)
-	var full atomic.Bool
+	var outOfBounds error
 	var watching sync.WaitGroup
 	watching.Go(func() {
-		watch(looking, dir, 2*largest, func() { full.Store(true); cancel() })
+		if outOfBounds = watch(looking, dir, 2*largest); outOfBounds != nil {
+			cancel()
+		}
 	})
 	ended(cmd.Process.Pid)
 	syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what it has started and left; the group is there until Wait
@@ -85,8 +87,8 @@ func (r *Reader) run(ctx context.Context, p *Program, file *os.File) (string, er
 		return "", ctx.Err()
 	case text.over:
 		return written, errCut
-	case full.Load():
-		return "", fmt.Errorf("%w: it writes too much to files", errUnreadable)
+	case outOfBounds != nil:
+		return "", outOfBounds
 	case within.Err() != nil:
 		return "", fmt.Errorf("%w: %s has not read it within %s", errPassing, p.Command[0], busyTimes*limits.Time)
 	case errors.As(err, &exit) && ofTheFile(exit):

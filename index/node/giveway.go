@@ -13,22 +13,15 @@ const (
 	lookFor, calmFor = 50 * time.Millisecond, time.Second
 	// tooMuch is what part of the time is too much to wait for a processor.
 	tooMuch = 0.25
-	// A node rests for no more than so many times as long as its last batch took, and at least for so long: so it has a fifth
-	// of the time whatever others do, since what it lags behind makes their searches slow.
-	restMost, restLeast = 4, 4 * lookFor
+	// A node rests for no more than so many times as long as it has worked since: so it has a fifth of the time whatever
+	// others do, since what it lags behind makes their searches slow.
+	restFor = 4
 )
 
 // giveWay waits, before a batch, while others wait for what it would take: the database's connections, or the processors. It
-// does not where searches wait for the account's index.
+// does not where searches have found that the account has no index.
 func (n *Node) giveWay(ctx context.Context, k key) error {
-	n.mu.Lock()
-	atOnce := n.urgent[k] || time.Since(n.calm) < calmFor
-	most := max(restMost*n.lastBatch, restLeast)
-	n.mu.Unlock()
-	if atOnce {
-		return nil
-	}
-	for over := time.Now().Add(most); time.Now().Before(over); {
+	for over := time.Now().Add(n.mayRest(k)); time.Until(over) >= lookFor; {
 		waits, stalled, began := n.o.Source.PoolStats().Waits, n.o.Stalled(), time.Now()
 		select {
 		case <-ctx.Done():
@@ -46,11 +39,29 @@ func (n *Node) giveWay(ctx context.Context, k key) error {
 	return nil
 }
 
-// took notes how long a batch took that was begun then.
+// mayRest returns for how long there may be a rest now: for what was worked since the last one, but of a long batch no more than for a turn.
+func (n *Node) mayRest(k key) time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.urgent[k] || n.wanted[k] {
+		return 0
+	}
+	rest := restFor * min(n.worked, turn)
+	switch {
+	case time.Since(n.calm) < calmFor:
+		n.worked = 0
+		return 0
+	case rest >= lookFor:
+		n.worked = 0
+	}
+	return rest
+}
+
+// took notes that a batch was worked at that was begun then.
 func (n *Node) took(began time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.lastBatch = time.Since(began)
+	n.worked += time.Since(began)
 }
 
 // stalled returns for how long, in all, something on this machine has waited for a processor: Linux counts it (PSI). 0
@@ -60,6 +71,11 @@ func stalled() time.Duration {
 	if err != nil {
 		return 0
 	}
+	return stalledBy(text)
+}
+
+// stalledBy reads the total of the first line, in microseconds.
+func stalledBy(text []byte) time.Duration {
 	line, _, _ := bytes.Cut(text, []byte("\n"))
 	_, total, _ := bytes.Cut(line, []byte("total="))
 	micros, err := strconv.ParseInt(string(total), 10, 64)

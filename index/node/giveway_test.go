@@ -36,7 +36,7 @@ func TestGivesWay(t *testing.T) {
 	looks := func(k key, worked time.Duration) int64 {
 		t.Helper()
 		p.looks.Store(0)
-		n.lastBatch = worked
+		n.worked = worked
 		if err := n.giveWay(t.Context(), k); err != nil {
 			t.Fatal(err)
 		}
@@ -44,13 +44,17 @@ func TestGivesWay(t *testing.T) {
 	}
 
 	p.busy.Store(true)
-	short, long := looks(key{1, 1}, 0), looks(key{1, 1}, 10*lookFor)
-	if short < 4 || long <= short {
-		t.Errorf("under pressure it was looked %d times, and %d times after a long batch", short, long)
+	none, short, long := looks(key{1, 1}, lookFor/restFor/2), looks(key{1, 1}, lookFor/2), looks(key{1, 1}, 2*lookFor)
+	if none != 0 || short < 2 || short > 4 || long <= short || long > 16 {
+		t.Errorf("under pressure it was looked %d, %d and %d times", none, short, long)
+	}
+	if n.worked != 0 {
+		t.Errorf("it could rest again for %s", n.worked)
 	}
 	if found := looks(urgent, time.Hour); found != 0 {
 		t.Errorf("it was looked %d times while searches wait", found)
 	}
+	n.worked = time.Hour
 	ctx, cancel := context.WithTimeout(t.Context(), lookFor/2)
 	defer cancel()
 	if err := n.giveWay(ctx, key{1, 1}); !errors.Is(err, context.DeadlineExceeded) {
@@ -80,8 +84,13 @@ func TestFollowsUnderPressure(t *testing.T) {
 	}
 }
 
-// What the machine counts only grows.
 func TestStalled(t *testing.T) {
+	const some = "some avg10=2.01 avg60=4.47 avg300=6.63 total=13609236374\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n"
+	for text, want := range map[string]time.Duration{some: 13609236374 * time.Microsecond, "some total=x\n": 0, "": 0} {
+		if got := stalledBy([]byte(text)); got != want {
+			t.Errorf("%q: %v, want %v", text, got, want)
+		}
+	}
 	if before, after := stalled(), stalled(); before < 0 || after < before {
 		t.Errorf("%v, then %v", before, after)
 	}

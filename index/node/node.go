@@ -74,17 +74,17 @@ type Node struct {
 	unlock func() error
 	log    *slog.Logger
 
-	mu        sync.Mutex // guards what follows
-	accounts  map[key]*account
-	wanted    map[key]bool // searches have found too little there
-	urgent    map[key]bool // those of wanted that the round is for
-	failing   map[key]failing
-	remakes   map[remake]bool
-	distrust  map[key]bool // accounts whose index was damaged: so may its copy be
-	closed    bool
-	wake      chan struct{} // to Run: something is wanted
-	calm      time.Time     // when nobody waited for what the node takes
-	lastBatch time.Duration // that it took
+	mu       sync.Mutex // guards what follows
+	accounts map[key]*account
+	wanted   map[key]bool // searches have found too little there
+	urgent   map[key]bool // those of wanted that the round is for
+	failing  map[key]failing
+	remakes  map[remake]bool
+	distrust map[key]bool // accounts whose index was damaged: so may its copy be
+	closed   bool
+	wake     chan struct{} // to Run: something is wanted
+	calm     time.Time     // when nobody waited for what the node takes
+	worked   time.Duration // since the last rest
 
 	counted counted
 }

@@ -100,7 +100,7 @@ func (n *Node) round(ctx context.Context) error {
 		}
 	}
 	maps.DeleteFunc(n.remakes, func(_ remake, done bool) bool { return done })
-	wanted, most := n.wanted, workAtOnce+len(n.failing)
+	wanted, most := n.wanted, workAtOnce+len(n.failing)+len(n.remakes) // which may be all that is found first
 	n.wanted, n.urgent = make(map[key]bool), maps.Clone(wanted)
 	n.mu.Unlock()
 	work, err := n.o.Source.IndexWork(ctx, n.name, n.o.Messages, n.o.Takeover, most)
@@ -375,6 +375,9 @@ func (n *Node) rebuild(ctx context.Context, k key) (string, error) {
 	defer n.release(a)
 	a.working.Lock()
 	defer a.working.Unlock()
+	if taken, err := n.o.Source.TakeIndex(ctx, k.tenant, k.account, n.name, n.o.Takeover); err != nil || !taken {
+		return "it is another node's by now", err
+	}
 	old, err := n.use(ctx, k, true)
 	if err != nil {
 		return "", err

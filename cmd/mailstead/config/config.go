@@ -217,8 +217,9 @@ type Search struct {
 	// Programs that read the text of attached files, for BODY and TEXT, each as TYPES=COMMAND: media types and ends of file names, divided by
 	// commas, and a program by its path with its arguments, divided by blanks: application/pdf,.pdf=/usr/bin/pdftotext -q /dev/stdin -. A program
 	// gets the file on its standard input, and writes its text to its standard output in UTF-8. What attackers send it is bounded, but not kept from the
-	// machine: have it run in a sandbox, as bubblewrap's: /usr/bin/bwrap --unshare-all --die-with-parent --ro-bind / / --dev /dev --proc /proc --size 67108864 --tmpfs /tmp /usr/bin/pdftotext ...,
-	// which ends with it and bounds all that it writes. The same in all processes of the roles imap and index; indexes are made anew where it changes.
+	// machine, nor from the files that Mailstead may read, keys and mail among them: have it run in a sandbox that has none of those, as bubblewrap's
+	// /usr/bin/bwrap --unshare-all --die-with-parent --ro-bind /usr /usr --symlink usr/bin /bin --symlink usr/lib /lib --symlink usr/lib64 /lib64 --dev /dev --proc /proc
+	// --size 67108864 --tmpfs /tmp --setenv HOME /tmp --setenv TMPDIR /tmp --chdir /tmp /usr/bin/pdftotext ..., which ends with it and bounds all that it writes. The same in all processes of the roles imap and index; indexes are made anew where it changes.
 	Extractors []Extractor `yaml:"extractors"`
 	// How long reading one file may take of a processor, in whole seconds; on a busy machine it may take three times as long. Of one email 20 files are read.
 	ExtractorTime time.Duration `yaml:"extractor_time"`
