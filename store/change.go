@@ -148,7 +148,12 @@ func (c *changing) guess(ctx context.Context) error {
 		return errMovedOn // perhaps only as things were
 	}
 	var done bool
-	err := c.store.batch(ctx, c.tenant, func(b *pgx.Batch) { c.queue(b, false, &done) })
+	var err error
+	if c.alone() {
+		done, err = c.writeAlone(ctx)
+	} else {
+		err = c.store.batch(ctx, c.tenant, func(b *pgx.Batch) { c.queue(b, false, &done) })
+	}
 	if err == nil && !done {
 		return errMovedOn
 	}
@@ -334,12 +339,44 @@ func (c *changing) delta(i int) delta {
 	return d
 }
 
+// alone tells whether the planned change is one record that charges nobody: a STORE, mostly.
+func (c *changing) alone() bool {
+	if len(c.targets) != 1 {
+		return false
+	}
+	before, after := c.before[0].Base().Counts(), c.after[0].Base().Counts()
+	return before.Messages == after.Messages && before.Bytes == after.Bytes
+}
+
+// writeRecord writes a record, and writeRecordBound binds the transaction too: see call.
+const (
+	writeRecord      = `SELECT write_record($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
+	writeRecordBound = writeRecord + ` WHERE set_config('mailstead.tenant', $14, true) <> ''`
+)
+
+// writeAlone writes the planned record of a change that is alone, and reports whether the mailbox was in that state.
+func (c *changing) writeAlone(ctx context.Context) (done bool, err error) {
+	to, d := c.targets[0], c.delta(0)
+	c.logs = make([]int64, 1)
+	err = c.store.call(ctx, c.tenant, writeRecord, writeRecordBound, []any{
+		c.tenant, to.owner, to.mailbox, to.epoch, d.expected, d.record, d.base, d.uids,
+		d.counts.Messages, d.counts.Unseen, d.counts.Deleted, d.counts.Bytes, d.counts.DeletedBytes,
+	}, func(row pgx.Row) error {
+		var log *int64
+		if err := row.Scan(&log); err != nil {
+			return err
+		}
+		if done = log != nil; done {
+			c.logs[0] = *log
+		}
+		return nil
+	})
+	return done, err
+}
+
 // queue queues the writing of the planned records. strict says that the locks are had.
 func (c *changing) queue(b *pgx.Batch, strict bool, done *bool) {
-	const (
-		one     = `SELECT write_record($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
-		several = `SELECT done, logs, crossed_soft() FROM change_mailboxes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`
-	)
+	const query = `SELECT done, logs, crossed_soft() FROM change_mailboxes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`
 
 	order := c.order()
 	n := len(order)
@@ -356,21 +393,7 @@ func (c *changing) queue(b *pgx.Batch, strict bool, done *bool) {
 		octets[k], deletedBytes[k] = d.counts.Bytes, d.counts.DeletedBytes
 	}
 	c.logs = make([]int64, n)
-	if n == 1 && !strict && messages[0] == 0 && octets[0] == 0 { // STORE, mostly: nobody is charged, and arrays take longer
-		b.Queue(one, c.tenant, c.targets[0].owner, boxes[0], epochs[0], expected[0], records[0], bases[0], uids[0],
-			messages[0], unseen[0], deleted[0], octets[0], deletedBytes[0]).QueryRow(func(row pgx.Row) error {
-			var log *int64
-			if err := row.Scan(&log); err != nil {
-				return err
-			}
-			if *done = log != nil; *done {
-				c.logs[0] = *log
-			}
-			return nil
-		})
-		return
-	}
-	b.Queue(several, c.tenant, c.targets[0].owner, strict, boxes, epochs, expected, records, bases, uids,
+	b.Queue(query, c.tenant, c.targets[0].owner, strict, boxes, epochs, expected, records, bases, uids,
 		messages, unseen, deleted, octets, deletedBytes).QueryRow(func(row pgx.Row) error {
 		var logs []int64
 		if err := row.Scan(done, &logs, &c.overSoft); err != nil {

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -11,6 +12,7 @@ import (
 	"mailstead.dev/store"
 	"mailstead.dev/store/blob/blobtest"
 	"mailstead.dev/store/storetest"
+	"mailstead.dev/store/view"
 )
 
 // state returns the SQLSTATE of an error, "" if it has none.
@@ -165,6 +167,50 @@ func TestTenantsInTheDatabase(t *testing.T) {
 	if _, err := stolen.Append(t.Context(), incoming(&stolen, 1)); !errors.Is(err, store.ErrNotExist) {
 		t.Errorf("append to another tenant's mailbox: %v", err)
 	}
+}
+
+// A statement that binds its transaction to a tenant writes what is that tenant's alone, and its connection is nobody's after it.
+func TestTenantsOfBoundStatements(t *testing.T) {
+	c := storetest.Config(t)
+	s := storetest.Open(t, c)
+	one, two := storetest.Account(t, s, "a@one.test"), storetest.Account(t, s, "b@two.test")
+	m := open(t, s, one, "INBOX")
+	add(t, m, 1, 0)
+	conn, err := pgx.Connect(t.Context(), c.ServingDSN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	write := func(tenant string) (log *int64, err error) {
+		v := viewOf(t, m)
+		base := v.UIDNext() - 1
+		err = conn.QueryRow(t.Context(), store.WriteRecordBound, one.Tenant, one.Account, m.ID, 0, int64(v.ModSeq()),
+			view.Record{}.Encode(base, 0), int64(base), 0, 0, 0, 0, 0, 0, tenant).Scan(&log)
+		return log, err
+	}
+	for range 8 { // the later ones by a plan for any parameters
+		before := viewOf(t, m).ModSeq()
+		if log, err := write(fmt.Sprint(two.Tenant)); state(err) != "MS001" {
+			t.Errorf("a record in another tenant's mailbox: %v, %v", log, err)
+		}
+		if log, err := write(""); !errors.Is(err, pgx.ErrNoRows) {
+			t.Errorf("a record of no tenant: %v, %v", log, err)
+		}
+		if now := viewOf(t, m).ModSeq(); now != before {
+			t.Errorf("at MODSEQ %d after %d, by others", now, before)
+		}
+		if log, err := write(fmt.Sprint(one.Tenant)); err != nil || log == nil {
+			t.Errorf("a record in one's own mailbox: %v, %v", log, err)
+		}
+		if now := viewOf(t, m).ModSeq(); now != before+1 {
+			t.Errorf("at MODSEQ %d after %d and a record", now, before)
+		}
+		var n int
+		if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM mailbox`).Scan(&n); err == nil {
+			t.Errorf("%d mailboxes for a connection that was bound before", n)
+		}
+	}
+	checkAccount(t, s, one)
 }
 
 // Who could get past row-level security is not served as.

@@ -332,6 +332,7 @@ type trespass struct {
 type tried struct {
 	sql, place string
 	writes     bool // it may: by itself, or by a function of ours
+	binds      int  // the parameter that is the tenant it binds its transaction to, from 1; 0: it binds it to none
 	oids       []uint32
 	args       [][]byte
 }
@@ -421,6 +422,7 @@ var (
 	limited  = regexp.MustCompile(`LIMIT \$(\d+)`)
 	inserted = regexp.MustCompile(`(?s)INSERT INTO \w+(?: AS \w+)? \(([^)]*)\)\s*(?:VALUES\s*\(|SELECT\s+)([^)]*)`)
 	called   = regexp.MustCompile(`\b(\w+)\(([^()]*)\)`)
+	binding  = regexp.MustCompile(`set_config\('mailstead\.tenant', \$(\d+), true\)`)
 )
 
 // prepare finds the statements, and parameters for each: what is the other's, as far as names tell what they are for.
@@ -450,6 +452,9 @@ func (a *trespass) prepare() []tried {
 		names := parameterNames(sql, signatures)
 		for round := range 3 {
 			t := tried{sql: sql, place: all[sql], oids: d.ParamOIDs, writes: writing.MatchString(sql) || slices.ContainsFunc(ours, func(f string) bool { return strings.Contains(sql, f+"(") })}
+			if m := binding.FindStringSubmatch(sql); m != nil {
+				t.binds, _ = strconv.Atoi(m[1]) // they are digits
+			}
 			for i, oid := range d.ParamOIDs {
 				value, ok := a.value(names[i+1], oid, round)
 				if !ok {
@@ -568,7 +573,11 @@ func (a *trespass) as(tenant string, t tried, there map[string]string) outcome {
 	a.exec(`SAVEPOINT before`)
 	a.exec(fmt.Sprintf(`SELECT set_config('mailstead.tenant', '%s', true)`, tenant))
 	a.exec(`SET LOCAL ROLE ` + local.ServingRole)
-	r := a.conn.PgConn().ExecParams(a.Context(), t.sql, t.args, t.oids, nil, nil).Read()
+	args := slices.Clone(t.args)
+	if t.binds > 0 {
+		args[t.binds-1] = []byte(tenant)
+	}
+	r := a.conn.PgConn().ExecParams(a.Context(), t.sql, args, t.oids, nil, nil).Read()
 	var o outcome
 	if r.Err != nil {
 		var e *pgconn.PgError
