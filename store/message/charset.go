@@ -22,6 +22,9 @@ func charsetOf(label string) encoding.Encoding {
 	case "", "utf-8", "utf8", "us-ascii", "ascii", "unknown-8bit", "x-unknown":
 		return nil
 	}
+	if name := codePages[label]; name != "" {
+		label = name
+	}
 	e, err := htmlindex.Get(label)
 	if err != nil {
 		if e, err = ianaindex.MIME.Encoding(label); err != nil {
@@ -35,6 +38,11 @@ func charsetOf(label string) encoding.Encoding {
 		return nil
 	}
 	return e
+}
+
+// codePages are charsets by names of Windows that neither browsers nor IANA know, and mail has.
+var codePages = map[string]string{
+	"cp874": "windows-874", "cp932": "windows-31j", "cp949": "euc-kr", "cp950": "big5",
 }
 
 // decodeCharset decodes text to UTF-8.

@@ -41,7 +41,7 @@ type Text struct {
 }
 
 // TextVersion changes whenever Texts or Normalize would give another result.
-const TextVersion = 6
+const TextVersion = 7
 
 // What is read and held at a time.
 const (
@@ -352,7 +352,7 @@ func (x *extractor) encodedMessage(r io.Reader, t task) error {
 		return err
 	}
 	inner := extractor{ctx: x.ctx, r: memory(content), files: x.files, read: x.read, nested: x.nested + 1, yield: func(t Text) bool {
-		t.Body = t.Body || t.Header != "" && !t.Part
+		t.Body = t.Body || !t.Part
 		t.Part = true
 		return x.emit(t)
 	}}

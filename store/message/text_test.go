@@ -110,3 +110,33 @@ func TestFileAgain(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+// A message inside another is told alike with a transfer encoding and without.
+func TestEncodedMessageTexts(t *testing.T) {
+	const inner = "Subject: lunch\r\n>From nobody 12:00\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" +
+		"--b\r\nContent-Type: text/plain; name=menu.txt\r\n\r\nsoup\r\n--b--\r\n"
+	type told struct {
+		header, value string
+		body          bool
+	}
+	texts := func(encoding, inner string) (list []told) {
+		text := []byte("Content-Type: message/global\r\nContent-Transfer-Encoding: " + encoding + "\r\n\r\n" + inner)
+		m, err := Parse(bytes.NewReader(text), Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Texts(t.Context(), memory(text), nil, func(x Text) bool {
+			if x.Part || x.Body {
+				list = append(list, told{x.Header, x.Value, x.Body})
+			}
+			return true
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	plain, encoded := texts("8bit", inner), texts("base64", base64.StdEncoding.EncodeToString([]byte(inner)))
+	if len(plain) != 6 || !slices.Equal(plain, encoded) {
+		t.Errorf("%+v\nencoded: %+v", plain, encoded)
+	}
+}
