@@ -27,8 +27,11 @@ func (s *Store) Batch(ctx context.Context, t id.Tenant, queue func(b *pgx.Batch)
 	return s.batch(ctx, t, queue)
 }
 
-// WriteRecordBound is a statement that binds its transaction to a tenant, its last parameter.
-const WriteRecordBound = writeRecordBound
+// These are statements that bind their transaction to a tenant, their last parameter.
+const (
+	WriteRecordBound = writeRecordBound
+	SelectOwnBound   = selectOwnBound
+)
 
 // ForgetViews drops all cached views, so that the next are loaded anew.
 func (s *Store) ForgetViews() { s.views = newViewCache(s.options.ViewCacheBytes) }

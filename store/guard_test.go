@@ -169,7 +169,7 @@ func TestTenantsInTheDatabase(t *testing.T) {
 	}
 }
 
-// A statement that binds its transaction to a tenant writes what is that tenant's alone, and its connection is nobody's after it.
+// A statement that binds its transaction to a tenant reads and writes what is that tenant's alone, and its connection is nobody's after it.
 func TestTenantsOfBoundStatements(t *testing.T) {
 	c := storetest.Config(t)
 	s := storetest.Open(t, c)
@@ -188,7 +188,26 @@ func TestTenantsOfBoundStatements(t *testing.T) {
 			view.Record{}.Encode(base, 0), int64(base), 0, 0, 0, 0, 0, 0, tenant).Scan(&log)
 		return log, err
 	}
+	rows := func(tenant string) (n int, err error) {
+		rows, err := conn.Query(t.Context(), store.SelectOwnBound, one.Tenant, one.Account, "INBOX", m.ID, 0, true, tenant)
+		if err != nil {
+			return 0, err
+		}
+		for rows.Next() {
+			n++
+		}
+		return n, rows.Err()
+	}
 	for range 8 { // the later ones by a plan for any parameters
+		if n, err := rows(fmt.Sprint(two.Tenant)); n != 0 || err != nil {
+			t.Errorf("another tenant's mailbox: %d rows, %v", n, err)
+		}
+		if n, err := rows(""); n != 0 || err != nil {
+			t.Errorf("a mailbox of no tenant: %d rows, %v", n, err)
+		}
+		if n, err := rows(fmt.Sprint(one.Tenant)); n == 0 || err != nil {
+			t.Errorf("one's own mailbox: %d rows, %v", n, err)
+		}
 		before := viewOf(t, m).ModSeq()
 		if log, err := write(fmt.Sprint(two.Tenant)); state(err) != "MS001" {
 			t.Errorf("a record in another tenant's mailbox: %v, %v", log, err)

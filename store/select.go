@@ -34,16 +34,23 @@ func (s *Store) Select(ctx context.Context, u User, name string, want acl.Rights
 	return s.selectOwn(ctx, u, p, want)
 }
 
-func (s *Store) selectOwn(ctx context.Context, u User, p path, want acl.Rights) (Selected, error) {
-	const query = `
+// selectOwn reads all that SELECT needs of a mailbox, and what its log has after a view; selectOwnBound binds the transaction too: see ask.
+const (
+	ownRows = `
 		SELECT m.mailbox_id, m.uidvalidity, m.objectid, m.recent_uid, m.acl_epoch, m.owner_rights,
 			(SELECT account_quota_state(a) FROM account_state a WHERE a.tenant_id = $1 AND a.account_id = $2), CASE WHEN $6 THEN roots_quota_state($1, $2) END,
 			m.shared_seen, m.others, m.uidnext, m.highestmodseq, l.modseq, l.uid_base, l.email_base, l.record
 		FROM mailbox m
 		LEFT JOIN mailbox_log l ON l.tenant_id = m.tenant_id AND l.mailbox_id = m.mailbox_id AND l.mailbox_id = $4 AND l.modseq > $5
-		WHERE m.tenant_id = $1 AND m.account_id = $2 AND m.name = $3 AND m.deleted_at IS NULL
-		ORDER BY l.modseq`
+		WHERE m.tenant_id = $1 AND m.account_id = $2 AND m.name = $3 AND m.deleted_at IS NULL`
+	inLogOrder     = ` ORDER BY l.modseq`
+	selectOwn      = ownRows + inLogOrder
+	selectOwnBound = `
+		SELECT own.* FROM (SELECT set_config('mailstead.tenant', $7, true)) AS bound (tenant),
+			LATERAL (` + ownRows + ` AND bound.tenant <> ''` + inLogOrder + `) AS own`
+)
 
+func (s *Store) selectOwn(ctx context.Context, u User, p path, want acl.Rights) (Selected, error) {
 	named := nameKey{u.Tenant, u.Account, p.name}
 	guess, v := s.views.named(named)
 	var since id.ModSeq
@@ -56,19 +63,17 @@ func (s *Store) selectOwn(ctx context.Context, u User, p path, want acl.Rights) 
 	var found bool
 	var end logEnd
 	sel := Selected{Mailbox: &Mailbox{Tenant: u.Tenant, Owner: u.Account, Name: p.name, user: u, path: p, store: s}}
-	err := s.read(ctx, u.Tenant, func(b *pgx.Batch) {
+	err := s.ask(ctx, u.Tenant, selectOwn, selectOwnBound, []any{u.Tenant, u.Account, p.name, guess, since, !known}, func(rows pgx.Rows) error {
 		found, end = false, logEnd{}
-		b.Queue(query, u.Tenant, u.Account, p.name, guess, since, !known).Query(func(rows pgx.Rows) error {
-			for rows.Next() {
-				found = true
-				err := end.scan(rows, &sel.ID, &sel.UIDValidity, &sel.ObjectID, &sel.Recent, &sel.epoch, &sel.Rights, &sel.Quota, &asked,
-					&sel.SharedSeen, &sel.others)
-				if err != nil {
-					return err
-				}
+		for rows.Next() {
+			found = true
+			err := end.scan(rows, &sel.ID, &sel.UIDValidity, &sel.ObjectID, &sel.Recent, &sel.epoch, &sel.Rights, &sel.Quota, &asked,
+				&sel.SharedSeen, &sel.others)
+			if err != nil {
+				return err
 			}
-			return rows.Err()
-		})
+		}
+		return rows.Err()
 	})
 	if err != nil {
 		return Selected{}, fmt.Errorf("select: %w", err)

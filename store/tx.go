@@ -74,6 +74,34 @@ func (s *Store) read(ctx context.Context, t id.Tenant, queue func(b *pgx.Batch))
 	return s.readIn(ctx, t, "", queue)
 }
 
+// ask is read of one query that is asked often. bound is query with a parameter more, to which it binds its transaction as setTenant does, in
+// what the rest of it is LATERAL to: so nothing is read before. It spares a statement, a twelfth of what a SELECT takes.
+func (s *Store) ask(ctx context.Context, t id.Tenant, query, bound string, args []any, answer func(rows pgx.Rows) error) error {
+	if s.options.PgBouncer { // see setTenantPooled
+		return s.read(ctx, t, func(b *pgx.Batch) { b.Queue(query, args...).Query(answer) })
+	}
+	args = append(args, tenantSetting(t))
+	err := s.askOnce(ctx, bound, args, answer)
+	if errors.Is(err, ErrUnavailable) && ctx.Err() == nil {
+		err = s.askOnce(ctx, bound, args, answer)
+	}
+	return err
+}
+
+func (s *Store) askOnce(ctx context.Context, bound string, args []any, answer func(rows pgx.Rows) error) error {
+	conn, err := s.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	rows, err := conn.Query(ctx, bound, args...)
+	if err == nil {
+		err = answer(rows)
+		rows.Close()
+	}
+	return s.lost(ctx, conn, err, unsent)
+}
+
 // readSnapshot is read with one snapshot for all statements.
 func (s *Store) readSnapshot(ctx context.Context, t id.Tenant, queue func(b *pgx.Batch)) error {
 	return s.readIn(ctx, t, beginSnapshot, queue)
