@@ -168,6 +168,7 @@ type emailReader struct {
 	what   *emailContent
 	frames [][]byte // the content, if it is at hand
 	place  *place   // where it was when the email was looked up; nil: to be looked up
+	once   bool     // nobody will read it again soon
 }
 
 func (r *emailReader) blobKey() blob.Key {
@@ -205,7 +206,7 @@ func (r *emailReader) open(ctx context.Context, off, n int64) (io.ReadCloser, er
 	if r.frames != nil {
 		return &framesReader{rest: r.frames[min(int(off/blob.FrameSize), len(r.frames)):], skip: int(off % blob.FrameSize), left: n}, nil
 	}
-	rc, err := r.store.cache.Open(ctx, r.blobKey(), r.what.layout, off, n, blob.Source{Stored: r.stored, Far: true})
+	rc, err := r.store.cache.Open(ctx, r.blobKey(), r.what.layout, off, n, blob.Source{Stored: r.stored, Far: true, Once: r.once})
 	if errors.Is(err, errRestored) {
 		r.store.contents.drop(r.key)
 	}

@@ -32,6 +32,10 @@ const (
 // exist (any more) are left out. While yield uses some of them the next are
 // read: what is staged in one query, what lies in objects in long ranges.
 func (m *Mailbox) Contents(ctx context.Context, ids []id.Email, yield func(id.Email, message.Reader) error) error {
+	return m.contents(ctx, ids, func(email id.Email, r *emailReader) error { return yield(email, r) })
+}
+
+func (m *Mailbox) contents(ctx context.Context, ids []id.Email, yield func(id.Email, *emailReader) error) error {
 	transit := m.store.transit
 	if err := transit.take(ctx, m.Tenant, transitOut); err != nil {
 		return err
@@ -75,7 +79,7 @@ type ahead struct {
 	err     error
 }
 
-func (b *ahead) use(yield func(id.Email, message.Reader) error) error {
+func (b *ahead) use(yield func(id.Email, *emailReader) error) error {
 	if b.err != nil {
 		return b.err
 	}

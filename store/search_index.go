@@ -160,7 +160,8 @@ func (s *Store) EmailsAfter(
 		upTo = ids[most-1]
 	}
 	m := &Mailbox{Tenant: t, Owner: account, store: s}
-	return upTo, m.Contents(ctx, ids, func(email id.Email, content message.Reader) error {
+	return upTo, m.contents(ctx, ids, func(email id.Email, content *emailReader) error {
+		content.once = true
 		e, err := rows[email].email()
 		if err != nil {
 			return fmt.Errorf("email %d of account %d: %w", email, account, err)

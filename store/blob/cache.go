@@ -65,10 +65,12 @@ type Source struct {
 	Stored Stored
 	// Far says that reading it is worth a copy on local disk: it lies in object storage.
 	Far bool
+	// Once says that nobody will read it again soon: none of it is kept.
+	Once bool
 }
 
 // Open is Layout.Decode through the cache: only frames that it does not hold
-// are read from the source, and then kept.
+// are read from the source, and then kept, but for what is read once.
 func (c *Cache) Open(ctx context.Context, k Key, l Layout, off, n int64, from Source) (io.ReadCloser, error) {
 	if off < 0 || off > l.Size {
 		return nil, fmt.Errorf("content from %d of %d octets", off, l.Size)
@@ -80,7 +82,7 @@ func (c *Cache) Open(ctx context.Context, k Key, l Layout, off, n int64, from So
 		return io.NopCloser(eof{}), nil
 	}
 	r := &cachedReader{
-		cache: c, key: k, layout: l, far: from.Far,
+		cache: c, key: k, layout: l, far: from.Far, once: from.Once,
 		frame: int(off / FrameSize), last: int((off + n - 1) / FrameSize),
 		skip: int(off % FrameSize), left: n,
 	}
@@ -163,6 +165,7 @@ type cachedReader struct {
 	key    Key
 	layout Layout
 	far    bool
+	once   bool
 
 	frame, last int   // the next one, and the last that is needed
 	skip        int   // octets of the next one that were not asked for
@@ -239,6 +242,9 @@ func (r *cachedReader) load() ([]byte, error) {
 		return nil, fmt.Errorf("%w: it ends early", ErrDamaged)
 	} else if err != nil {
 		return nil, err
+	}
+	if r.once {
+		return decodeFrame(r.stored, size)
 	}
 	return r.cache.keep(k, r.stored, size, r.far)
 }

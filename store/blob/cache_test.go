@@ -101,6 +101,35 @@ func TestCache(t *testing.T) {
 	}
 }
 
+// What is read once is not kept, and what is kept answers for it.
+func TestCacheOnce(t *testing.T) {
+	content := random(2*blob.FrameSize + 100)
+	k, l, from := spooled(t, content)
+	dir := t.TempDir()
+	c := newCache(t, blob.CacheOptions{Bytes: 16 << 20, Dir: dir, DirBytes: 16 << 20})
+	once := func(reads int) {
+		t.Helper()
+		rc, err := c.Open(t.Context(), k, l, 0, -1, blob.Source{Stored: from.open, Far: true, Once: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rc.Close()
+		if got, err := io.ReadAll(rc); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("%d octets and %v, want %d", len(got), err, len(content))
+		}
+		if from.reads != reads {
+			t.Errorf("the source was read %d times, want %d", from.reads, reads)
+		}
+	}
+	once(1)
+	once(2)
+	if _, ok := newCache(t, blob.CacheOptions{Bytes: 16 << 20, Dir: dir, DirBytes: 16 << 20}).Cached(k, l); ok {
+		t.Error("it is kept on disk")
+	}
+	readAll(t, c, k, l, 0, -1, from)
+	once(3)
+}
+
 func TestCacheDamagedSource(t *testing.T) {
 	k, l, from := spooled(t, random(1000))
 	c := newCache(t, blob.CacheOptions{Bytes: 1 << 20})
