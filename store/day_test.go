@@ -182,7 +182,7 @@ func (d *day) maintain(after time.Duration) (ended func()) {
 		d.t.Fatal(err)
 	}
 	cmd := exec.CommandContext(d.t.Context(), os.Args[0], "-test.run=^TestDayMaintenance$", "-test.timeout=1h")
-	cmd.Env = append(os.Environ(), dayVariable+"="+string(config))
+	cmd.Env = append(os.Environ(), dayVariable+"="+string(config), "TMPDIR="+d.t.TempDir()) // which it does not remove when it is killed
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		d.t.Fatal(err)

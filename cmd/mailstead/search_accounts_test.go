@@ -128,7 +128,12 @@ func fillAccount(t *testing.T, s *store.Store, u store.User, number, messages in
 	for m := 1; m <= messages; {
 		var batch []store.Incoming
 		for len(batch) < 50 && m <= messages {
-			c, err := s.Receive(t.Context(), u.Tenant, strings.NewReader(plainLetter(random, number, m)))
+			letter := plainLetter(random, number, m)
+			var c *store.Content
+			err := whenStaged(t, func() (err error) {
+				c, err = s.Receive(t.Context(), u.Tenant, strings.NewReader(letter))
+				return err
+			})
 			if err != nil {
 				return err
 			}
@@ -136,22 +141,30 @@ func fillAccount(t *testing.T, s *store.Store, u store.User, number, messages in
 			batch = append(batch, store.Incoming{Content: c})
 			m++
 		}
-		for {
+		err := whenStaged(t, func() error {
 			_, err := inbox.Append(t.Context(), batch...)
-			if err == nil {
-				break
-			}
-			if !errors.Is(err, store.ErrUnavailable) {
-				return err
-			}
-			select {
-			case <-t.Context().Done():
-				return t.Context().Err()
-			case <-time.After(time.Second):
-			}
+			return err
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// whenStaged calls f until there is room in staging for what it brings.
+func whenStaged(t *testing.T, f func() error) error {
+	for {
+		err := f()
+		if !errors.Is(err, store.ErrUnavailable) {
+			return err
+		}
+		select {
+		case <-t.Context().Done():
+			return t.Context().Err()
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 // plainLetter has words of which few are common and most are rare.
