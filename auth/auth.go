@@ -37,7 +37,8 @@ type Options struct {
 	// back later; 10 s by default.
 	MaxWait time.Duration
 	// CacheTTL is for how long a verified password is accepted without hashing
-	// it again; 5 minutes by default, negative for never.
+	// it again, while it is not changed; an hour by default, so that clients which come every quarter of an hour are hashed
+	// once, negative for never. What a directory took, which cannot tell of a change, is accepted for 5 minutes at most.
 	CacheTTL time.Duration
 	// CacheEntries bounds the verified logins that are remembered, at some 100
 	// bytes each; 50,000 by default.
@@ -89,6 +90,7 @@ type Authenticator struct {
 	directory Directory
 	log       *slog.Logger
 	verified  *verified
+	taken     *verified // by directories
 	maxWait   time.Duration
 	capacity  int64 // of hashing, KiB
 	hashing   *semaphore.Weighted
@@ -133,7 +135,8 @@ func New(d Directory, o Options) *Authenticator {
 	a := &Authenticator{
 		directory:   d,
 		log:         o.Logger,
-		verified:    newVerified(cmp.Or(o.CacheTTL, 5*time.Minute), cmp.Or(o.CacheEntries, 50_000)),
+		verified:    newVerified(cmp.Or(o.CacheTTL, time.Hour), cmp.Or(o.CacheEntries, 50_000)),
+		taken:       newVerified(min(cmp.Or(o.CacheTTL, time.Hour), 5*time.Minute), cmp.Or(o.CacheEntries, 50_000)),
 		maxWait:     cmp.Or(o.MaxWait, 10*time.Second),
 		capacity:    capacity,
 		hashing:     semaphore.NewWeighted(capacity),

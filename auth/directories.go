@@ -102,9 +102,9 @@ func (a *Authenticator) byDirectory(ctx context.Context, t *attempt, p password)
 	if err != nil {
 		return Grant{}, a.away(ctx, t, err)
 	}
-	key := a.verified.key(t.login, p, t.account.Directory)
+	key := a.taken.key(t.login, p, t.account.Directory)
 	var account store.Login
-	whose, remembered := a.verified.get(key)
+	whose, remembered := a.taken.get(key)
 	if remembered {
 		if account, err = a.accountOf(ctx, t, whose); err != nil {
 			return Grant{}, err
@@ -122,7 +122,7 @@ func (a *Authenticator) byDirectory(ctx context.Context, t *attempt, p password)
 				return Grant{}, err
 			}
 		}
-		a.verified.add(key, whose) // here alone, or it would be remembered for as long as it is used
+		a.taken.add(key, whose) // here alone, or it would be remembered for as long as it is used
 	}
 	t.account = account
 	g, err := admit(account)

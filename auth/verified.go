@@ -15,7 +15,7 @@ import (
 // another hash (after a change of the password) is another loginKey.
 type loginKey [sha256.Size]byte
 
-// verified remembers for a short time which passwords were right, and the login of whose account they were.
+// verified remembers for a time which passwords were right, and the login of whose account they were.
 type verified struct {
 	secret  [32]byte
 	entries *otter.Cache[loginKey, string] // nil: remembers nothing
