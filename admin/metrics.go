@@ -15,7 +15,7 @@ import (
 // counted when somebody asks. No user, mailbox or address is ever a label.
 func registry(s *store.Store, log *slog.Logger, more []prometheus.Collector) *prometheus.Registry {
 	r := prometheus.NewRegistry()
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), pool{s}, maintenance{s, log})
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), pool{s}, delegations{s}, maintenance{s, log})
 	r.MustRegister(more...)
 	return r
 }
@@ -26,7 +26,23 @@ var (
 	poolMax  = prometheus.NewDesc("mailstead_database_connections_max", "The most connections this process may open.", nil, nil)
 	poolWait = prometheus.NewDesc("mailstead_database_waits_total", "Times that a connection had to be waited for.", nil, nil)
 	poolTime = prometheus.NewDesc("mailstead_database_wait_seconds_total", "Time spent waiting for a connection.", nil, nil)
+
+	delegationsHeld     = prometheus.NewDesc("mailstead_delegations", "Mailboxes that this process reads from memory.", nil, nil)
+	delegationsAnswered = prometheus.NewDesc("mailstead_delegated_reads_total", "Reads of mailboxes from memory, without the database.", nil, nil)
+	delegationsRecalled = prometheus.NewDesc("mailstead_delegations_recalled_total", "Mailboxes that another process has recalled to change them.", nil, nil)
 )
+
+// delegations collects what is read without the database.
+type delegations struct{ store *store.Store }
+
+func (d delegations) Describe(to chan<- *prometheus.Desc) { prometheus.DescribeByCollect(d, to) }
+
+func (d delegations) Collect(to chan<- prometheus.Metric) {
+	n := d.store.Delegations()
+	to <- prometheus.MustNewConstMetric(delegationsHeld, prometheus.GaugeValue, float64(n.Held))
+	to <- prometheus.MustNewConstMetric(delegationsAnswered, prometheus.CounterValue, float64(n.Answered))
+	to <- prometheus.MustNewConstMetric(delegationsRecalled, prometheus.CounterValue, float64(n.Recalled))
+}
 
 // pool collects the state of the connections to the database.
 type pool struct{ store *store.Store }

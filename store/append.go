@@ -153,7 +153,7 @@ func (a *appending) run(ctx context.Context) error {
 func (a *appending) once(ctx context.Context) error {
 	a.define = nil
 	if a.replaced == nil && a.knowsKeywords() {
-		return a.mailbox.store.batch(ctx, a.mailbox.Tenant, func(b *pgx.Batch) { a.queue(b, nil) })
+		return a.mailbox.store.batchOf(ctx, written{a.mailbox.Tenant, []id.Mailbox{a.mailbox.ID}}, func(b *pgx.Batch) { a.queue(b, nil) })
 	}
 	return a.locked(ctx)
 }
@@ -231,7 +231,7 @@ func (a *appending) locked(ctx context.Context) error {
 	}
 	a.queue(b, &modSeq)
 	b.Queue(commitBlock)
-	return m.store.commit(ctx, conn, b)
+	return m.store.commit(ctx, conn, c.writes(), b)
 }
 
 // queue queues the append. expected is the MODSEQ of the mailbox where that matters.

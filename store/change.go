@@ -103,6 +103,15 @@ type changing struct {
 
 func (c *changing) key(i int) viewKey { return viewKey{c.tenant, c.targets[i].mailbox} }
 
+// writes are the mailboxes that it may change.
+func (c *changing) writes() written {
+	w := written{c.tenant, make([]id.Mailbox, len(c.targets))}
+	for i, t := range c.targets {
+		w.mailboxes[i] = t.mailbox
+	}
+	return w
+}
+
 func (c *changing) viewer(i int) viewerKey { return viewerKey{c.key(i), c.targets[i].reader} }
 
 // order returns the indices of targets by ascending mailbox, the order of all locks.
@@ -152,7 +161,7 @@ func (c *changing) guess(ctx context.Context) error {
 	if c.alone() {
 		done, err = c.writeAlone(ctx)
 	} else {
-		err = c.store.batch(ctx, c.tenant, func(b *pgx.Batch) { c.queue(b, false, &done) })
+		err = c.store.batchOf(ctx, c.writes(), func(b *pgx.Batch) { c.queue(b, false, &done) })
 	}
 	if err == nil && !done {
 		return errMovedOn
@@ -203,7 +212,7 @@ func (c *changing) locked(ctx context.Context) error {
 		c.queue(b, true, &done)
 	}
 	b.Queue(commitBlock)
-	if err := c.store.commit(ctx, conn, b); err != nil {
+	if err := c.store.commit(ctx, conn, c.writes(), b); err != nil {
 		return err
 	}
 	c.written = true
@@ -358,7 +367,7 @@ const (
 func (c *changing) writeAlone(ctx context.Context) (done bool, err error) {
 	to, d := c.targets[0], c.delta(0)
 	c.logs = make([]int64, 1)
-	err = c.store.call(ctx, c.tenant, writeRecord, writeRecordBound, []any{
+	err = c.store.call(ctx, c.writes(), writeRecord, writeRecordBound, []any{
 		c.tenant, to.owner, to.mailbox, to.epoch, d.expected, d.record, d.base, d.uids,
 		d.counts.Messages, d.counts.Unseen, d.counts.Deleted, d.counts.Bytes, d.counts.DeletedBytes,
 	}, func(row pgx.Row) error {

@@ -36,6 +36,18 @@ const (
 // ForgetViews drops all cached views, so that the next are loaded anew.
 func (s *Store) ForgetViews() { s.views = newViewCache(s.options.ViewCacheBytes) }
 
+// DelegateEagerly has a mailbox delegated after one read, also where it was recalled a moment ago.
+func (s *Store) DelegateEagerly() { s.delegations.after, s.delegations.rest = 1, 0 }
+
+// Freeze has what a process knows of its delegations stand still, as the whole process may, until the function that it returns is called.
+func (s *Store) Freeze() func() {
+	s.delegations.mu.Lock()
+	return s.delegations.mu.Unlock
+}
+
+// TrustTime is for how long a front end answers from memory of which nothing is heard.
+const TrustTime = trustTime
+
 // AwaitPacks waits until no pack is being read ahead.
 func (s *Store) AwaitPacks() { s.packs.work.Wait() }
 

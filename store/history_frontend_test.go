@@ -67,6 +67,8 @@ type event struct {
 
 	Name        string // create, delete, look
 	UIDValidity uint32 // of what was made; look: of what is shown, 0 where it is gone
+
+	Delegations store.Delegations // delegations: of the front end at its end
 }
 
 type newMessage struct {
@@ -96,6 +98,7 @@ func TestFrontEndProcess(t *testing.T) {
 			o.ViewCacheBytes = 30_000 // which holds few views, so that many are loaded
 		}
 	})
+	f.store.DelegateEagerly()
 	var workers []*worker
 	for i := range h.Workers {
 		w := &worker{frontEnd: f, number: i, rnd: rand.New(rand.NewPCG(h.Seed, uint64(h.FrontEnd*h.Workers+i))), scratch: map[string]*store.Mailbox{}, gone: map[int][]id.UID{}}
@@ -131,6 +134,7 @@ func TestFrontEndProcess(t *testing.T) {
 			w.sync(t.Context(), w.sessions[i], true)
 		}
 	}
+	f.note(event{Kind: "delegations", Delegations: f.store.Delegations()})
 }
 
 type frontEnd struct {
@@ -284,7 +288,7 @@ func (w *worker) step(ctx context.Context) bool {
 	default:
 		w.undelete(ctx, s.box)
 	}
-	if w.rnd.IntN(2) == 0 {
+	for w.rnd.IntN(2) == 0 && !w.failed { // also again and again, so that mailboxes are read from memory
 		w.sync(ctx, s, w.rnd.IntN(2) == 0)
 	}
 	return !w.failed
@@ -570,7 +574,7 @@ func (w *worker) look(ctx context.Context) {
 // sync tells a session what it is owed, and notes what it shows then.
 func (w *worker) sync(ctx context.Context, s *historySession, expunges bool) {
 	w.do(event{Kind: "view", Box: s.box}, func(e *event) error {
-		v, err := w.boxes[s.box].View(ctx)
+		v, err := w.view(ctx, s.box)
 		if err != nil {
 			return err
 		}
@@ -594,6 +598,15 @@ func (w *worker) sync(ctx context.Context, s *historySession, expunges bool) {
 		}
 		return nil
 	})
+}
+
+// view reads a mailbox as one that is selected is read, or as SELECT does.
+func (w *worker) view(ctx context.Context, box int) (*view.View, error) {
+	if w.rnd.IntN(2) == 0 {
+		return w.boxes[box].View(ctx)
+	}
+	selected, err := w.frontEnd.store.Select(ctx, w.User, w.Mailboxes[box], acl.Read)
+	return selected.View, err
 }
 
 // update does what a client does.

@@ -179,6 +179,28 @@ var plantedBugs = []planted{
 		}},
 	},
 	{
+		name: "a recall that is not waited for",
+		program: []edit{
+			{in: "recall.go", old: "err != nil || len(recalled) == 0 {", new: "err != nil || len(recalled) < 1000 {"},
+			{in: "watch.go", old: "w.store.delegations.receive(n.Payload)", new: "time.Sleep(2 * time.Millisecond)\n\t\t\tw.store.delegations.receive(n.Payload)"},
+		},
+	},
+	{
+		name: "a recall that is not heeded",
+		program: []edit{{
+			in:  "trust.go",
+			old: "\t\t\tdelete(d.of, key)\n",
+			new: "",
+		}},
+	},
+	{
+		name: "a mailbox that nothing recalls",
+		sql: []edit{
+			{in: "recall_delegate", old: "PERFORM pg_notify", new: "PERFORM concat"},
+			{in: "recall_delegate", old: "RAISE INFO", new: "RAISE DEBUG"},
+		},
+	},
+	{
 		name: "REPLACE that is charged as a whole",
 		sql: []edit{{
 			in:  "append_messages",

@@ -109,6 +109,12 @@ func TestHistory(t *testing.T) {
 	var swept, packs int
 	h.query(t, `SELECT (SELECT sum(next_email - 1) FROM account_state) - (SELECT count(*) FROM email), (SELECT count(*) FROM object)`, &swept, &packs)
 	t.Logf("%d emails were swept, there are %d packs", swept, packs)
+	var d store.Delegations
+	for _, e := range events {
+		d.Answered += e.Delegations.Answered
+		d.Recalled += e.Delegations.Recalled
+	}
+	t.Logf("%d reads were answered from memory, %d mailboxes recalled", d.Answered, d.Recalled)
 	if folds < 100 || swept < h.Operations/100 || packs == 0 {
 		t.Errorf("only %d folds, %d emails swept, %d packs", folds, swept, packs)
 	}

@@ -70,6 +70,9 @@ func (m *Mailbox) cached() (viewer viewerKey, v *view.View) {
 
 // currentView returns a mailbox as a viewer has it now, with the epoch of the rights on it.
 func (s *Store) currentView(ctx context.Context, key viewerKey) (v *view.View, epoch int64, err error) {
+	if v, epoch := s.delegations.view(key); v != nil {
+		return v, epoch, nil
+	}
 	for {
 		asked := time.Now()
 		v, loaded, err := s.views.load(ctx, key)
@@ -85,9 +88,13 @@ func (s *Store) currentView(ctx context.Context, key viewerKey) (v *view.View, e
 			return v, epoch, err
 		}
 		// A view that another has loaded for us may be older than our question.
+		r := s.delegations.begin(key.viewKey)
 		now, epoch, err := s.advance(ctx, key, v)
 		if err == nil {
 			s.views.confirm(key, now, asked)
+			if key.reader == 0 {
+				s.delegations.keep(key.viewKey, r, now.ModSeq(), epoch, nil, now != v)
+			}
 		}
 		if !errors.Is(err, errGap) {
 			return now, epoch, err

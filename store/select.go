@@ -22,7 +22,7 @@ type Selected struct {
 }
 
 // Select is Open and View: in one round trip, where the mailbox is the user's, was selected
-// here before and its view is still in the cache.
+// here before and its view is still in the cache; in none where it is delegated to this process.
 func (s *Store) Select(ctx context.Context, u User, name string, want acl.Rights) (Selected, error) {
 	p, err := u.path(name)
 	if err != nil {
@@ -59,16 +59,23 @@ func (s *Store) selectOwn(ctx context.Context, u User, p path, want acl.Rights) 
 	}
 	ofRoots := rootsKey{u.Tenant, u.Account}
 	roots, known := s.roots.get(ofRoots)
+	key := viewKey{u.Tenant, guess}
+	if v != nil && known {
+		if row := s.delegations.own(key, u.Account, p.name, v); row != nil {
+			return row.selected(u, p, v, roots, want)
+		}
+	}
+	reading := s.delegations.begin(key)
 	var asked *quota.State
 	var found bool
 	var end logEnd
-	sel := Selected{Mailbox: &Mailbox{Tenant: u.Tenant, Owner: u.Account, Name: p.name, user: u, path: p, store: s}}
+	row := ownRow{Mailbox: Mailbox{Tenant: u.Tenant, Owner: u.Account, Name: p.name, store: s}}
 	err := s.ask(ctx, u.Tenant, selectOwn, selectOwnBound, []any{u.Tenant, u.Account, p.name, guess, since, !known}, func(rows pgx.Rows) error {
 		found, end = false, logEnd{}
 		for rows.Next() {
 			found = true
-			err := end.scan(rows, &sel.ID, &sel.UIDValidity, &sel.ObjectID, &sel.Recent, &sel.epoch, &sel.Rights, &sel.Quota, &asked,
-				&sel.SharedSeen, &sel.others)
+			err := end.scan(rows, &row.ID, &row.UIDValidity, &row.ObjectID, &row.recent, &row.epoch, &row.Rights, &row.quota, &asked,
+				&row.SharedSeen, &row.others)
 			if err != nil {
 				return err
 			}
@@ -85,15 +92,17 @@ func (s *Store) selectOwn(ctx context.Context, u User, p path, want acl.Rights) 
 		roots = *asked
 		s.roots.put(ofRoots, roots)
 	}
-	sel.Quota = sel.Quota.With(roots)
-	sel.Rights = u.permitted(sel.Rights)
-	if err := sel.may(want); err != nil {
+	sel, err := row.selected(u, p, nil, roots, want)
+	if err != nil {
 		return Selected{}, err
 	}
-	if v != nil && sel.ID == guess {
+	if v != nil && row.ID == guess {
 		sel.View, err = s.advanceBy(sel.viewer(), v, end)
+		if err == nil {
+			s.delegations.keep(key, reading, sel.View.ModSeq(), row.epoch, &row, sel.View != v)
+		}
 	}
-	if v == nil || sel.ID != guess || errors.Is(err, errGap) {
+	if v == nil || row.ID != guess || errors.Is(err, errGap) {
 		sel.View, _, err = s.currentView(ctx, sel.viewer())
 	}
 	if err != nil {
@@ -101,6 +110,16 @@ func (s *Store) selectOwn(ctx context.Context, u User, p path, want acl.Rights) 
 	}
 	s.views.name(sel.viewer(), named)
 	return sel, nil
+}
+
+// selected is the mailbox of the row as the user has it, if they have the rights wanted.
+func (r *ownRow) selected(u User, p path, v *view.View, roots quota.State, want acl.Rights) (Selected, error) {
+	m := r.Mailbox
+	m.user, m.path, m.Rights = u, p, u.permitted(m.Rights)
+	if err := m.may(want); err != nil {
+		return Selected{}, err
+	}
+	return Selected{Mailbox: &m, View: v, Recent: r.recent, Quota: r.quota.With(roots)}, nil
 }
 
 // selectForeign selects a mailbox of which the user is not the owner: the view, only once they are known to have the rights.

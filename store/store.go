@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -96,6 +97,8 @@ type Options struct {
 
 	// ViewCacheBytes bounds the views kept in memory; default 256 MiB.
 	ViewCacheBytes int64
+	// NoDelegations has each read of a mailbox ask the database, also where nobody else has changed it. Behind PgBouncer it always does.
+	NoDelegations bool
 	// OrderCacheBytes bounds what is kept in memory to sort and thread mail, of one account and of all; default 256 MiB.
 	OrderCacheBytes int64
 	// BlobCacheBytes bounds the content kept in memory; default 64 MiB.
@@ -184,21 +187,22 @@ type Store struct {
 	tracer  trace.Tracer // nil: none
 	pool    *pgxpool.Pool
 
-	views     *viewCache
-	orders    *orderCache
-	changers  *turns // those who change a mailbox from its view
-	appenders *turns
-	transit   *transit
-	puts      chan struct{} // has one for each PUT under way
-	cache     *blob.Cache
-	contents  *knownContents
-	emails    *knownEmails
-	staging   *stagingGauge
-	watch     *watch
-	folder    *folder
-	packs     *packsAhead
-	reads     *readMeter
-	roots     knownRoots
+	views       *viewCache
+	orders      *orderCache
+	changers    *turns // those who change a mailbox from its view
+	appenders   *turns
+	transit     *transit
+	puts        chan struct{} // has one for each PUT under way
+	cache       *blob.Cache
+	contents    *knownContents
+	emails      *knownEmails
+	staging     *stagingGauge
+	watch       *watch
+	folder      *folder
+	packs       *packsAhead
+	reads       *readMeter
+	delegations *delegations
+	roots       knownRoots
 
 	maintained maintained
 	atStep     func(context.Context, step) error // in tests: see reached
@@ -214,12 +218,14 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Bucket == nil {
 		return nil, errors.New("no bucket for the store's content")
 	}
-	pool, err := newPool(ctx, o)
+	o.NoDelegations = o.NoDelegations || o.PgBouncer
+	delegations := newDelegations()
+	pool, err := newPool(ctx, o, delegations.number)
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{
-		options: o, log: o.Logger, pool: pool,
+		options: o, log: o.Logger, pool: pool, delegations: delegations,
 		views:     newViewCache(o.ViewCacheBytes),
 		orders:    newOrderCache(o.OrderCacheBytes),
 		changers:  newTurns(1),
@@ -244,6 +250,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		pool.Close()
 		return nil, err
 	}
+	s.delegations.store = s
 	s.staging = &stagingGauge{store: s, tenants: make(map[id.Tenant]int64)}
 	s.watch, s.folder, s.packs = newWatch(s), newFolder(s), newPacksAhead(s)
 	if err := s.checkRole(ctx); err != nil {
@@ -265,12 +272,14 @@ func (s *Store) Close() error {
 	s.packs.close()
 	s.folder.close()
 	s.watch.close()
+	s.delegations.work.Wait()
 	s.reads.close()
 	s.pool.Close()
 	return nil
 }
 
-func newPool(ctx context.Context, o Options) (*pgxpool.Pool, error) {
+// newPool makes connections that bear the number of this front end, and keep notices of recalls.
+func newPool(ctx context.Context, o Options, frontEnd func() int64) (*pgxpool.Pool, error) {
 	c, err := pgxpool.ParseConfig(o.DSN)
 	if err != nil {
 		return nil, fmt.Errorf("database address: %w", err)
@@ -293,7 +302,13 @@ func newPool(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 		} {
 			setDefaultParam(c.ConnConfig.RuntimeParams, name, value)
 		}
+		c.BeforeConnect = func(_ context.Context, conn *pgx.ConnConfig) error {
+			conn.RuntimeParams["mailstead.front_end"] = strconv.FormatInt(frontEnd(), 10)
+			return nil
+		}
 	}
+	c.ConnConfig.OnNotice = noticed
+	c.ConnConfig.DialFunc = waitInCall(c.ConnConfig.DialFunc)
 	return pgxpool.NewWithConfig(ctx, c)
 }
 

@@ -47,16 +47,21 @@ const attempts = 8
 // only if batch returns nil. It is an error of theirs that undoes nothing.
 // Where the connection is lost the outcome is unknown, so what only reads uses read.
 func (s *Store) batch(ctx context.Context, t id.Tenant, queue func(b *pgx.Batch)) error {
-	return s.send(ctx, t, "", queue, true)
+	return s.batchOf(ctx, written{tenant: t}, queue)
+}
+
+// batchOf is batch for what is known to change some mailboxes only.
+func (s *Store) batchOf(ctx context.Context, w written, queue func(b *pgx.Batch)) error {
+	return s.send(ctx, w.tenant, "", queue, &w)
 }
 
 // call runs a function that writes as a transaction of its own, in one round trip; where others are in
 // the way it is not run again. bound is query with a parameter more, to which it binds its transaction as setTenant
 // does, in WHERE: that is settled before anything is selected, and so before the function runs. It spares a statement,
 // a fifteenth of what a STORE costs the database.
-func (s *Store) call(ctx context.Context, t id.Tenant, query, bound string, args []any, answer func(row pgx.Row) error) error {
+func (s *Store) call(ctx context.Context, w written, query, bound string, args []any, answer func(row pgx.Row) error) error {
 	if s.options.PgBouncer { // see setTenantPooled and sendPooled
-		return s.batch(ctx, t, func(b *pgx.Batch) { b.Queue(query, args...).QueryRow(answer) })
+		return s.batchOf(ctx, w, func(b *pgx.Batch) { b.Queue(query, args...).QueryRow(answer) })
 	}
 	conn, err := s.acquire(ctx)
 	if err != nil {
@@ -64,8 +69,8 @@ func (s *Store) call(ctx context.Context, t id.Tenant, query, bound string, args
 	}
 	defer conn.Release()
 	b := &pgx.Batch{}
-	b.Queue(bound, append(args, tenantSetting(t))...).QueryRow(answer)
-	return s.commit(ctx, conn, b)
+	b.Queue(bound, append(args, tenantSetting(w.tenant))...).QueryRow(answer)
+	return s.commit(ctx, conn, w, b)
 }
 
 // read is batch for statements that only read: a lost connection is tried once more, and then ErrUnavailable.
@@ -108,14 +113,14 @@ func (s *Store) readSnapshot(ctx context.Context, t id.Tenant, queue func(b *pgx
 }
 
 func (s *Store) readIn(ctx context.Context, t id.Tenant, begin string, queue func(b *pgx.Batch)) error {
-	err := s.send(ctx, t, begin, queue, false)
+	err := s.send(ctx, t, begin, queue, nil)
 	if errors.Is(err, ErrUnavailable) && ctx.Err() == nil {
-		err = s.send(ctx, t, begin, queue, false)
+		err = s.send(ctx, t, begin, queue, nil)
 	}
 	return err
 }
 
-func (s *Store) send(ctx context.Context, t id.Tenant, begin string, queue func(b *pgx.Batch), writes bool) error {
+func (s *Store) send(ctx context.Context, t id.Tenant, begin string, queue func(b *pgx.Batch), writes *written) error {
 	var try trial
 	for {
 		err := s.sendOnce(ctx, t, begin, try, queue, writes)
@@ -152,14 +157,14 @@ func (try trial) queue(b *pgx.Batch, t id.Tenant) {
 }
 
 // sendOnce pipelines what is queued; begin is the statement that begins a transaction block, "" for none.
-func (s *Store) sendOnce(ctx context.Context, t id.Tenant, begin string, try trial, queue func(b *pgx.Batch), writes bool) error {
+func (s *Store) sendOnce(ctx context.Context, t id.Tenant, begin string, try trial, queue func(b *pgx.Batch), writes *written) error {
 	conn, err := s.acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Release() // which closes a connection that an error left inside a transaction block
-	if writes && s.options.PgBouncer {
-		return s.sendPooled(ctx, conn, t, try, queue)
+	if writes != nil && s.options.PgBouncer {
+		return s.sendPooled(ctx, conn, *writes, try, queue)
 	}
 	b := &pgx.Batch{}
 	if begin != "" {
@@ -171,10 +176,10 @@ func (s *Store) sendOnce(ctx context.Context, t id.Tenant, begin string, try tri
 	if begin != "" {
 		b.Queue(commitBlock)
 	}
-	if !writes {
+	if writes == nil {
 		return s.lost(ctx, conn, conn.SendBatch(ctx, b).Close(), unsent)
 	}
-	return s.commit(ctx, conn, b)
+	return s.commit(ctx, conn, *writes, b)
 }
 
 // queueTenant queues what binds a transaction to its tenant.
@@ -190,23 +195,23 @@ func (s *Store) queueTenant(b *pgx.Batch, t id.Tenant) {
 // After the first there is a server: what the pooler says in its own name before
 // that is that there is none, and nothing was done. What it says after that
 // is that it has lost the server, and nobody knows what that has done.
-func (s *Store) sendPooled(ctx context.Context, conn *pgxpool.Conn, t id.Tenant, try trial, queue func(b *pgx.Batch)) error {
+func (s *Store) sendPooled(ctx context.Context, conn *pgxpool.Conn, w written, try trial, queue func(b *pgx.Batch)) error {
 	b := &pgx.Batch{}
 	b.Queue("BEGIN")
-	s.queueTenant(b, t)
-	try.queue(b, t)
+	s.queueTenant(b, w.tenant)
+	try.queue(b, w.tenant)
 	if err := conn.SendBatch(ctx, b).Close(); err != nil {
 		return s.lost(ctx, conn, err, unsent)
 	}
 	b = &pgx.Batch{}
 	queue(b)
 	b.Queue(commitBlock)
-	return s.commit(ctx, conn, b)
+	return s.commit(ctx, conn, w, b)
 }
 
 // commit sends what ends a transaction: statements that their end, or COMMIT
 // as the last of them, commits.
-func (s *Store) commit(ctx context.Context, conn *pgxpool.Conn, b *pgx.Batch) error {
+func (s *Store) commit(ctx context.Context, conn *pgxpool.Conn, w written, b *pgx.Batch) error {
 	last := b.QueuedQueries[b.Len()-1]
 	if last.SQL == commitBlock {
 		last = b.QueuedQueries[b.Len()-2]
@@ -223,8 +228,27 @@ func (s *Store) commit(ctx context.Context, conn *pgxpool.Conn, b *pgx.Batch) er
 		}
 		return err
 	}
-	err := conn.SendBatch(ctx, b).Close()
-	return s.lost(ctx, conn, err, at)
+	sending, end := inEarnest(ctx)
+	defer end()
+	err := conn.SendBatch(sending, b).Close()
+	return s.settle(ctx, conn, w, err, at)
+}
+
+// afterAll is for how long the outcome of a commit is still waited for when nobody waits for it any more.
+const afterAll = 2 * time.Second
+
+// inEarnest lasts a little longer than ctx, if that has not ended: where a commit is given up its outcome is
+// unknown, for which the whole process pays (see delegations.renew).
+func inEarnest(ctx context.Context) (context.Context, func()) {
+	if ctx.Done() == nil || ctx.Err() != nil {
+		return ctx, func() {}
+	}
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(afterAll, cancel) })
+	return longer, func() {
+		stop()
+		cancel()
+	}
 }
 
 // transact runs f in a READ COMMITTED transaction, and again where others were
@@ -277,11 +301,12 @@ func (s *Store) once(ctx context.Context, t id.Tenant, begin string, writes bool
 	if err := f(tx); err != nil {
 		return s.failed(ctx, conn, err)
 	}
-	at := unsent
-	if writes {
-		at = executed
+	if !writes {
+		return s.lost(ctx, conn, tx.Commit(ctx), unsent)
 	}
-	return s.lost(ctx, conn, tx.Commit(ctx), at)
+	sending, end := inEarnest(ctx)
+	defer end()
+	return s.settle(ctx, conn, written{tenant: t}, tx.Commit(sending), executed)
 }
 
 // rollback ends what was not committed, also where ctx has ended. An error of
@@ -297,6 +322,9 @@ func (s *Store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return nil, lost(ctx, err, unsent)
+	}
+	if of := conn.Conn().PgConn().CustomData(); len(of) > 0 {
+		delete(of, noticesOf) // of a transaction that was not committed
 	}
 	return conn, nil
 }

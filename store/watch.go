@@ -246,16 +246,21 @@ func (w *watch) hear() error {
 		defer cancel()
 		_ = conn.Close(ctx) // it is of no use any more either way
 	}()
-	if _, err := conn.Exec(w.ctx, "LISTEN "+channel); err != nil {
+	if _, err := conn.Exec(w.ctx, "LISTEN "+channel+"; LISTEN "+recallChannel); err != nil {
 		return err
 	}
+	defer w.store.delegations.renew()
 	w.poll()
 	for {
 		n, err := conn.WaitForNotification(w.ctx)
 		if err != nil {
 			return err
 		}
-		w.receive(n.Payload)
+		if n.Channel == recallChannel {
+			w.store.delegations.receive(n.Payload)
+		} else {
+			w.receive(n.Payload)
+		}
 	}
 }
 

@@ -65,6 +65,7 @@ func storeOptions(c *config.Config, log *slog.Logger) store.Options {
 		SweepEvery:     c.Store.SweepEvery, TidyInterval: c.Store.TidyEvery, OrphanGrace: c.Store.ObjectGrace,
 		AuditEvery: c.Quota.AuditEvery, LookEvery: c.Quota.LookEvery, MailWarnings: c.Quota.Mail, MailFrom: c.Quota.MailFrom,
 		FoldMin: int64(c.Store.FoldMin), FoldRatio: c.Store.FoldRatio,
+		NoDelegations:  !c.Store.Delegations,
 		ViewCacheBytes: int64(c.Store.ViewCache), OrderCacheBytes: int64(c.Store.OrderCache), BlobCacheBytes: int64(c.Store.BlobCache),
 		BlobCacheDir: c.Store.BlobCacheDir, BlobCacheDirBytes: int64(c.Store.BlobCacheDirSize),
 		TransitBytes: int64(c.Store.Transit), TransitWait: c.Store.TransitWait,

@@ -129,6 +129,9 @@ type Store struct {
 	FoldRatio float64 `yaml:"fold_ratio"`
 	// Bytes of memory for views of mailboxes, shared by all sessions.
 	ViewCache Size `yaml:"view_cache"`
+	// Whether a mailbox that only this process reads is read from memory, without asking the database, until another process
+	// changes it. A process that stops answering then delays such changes by others, by 4 seconds at most. Behind PgBouncer nothing is read so.
+	Delegations bool `yaml:"delegations"`
 	// Bytes of memory for what mail is sorted and threaded by, of some 200 bytes a message, shared by all sessions. An account of
 	// which that would be more cannot have all its mail sorted or threaded at once.
 	OrderCache Size `yaml:"order_cache"`
@@ -464,7 +467,7 @@ func Default() *Config {
 			MaxMessage: 64 << 20, Staging: true, StagingBound: 1 << 30, StagedMax: 128 << 10,
 			PackSize: 4 << 20, PackAge: 6 * time.Hour, Retention: 14 * 24 * time.Hour, ExpungeHorizon: 90 * 24 * time.Hour, UsageRetention: 400 * 24 * time.Hour,
 			SweepEvery: 6 * time.Hour, TidyEvery: 10 * time.Minute, ObjectGrace: 24 * time.Hour, StoredRatio: 1.15,
-			FoldMin: 64 << 10, FoldRatio: 0.25, ViewCache: 256 << 20, OrderCache: 256 << 20, BlobCache: 128 << 20, BlobCacheDirSize: 4 << 30, Transit: 512 << 20, TransitWait: 30 * time.Second,
+			FoldMin: 64 << 10, FoldRatio: 0.25, ViewCache: 256 << 20, Delegations: true, OrderCache: 256 << 20, BlobCache: 128 << 20, BlobCacheDirSize: 4 << 30, Transit: 512 << 20, TransitWait: 30 * time.Second,
 			MaxMetadataSize: 16 << 10, MaxMetadata: 100, MaxAccountMetadata: 1 << 20,
 			MaxMailboxes: 10_000, MaxNameLength: 1000, MaxNameDepth: 64, MaxKeywords: 128, MaxMIMEDepth: 100, MaxMIMEParts: 10_000, MaxHeader: 1 << 20,
 		},
