@@ -262,17 +262,20 @@ func (d *delegations) changed(w written) {
 // renew gives all mailboxes back and has this process go by another number: it may have missed a recall, or does not know what has become of a
 // change of its own. That may be made even now, and then recalls as another process's does.
 func (d *delegations) renew() {
+	if d.store.options.NoDelegations {
+		return
+	}
 	d.mu.Lock()
-	d.gone = append(d.gone, d.frontEnd)
+	if d.trust.beat > 0 {
+		d.gone = append(d.gone, d.frontEnd)
+	}
 	d.frontEnd++
 	d.trust = trust{beat: d.trust.beat}
 	for key, of := range d.of {
 		d.drop(key, of)
 	}
 	d.mu.Unlock()
-	if !d.store.options.NoDelegations {
-		d.store.pool.Reset() // connections go by the number that they were made with
-	}
+	d.store.pool.Reset() // connections go by the number that they were made with
 	d.hurry()
 }
 

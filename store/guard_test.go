@@ -172,7 +172,7 @@ func TestTenantsInTheDatabase(t *testing.T) {
 // A statement that binds its transaction to a tenant reads and writes what is that tenant's alone, and its connection is nobody's after it.
 func TestTenantsOfBoundStatements(t *testing.T) {
 	c := storetest.Config(t)
-	s := storetest.Open(t, c)
+	s := storetest.Open(t, c, func(o *store.Options) { o.NoDelegations = true }) // of what is written here nobody waits for others
 	one, two := storetest.Account(t, s, "a@one.test"), storetest.Account(t, s, "b@two.test")
 	m := open(t, s, one, "INBOX")
 	add(t, m, 1, 0)

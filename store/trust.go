@@ -118,6 +118,8 @@ func (d *delegations) tidy(ctx context.Context) {
 	}
 	d.mu.Unlock()
 	d.hurry()
+	ctx, cancel := context.WithTimeout(ctx, upkeepTime)
+	defer cancel()
 	b := &pgx.Batch{}
 	b.Queue(`DELETE FROM front_end WHERE heard_at < clock_timestamp() - $1::interval`, forgetAfter)
 	if err := d.store.pool.SendBatch(ctx, b).Close(); err != nil && ctx.Err() == nil {
