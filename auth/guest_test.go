@@ -72,6 +72,7 @@ func TestGuestStays(t *testing.T) {
 		dir.accounts["guest@one.test"] = guest
 		a := New(&dir, Options{Cells: Cells{Name: "here", Secret: "secret", Others: []string{"home"}}})
 		defer a.verified.entries.StopAllGoroutines()
+		defer a.taken.entries.StopAllGoroutines()
 		_, err := a.Login(t.Context(), imapOverTLS, "guest@one.test", "right")
 		e, ok := errors.AsType[*ElsewhereError](err)
 		if !ok || !e.Guest() || e.Cell != "home" || e.Login != "a@home.test" {

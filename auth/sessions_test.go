@@ -32,6 +32,7 @@ func TestRevocationsEndSessions(t *testing.T) {
 		}
 		a := New(&dir, Options{})
 		defer a.verified.entries.StopAllGoroutines()
+		defer a.taken.entries.StopAllGoroutines()
 		watched(t, a)
 		hold := func(identity, login string) *atomic.Bool {
 			t.Helper()
@@ -93,6 +94,7 @@ func TestExpiryEndsSessions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := New(&logins{away: errors.New("away")}, Options{})
 		defer a.verified.entries.StopAllGoroutines()
+		defer a.taken.entries.StopAllGoroutines()
 		watched(t, a)
 		var ended atomic.Int32
 		for _, n := range []time.Duration{time.Minute, time.Hour} {
