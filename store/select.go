@@ -35,6 +35,7 @@ func (s *Store) Select(ctx context.Context, u User, name string, want acl.Rights
 }
 
 // selectOwn reads all that SELECT needs of a mailbox, and what its log has after a view; selectOwnBound binds the transaction too: see ask.
+// Its order also keeps PostgreSQL from planning the rows together with what binds, and so from reading any before it is bound.
 const (
 	ownRows = `
 		SELECT m.mailbox_id, m.uidvalidity, m.objectid, m.recent_uid, m.acl_epoch, m.owner_rights,
