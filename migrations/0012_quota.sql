@@ -27,20 +27,22 @@ CREATE TABLE quota_root (
 );
 CALL protect('quota_root');
 
--- Slots. A slot is made when its first account comes. A grant of NULL: no limit; of -1: more is
--- used than the limit, and whoever wants more has it decided under all locks.
+-- A grant of NULL: no limit; of -1: more is used than the limit, and whoever wants more has it decided under all locks.
+CREATE DOMAIN allowance AS bigint CHECK (value >= -1);
+
+-- Slots. A slot is made when its first account comes.
 CREATE TABLE quota_slot (
     tenant_id        bigint NOT NULL,
     root             bigint NOT NULL,   -- domain_id; 0: the tenant
     slot             smallint NOT NULL, -- of the accounts whose number ends in these bits
-    bytes            bigint NOT NULL DEFAULT 0 CHECK (bytes >= 0),
-    messages         bigint NOT NULL DEFAULT 0 CHECK (messages >= 0),
-    mailboxes        bigint NOT NULL DEFAULT 0 CHECK (mailboxes >= 0),
-    annotations      bigint NOT NULL DEFAULT 0 CHECK (annotations >= 0), -- octets
-    storage_grant    bigint CHECK (storage_grant >= -1),
-    message_grant    bigint CHECK (message_grant >= -1),
-    mailbox_grant    bigint CHECK (mailbox_grant >= -1),
-    annotation_grant bigint CHECK (annotation_grant >= -1),
+    bytes            tally NOT NULL DEFAULT 0,
+    messages         tally NOT NULL DEFAULT 0,
+    mailboxes        tally NOT NULL DEFAULT 0,
+    annotations      tally NOT NULL DEFAULT 0, -- octets
+    storage_grant    allowance,
+    message_grant    allowance,
+    mailbox_grant    allowance,
+    annotation_grant allowance,
     PRIMARY KEY (tenant_id, root, slot)
 ) WITH (fillfactor = 50);
 CALL protect('quota_slot');

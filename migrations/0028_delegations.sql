@@ -22,13 +22,23 @@ CREATE FUNCTION front_end_lives(number bigint) RETURNS boolean
 
 -- recall_delegate recalls a mailbox from the front end that it is delegated to as another process changes it, and informs that
 -- process (MS012), which waits for it after its commit: also where another has recalled the mailbox already. INFO is what no setting keeps back.
+-- Who changes the column itself takes or gives back the delegation, and nothing else; one that is taken from a front end tells it, should that
+-- live after all.
 -- +goose StatementBegin
 CREATE FUNCTION recall_delegate() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
+DECLARE
+    taken boolean := tg_op = 'UPDATE' AND new.delegate IS DISTINCT FROM old.delegate;
 BEGIN
+    IF taken AND (new.delegate IS NULL OR new.delegate = -old.delegate) THEN
+        RETURN new;
+    END IF;
     IF old.delegate > 0 THEN
         PERFORM pg_notify('mailstead_recall', 'recall ' || old.delegate || ' ' || old.tenant_id || ' ' || old.mailbox_id);
+    END IF;
+    IF taken THEN
+        RETURN new;
     END IF;
     RAISE INFO 'mailbox is recalled' USING ERRCODE = 'MS012', DETAIL = old.tenant_id || ' ' || old.mailbox_id || ' ' || abs(old.delegate);
     IF tg_op = 'DELETE' THEN
@@ -40,24 +50,9 @@ END
 $$;
 -- +goose StatementEnd
 
--- recall_dead tells a front end, should it live after all, that its mailbox was delegated to another.
--- +goose StatementBegin
-CREATE FUNCTION recall_dead() RETURNS trigger
-    LANGUAGE plpgsql
-    AS $$
-BEGIN
-    PERFORM pg_notify('mailstead_recall', 'recall ' || old.delegate || ' ' || old.tenant_id || ' ' || old.mailbox_id);
-    RETURN new;
-END
-$$;
--- +goose StatementEnd
-CREATE TRIGGER recall_taken BEFORE UPDATE ON mailbox FOR EACH ROW
-    WHEN (old.delegate > 0 AND new.delegate <> old.delegate AND new.delegate <> -old.delegate)
-    EXECUTE FUNCTION recall_dead();
-
--- Who changes the column itself takes or gives back the delegation, and nothing else.
+-- One trigger with a short condition, which PostgreSQL reads anew in each statement that changes a mailbox.
 CREATE TRIGGER recall_changed BEFORE UPDATE ON mailbox FOR EACH ROW
-    WHEN (old.delegate IS NOT NULL AND new.delegate = old.delegate AND old.delegate::text IS DISTINCT FROM current_setting('mailstead.front_end', true))
+    WHEN (old.delegate IS NOT NULL AND old.delegate::text IS DISTINCT FROM current_setting('mailstead.front_end', true))
     EXECUTE FUNCTION recall_delegate();
 CREATE TRIGGER recall_deleted BEFORE DELETE ON mailbox FOR EACH ROW
     WHEN (old.delegate IS NOT NULL AND old.delegate::text IS DISTINCT FROM current_setting('mailstead.front_end', true))

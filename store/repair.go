@@ -224,7 +224,7 @@ func (r *recounting) look(ctx context.Context, tx pgx.Tx) error {
 func (r *recounting) repair(ctx context.Context, tx pgx.Tx, c recount) error {
 	const update = `
 		UPDATE mailbox
-		SET messages = $3, unseen = $4, deleted = $5, bytes = $6, deleted_bytes = $7, log_bytes = $8
+		SET messages = $3::bigint, unseen = $4::bigint, deleted = $5::bigint, bytes = $6::bigint, deleted_bytes = $7::bigint, log_bytes = $8
 		WHERE tenant_id = $1 AND mailbox_id = $2`
 
 	lost := c.count.Messages < c.row.Messages && !(r.complete && r.counted == r.held && c.row.DeletedAt == nil)
