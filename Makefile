@@ -4,6 +4,8 @@ GO ?= go
 DATA ?= $(CURDIR)/data
 PORT ?= 14300
 FUZZTIME ?= 30s
+SHARDS ?= 1
+SHARD ?= 0
 # grpcnotrace: the exporter of spans brings parts of gRPC, whose debugging pages (by reflection) would keep every method of the program, 10 MB.
 export GOFLAGS += -buildvcs=false -tags=grpcnotrace
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
@@ -61,11 +63,12 @@ docs:
 	$(GO) test ./cmd/mailstead/config -run TestReference -update
 	$(GO) test ./cmd/imap-backup -run TestManual -update
 
-# Every fuzz target of every package in turn, FUZZTIME each.
+# Every fuzz target of every package in turn, FUZZTIME each; with SHARDS=4 SHARD=1 every fourth, so that several machines or nights share them.
 fuzz:
-	@set -e; for package in $$($(GO) list ./...); do \
+	@set -e; n=0; for package in $$($(GO) list ./...); do \
 	  for target in $$($(GO) test -list '^Fuzz' $$package | grep ^Fuzz || true); do \
-	    echo "$$package $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
+	    n=$$((n + 1)); [ $$((n % $(SHARDS))) -eq $$(($(SHARD) % $(SHARDS))) ] || continue; \
+	    echo "$$package $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $(FUZZFLAGS) $$package; \
 	  done; done
 
 # Keeps in testdata/fuzz, of each target, the hundred smallest inputs that fuzzing has found to reach new code: `make test` plays them, the next fuzzing begins with them.
