@@ -107,7 +107,7 @@ func (s *Store) QuotaRoot(ctx context.Context, t id.Tenant, name quota.Root) (Qu
 
 func queueAccountRoot(b *pgx.Batch, t id.Tenant, account id.Account, roots *[]QuotaRoot) {
 	const query = `
-		SELECT a.login, s.account_id, ARRAY[s.bytes, s.messages, s.mailboxes, s.annotations], q.hard, q.soft, q.grace, s.over_since
+		SELECT a.login, s.account_id, ARRAY[s.bytes, s.messages, s.mailboxes, s.annotations]::bigint[], q.hard, q.soft, q.grace, s.over_since
 		FROM account_state s
 		JOIN account a ON a.tenant_id = s.tenant_id AND a.account_id = s.account_id
 		LEFT JOIN quota_root q ON q.tenant_id = s.tenant_id AND q.level = 0 AND q.root = s.account_id

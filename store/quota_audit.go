@@ -66,7 +66,7 @@ func (s *Store) AuditQuota(ctx context.Context, t id.Tenant) (drift []QuotaDrift
 // accountDrift compares what accounts, or one of them, count with what their mailboxes do.
 func accountDrift(ctx context.Context, tx pgx.Tx, t id.Tenant, account id.Account) ([]QuotaDrift, error) {
 	const query = `
-		SELECT s.account_id, ARRAY[s.bytes, s.messages, s.mailboxes, s.annotations], ARRAY[m.bytes, m.messages, m.mailboxes, d.octets]
+		SELECT s.account_id, ARRAY[s.bytes, s.messages, s.mailboxes, s.annotations]::bigint[], ARRAY[m.bytes, m.messages, m.mailboxes, d.octets]
 		FROM account_state s
 		JOIN account a ON a.tenant_id = s.tenant_id AND a.account_id = s.account_id AND NOT a.deleting
 		CROSS JOIN LATERAL (

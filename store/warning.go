@@ -44,7 +44,7 @@ const raised = "raised"
 func (s *Store) warnTenant(ctx context.Context, l *lease, t id.Tenant) error {
 	const query = `
 		WITH root AS (
-			SELECT q.*, 'account:' || a.login AS name, ARRAY[s.bytes, s.messages, s.mailboxes, s.annotations] AS used, s.over_since AS since
+			SELECT q.*, 'account:' || a.login AS name, ARRAY[s.bytes, s.messages, s.mailboxes, s.annotations]::bigint[] AS used, s.over_since AS since
 			FROM quota_root q
 			JOIN account a ON a.tenant_id = q.tenant_id AND a.account_id = q.root AND NOT a.deleting
 			JOIN account_state s ON s.tenant_id = q.tenant_id AND s.account_id = q.root
