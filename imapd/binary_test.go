@@ -96,6 +96,45 @@ func TestBinaryOfMail(t *testing.T) {
 	}
 }
 
+// Mail that has NULs, in its header, in a small part and in a large one, is answered with none of them but by BINARY, and as long as it is.
+func TestNULsAreHidden(t *testing.T) {
+	const login = "nul@binary.test"
+	s := storetest.New(t)
+	storetest.Account(t, s, login)
+	c := serveStore(t, s, nil)(t)
+	enter(c, login)
+	for _, size := range []int{1, 100_000} {
+		header, body := "Subject: a\x00b\r\nX-Other: \x00\r\n\r\n", strings.Repeat("c\x00", size)
+		text := header + body
+		c.want("CREATE of"+fmt.Sprint(size), "OK ")
+		c.want(appendText("of"+fmt.Sprint(size), text), "OK ")
+		c.want("SELECT of"+fmt.Sprint(size), "OK ")
+		hidden := func(section, text string) string {
+			return fmt.Sprintf("%s {%d}\r\n%s", section, len(text), strings.ReplaceAll(text, "\x00", "\x80"))
+		}
+		for item, want := range map[string]string{
+			"BODY.PEEK[]":                        hidden("BODY[]", text),
+			"BODY.PEEK[]<8.20>":                  hidden("BODY[]<8>", text[8:28]),
+			"BODY.PEEK[HEADER]":                  hidden("BODY[HEADER]", header),
+			"BODY.PEEK[TEXT]":                    hidden("BODY[TEXT]", body),
+			"BODY.PEEK[1]":                       hidden("BODY[1]", body),
+			"BODY.PEEK[HEADER.FIELDS (SUBJECT)]": hidden("BODY[HEADER.FIELDS (SUBJECT)]", "Subject: a\x00b\r\n\r\n"),
+			"RFC822.HEADER":                      hidden("RFC822.HEADER", header),
+			"RFC822.SIZE":                        fmt.Sprintf("RFC822.SIZE %d", len(text)),
+			"BINARY.PEEK[]":                      fmt.Sprintf("BINARY[] ~{%d}\r\n%s", len(text), text),
+			"BINARY.PEEK[1]":                     fmt.Sprintf("BINARY[1] ~{%d}\r\n%s", len(body), body),
+		} {
+			got := strings.Join(c.want("FETCH 1 ("+item+")", "OK "), "\r\n")
+			if want = "* 1 FETCH (" + want + ")"; got != want {
+				t.Errorf("%s of %d octets is %.200q, want %.200q", item, size, got, want)
+			}
+		}
+		if got := strings.Join(c.want("FETCH 1 (ENVELOPE BODYSTRUCTURE PREVIEW)", "OK "), ""); strings.Contains(got, "\x00") {
+			t.Errorf("a NUL is in %.200q", got)
+		}
+	}
+}
+
 func checkBinary(t *testing.T, c *imapclient.Client, uid imap.UID, text []byte) {
 	meta := parsed(t, string(text))
 	structure := fetchOne(t, c, uid, &imap.FetchOptions{BodyStructure: &imap.FetchItemBodyStructure{}}).BodyStructure

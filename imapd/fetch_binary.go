@@ -102,7 +102,8 @@ func (f *fetcher) binary(ctx context.Context, s *section, m *view.Message, meta 
 	}
 	if d.size <= inlineSize {
 		f.buf = append(f.buf, prefix...)
-		f.literal(d.small)
+		f.literalHead(d.size)
+		f.buf = append(f.buf, d.small...)
 		return nil
 	}
 	if rc, err = f.decoded(ctx, s, m, part, place); err != nil {

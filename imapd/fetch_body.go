@@ -45,6 +45,7 @@ type fetcher struct {
 	damaged     error    // or is not what was stored
 
 	content message.Reader // of the message at hand, where it was read ahead
+	held    int64          // what the command has reserved besides responses, in octets
 
 	buf     []byte
 	streams []stream
@@ -130,6 +131,7 @@ func (f *fetcher) messages(uids view.UIDSet) iter.Seq[view.Message] {
 
 // fetch writes the responses for all messages of uids and for the ghosts.
 func (f *fetcher) fetch(ctx context.Context, uids view.UIDSet) error {
+	f.held = f.s.reserved.octets
 	var err error
 	switch {
 	case f.needsEmails():
@@ -443,11 +445,17 @@ func (f *fetcher) smallSection(ctx context.Context, s *section, m *view.Message,
 		return data, ok, nil
 	}
 	place.Len = min(place.Len, maxHeader)
+	held := f.s.reserved.octets
+	if err := f.s.hold(2 * place.Len); err != nil { // the header, and the fields of it
+		return nil, false, err
+	}
 	header, err := f.read(ctx, m, place)
 	if err != nil {
 		return nil, false, err
 	}
-	return message.SelectFields(header, s.fields, s.not), true, nil
+	data = message.SelectFields(header, s.fields, s.not)
+	f.s.releaseTo(held + 2*int64(len(data))) // the fields, and the response until it is written
+	return data, true, nil
 }
 
 // cut applies <off.len> to what is in memory.
@@ -474,6 +482,28 @@ func (f *fetcher) literalHead(size int64) {
 func (f *fetcher) literal(data []byte) {
 	f.literalHead(int64(len(data)))
 	f.buf = append(f.buf, data...)
+	hideNULs(f.buf[len(f.buf)-len(data):])
+}
+
+// hideNULs puts another octet in the place of each NUL, which nothing but a literal8 can hold (RFC 9051 section 9, CHAR8), and none but
+// BINARY is answered with that. So mail with NULs has its length, and BINARY tells what it is.
+func hideNULs(data []byte) {
+	for i := bytes.IndexByte(data, 0); i >= 0; i = bytes.IndexByte(data, 0) {
+		data[i] = hiddenNUL
+		data = data[i+1:]
+	}
+}
+
+// hiddenNUL is what other servers put there too.
+const hiddenNUL = 0x80
+
+// withoutNULs hides them in what is read.
+type withoutNULs struct{ io.ReadCloser }
+
+func (w withoutNULs) Read(p []byte) (int, error) {
+	n, err := w.ReadCloser.Read(p)
+	hideNULs(p[:n])
+	return n, err
 }
 
 // octets puts a range of the message's content into the response: at once
@@ -489,9 +519,10 @@ func (f *fetcher) octets(ctx context.Context, m *view.Message, place message.Ran
 		n := len(f.buf)
 		f.buf = append(f.buf, make([]byte, place.Len)...)
 		_, err := io.ReadFull(rc, f.buf[n:])
+		hideNULs(f.buf[n:])
 		return err
 	}
-	return f.stream("", place.Len, rc)
+	return f.stream("", place.Len, withoutNULs{rc})
 }
 
 // stream puts a literal into the response that is read when its turn comes; prefix stands before it.
@@ -548,6 +579,7 @@ func (f *fetcher) flush() {
 	if cap(f.buf) > 4*inlineSize {
 		f.buf = nil
 	}
+	f.s.releaseTo(f.held)
 }
 
 // abandon takes back the response that begins at start, of which nothing was written.

@@ -219,6 +219,34 @@ func TestHostileCommands(t *testing.T) {
 	}
 }
 
+// Names of many levels cost no more than they are long, with each pattern.
+func TestPatternsOfDeepNames(t *testing.T) {
+	const login = "f@hostile.test"
+	s := storetest.New(t)
+	storetest.Account(t, s, login)
+	c := serveStore(t, s, nil)(t)
+	enter(c, login)
+	for i := range 200 {
+		c.want(fmt.Sprintf("SUBSCRIBE %d%s", i, strings.Repeat("/xxxxxxxxxxxxxx", 62)), "OK ")
+	}
+	costly := strings.Repeat("*x", 450) + "%q"
+	for _, command := range []string{
+		`LSUB "" ` + costly, `LIST (SUBSCRIBED) "" (` + strings.Repeat(costly+" ", 8) + `x)`, "FIND MAILBOXES " + costly,
+	} {
+		t.Run(command[:4], func(t *testing.T) {
+			defer within(t, 10*time.Second, 64<<20)()
+			c.t = t
+			if got := c.want(command, "OK "); len(got) > 0 {
+				t.Errorf("it tells %.100q", got)
+			}
+		})
+	}
+	c.t = t
+	if got := c.want(`LSUB "" 7/%`, "OK "); len(got) != 1 {
+		t.Errorf("LSUB of a level tells %.200q", got)
+	}
+}
+
 // Clients that have not logged in keep others from nothing, whatever they send.
 func TestHostileStrangers(t *testing.T) {
 	const login = "d@hostile.test"

@@ -392,6 +392,31 @@ func TestAnswerMemory(t *testing.T) {
 	}
 }
 
+// A header that is not kept with the parsed message counts for the account as long as the response with its fields is not written.
+func TestHeaderMemory(t *testing.T) {
+	const login = "h@limits.test"
+	s := storetest.New(t)
+	storetest.Account(t, s, login)
+	share := int64(3 << 20)
+	connect := serveStore(t, s, func(o *Options) { o.MaxCommands = accountShare * share })
+	c := connect(t)
+	enter(c, login)
+	header := strings.Repeat("X-Field: value of it\r\n", 40_000)
+	for range 5 {
+		c.want(appendText("INBOX", "Content-Type: message/rfc822\r\n\r\n"+header+"\r\nbody\r\n"), "OK ")
+	}
+	c.want("SELECT INBOX", "OK ")
+	const fields = "BODY.PEEK[1.HEADER.FIELDS.NOT (y)]"
+	got := c.want("FETCH 1:* ("+fields+")", "OK ") // each has its time
+	if size := len(strings.Join(got, "\r\n")); size < 5*len(header) {
+		t.Errorf("5 headers of %d octets are %d", len(header), size)
+	}
+	if got := c.want("FETCH 1 ("+fields+" BODY.PEEK[1.HEADER.FIELDS.NOT (z)])", "NO [LIMIT] Too many large commands of this account at once"); len(got) > 0 {
+		t.Errorf("it tells %.100q", got)
+	}
+	c.want("FETCH 1 (BODY.PEEK[1.HEADER.FIELDS (Y)] BODY.PEEK[1.HEADER.FIELDS (Z)] BODY.PEEK[1.HEADER.FIELDS (A)])", "OK ") // of which nothing stays
+}
+
 // await waits until something has come about.
 func await(t *testing.T, is func() bool) {
 	t.Helper()

@@ -165,6 +165,9 @@ func (c listCmd) run(ctx context.Context, s *session) error {
 	}
 	all := tree(entries)
 	f.mark(all)
+	if err := c.match(ctx, entries, all); err != nil {
+		return err
+	}
 	chosen, err := c.choose(ctx, all)
 	if err != nil {
 		return err
@@ -192,11 +195,43 @@ func (s *session) mailboxes(ctx context.Context) ([]store.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	octets := int64(0)
+	octets, before := int64(0), ""
 	for _, e := range entries {
-		octets += entryWeight + 2*int64(len(e.Name))
+		octets += entryWeight*int64(newLevels(before, e.Name)) + 2*int64(len(e.Name))
+		before = e.Name
 	}
 	return entries, s.hold(octets)
+}
+
+// newLevels counts the levels of a name that are not above the one before it, or that itself.
+func newLevels(before, name string) int {
+	same := 0
+	for same < len(before) && same < len(name) && before[same] == name[same] {
+		same++
+	}
+	if same < len(before) || same < len(name) && !strings.HasPrefix(name[same:], delimiter) { // in the middle of a level
+		same = strings.LastIndex(name[:same], delimiter) + 1
+	}
+	return 1 + strings.Count(strings.TrimPrefix(name[same:], delimiter), delimiter)
+}
+
+// match marks the names that match one of the patterns.
+func (c *listCmd) match(ctx context.Context, entries []store.Entry, all *nameTree) error {
+	matchers := make([]*matcher, len(c.patterns))
+	for i, p := range c.patterns {
+		matchers[i] = p.matcher()
+	}
+	for _, e := range entries {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		for _, m := range matchers {
+			for n := range m.levels(e.Name) {
+				all.nodes[e.Name[:n]].matches = true
+			}
+		}
+	}
+	return nil
 }
 
 // choose returns the names to be told: those that match and are selected, and
@@ -208,21 +243,16 @@ func (c *listCmd) choose(ctx context.Context, all *nameTree) ([]*node, error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		matches := c.matches(n.name)
 		n.selected = c.selected(n)
-		n.chosen = matches && n.selected
+		n.chosen = n.matches && n.selected
 		if n.selected && c.selects&listRecursiveMatch != 0 {
 			all.markAbove(n)
 		}
-		if matches {
+		if n.matches {
 			chosen = append(chosen, n)
 		}
 	}
 	return slices.DeleteFunc(chosen, func(n *node) bool { return !n.chosen && !n.hidesBelow }), nil
-}
-
-func (c *listCmd) matches(name string) bool {
-	return slices.ContainsFunc(c.patterns, func(p pattern) bool { return p.matches(name) })
 }
 
 // selected tells whether a name is what the selection options ask for: among
@@ -317,6 +347,7 @@ type node struct {
 	visit      *store.Visit // nil: it is of this cell
 
 	// Of one LIST:
+	matches       bool
 	selected      bool
 	chosen        bool   // it is told, for itself
 	selectedBelow bool   // a name below it is selected,
@@ -395,7 +426,11 @@ func readSubscriptions(d *wire.Decoder, remote bool) (run, error) {
 		if err != nil {
 			return err
 		}
-		for _, l := range pattern.subscriptions(entries) {
+		subscribed, err := pattern.subscriptions(ctx, entries)
+		if err != nil {
+			return err
+		}
+		for _, l := range subscribed {
 			s.writeListed("LSUB", l.attributes, l.name)
 		}
 		return missing
@@ -412,13 +447,18 @@ type listed struct{ name, attributes string }
 // subscriptions returns what LSUB answers: names that are subscribed, whether
 // they exist or not, and where "%" ends above one that is, that level with \Noselect
 // (RFC 3501 section 6.3.9).
-func (p pattern) subscriptions(entries []store.Entry) []listed {
+func (p pattern) subscriptions(ctx context.Context, entries []store.Entry) ([]listed, error) {
 	found := make(map[string]string)
+	m := p.matcher()
 	for _, e := range entries {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		if !e.Subscribed {
 			continue
 		}
-		if p.matches(e.Name) {
+		levels := slices.Collect(m.levels(e.Name))
+		if len(levels) > 0 && levels[len(levels)-1] == len(e.Name) {
 			found[e.Name] = ""
 			if !e.Exists || e.Mailbox == 0 {
 				found[e.Name] = `\Noselect`
@@ -428,9 +468,9 @@ func (p pattern) subscriptions(entries []store.Entry) []listed {
 		if !p.hasPercent() {
 			continue
 		}
-		for parent := above(e.Name); parent != ""; parent = above(parent) {
-			if _, ok := found[parent]; !ok && p.matches(parent) {
-				found[parent] = `\Noselect`
+		for _, n := range levels {
+			if _, ok := found[e.Name[:n]]; !ok {
+				found[e.Name[:n]] = `\Noselect`
 			}
 		}
 	}
@@ -439,5 +479,5 @@ func (p pattern) subscriptions(entries []store.Entry) []listed {
 		list = append(list, listed{name, attributes})
 	}
 	slices.SortFunc(list, func(a, b listed) int { return strings.Compare(a.name, b.name) })
-	return list
+	return list, nil
 }

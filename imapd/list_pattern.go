@@ -3,7 +3,9 @@ package imapd
 // The patterns of LIST and LSUB.
 
 import (
+	"iter"
 	"strings"
+	"unicode"
 
 	"mailstead.dev/imapd/wire"
 )
@@ -49,50 +51,118 @@ func newPattern(s string) pattern {
 
 func (p pattern) hasPercent() bool { return strings.Contains(string(p), "%") }
 
-func (p pattern) matches(name string) bool {
-	fold := 0
-	if first, _, _ := strings.Cut(name, delimiter); first == "INBOX" {
-		fold = len(first)
+// matcher returns what matches names to the pattern.
+func (p pattern) matcher() *matcher {
+	m := newMatcher(len(p))
+	for _, r := range string(p) {
+		switch r {
+		case '*':
+			m.anything()
+		case '%':
+			m.anythingButDelimiter()
+		default:
+			m.character(r)
+		}
 	}
-	return p.match(name, fold)
+	return m
 }
 
-// match keeps the set of places in the pattern that the octets of name so far
-// lead to; so it takes no longer than their lengths multiplied. The first fold
-// octets of the name are compared without case.
-func (p pattern) match(name string, fold int) bool {
-	now, next := make([]bool, len(p)+1), make([]bool, len(p)+1)
-	p.enter(now, 0)
-	for i := range len(name) {
-		clear(next)
-		for at, here := range now[:len(p)] {
-			if !here {
-				continue
+// matcher matches names to a pattern. It keeps the set of places in the pattern that the characters of a name so far lead to, as
+// bits: so it takes no longer than their lengths multiplied, a word of the machine at a time, and all levels of
+// a name come of reading it once. It is for one goroutine.
+type matcher struct {
+	fixed  map[rune]places // in front of a character
+	single places          // in front of any one character
+	any    places          // where anything may stand,
+	level  places          // and where anything but the delimiter
+	now    places
+	last   int // the place behind all
+}
+
+// places is a set of places in a pattern.
+type places []uint64
+
+func (p places) add(i int)      { p[i/64] |= 1 << (i % 64) }
+func (p places) has(i int) bool { return p[i/64]&(1<<(i%64)) != 0 }
+
+// newMatcher returns one of an empty pattern, which is to get no more than so many characters and wildcards.
+func newMatcher(most int) *matcher {
+	none := func() places { return make(places, most/64+1) }
+	return &matcher{fixed: make(map[rune]places), single: none(), any: none(), level: none(), now: none()}
+}
+
+func (m *matcher) character(r rune) {
+	if m.fixed[r] == nil {
+		m.fixed[r] = make(places, len(m.now))
+	}
+	m.fixed[r].add(m.last)
+	m.last++
+}
+
+func (m *matcher) anyCharacter() {
+	m.single.add(m.last)
+	m.last++
+}
+
+func (m *matcher) anything() { m.any.add(m.last) }
+
+func (m *matcher) anythingButDelimiter() { m.level.add(m.last) }
+
+// levels yields how many octets of a name match, of the names above it and its own, ascending. INBOX is matched in any case.
+func (m *matcher) levels(name string) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		fold := 0
+		if first, _, _ := strings.Cut(name, delimiter); first == "INBOX" {
+			fold = len(first)
+		}
+		clear(m.now)
+		m.now.add(0)
+		for i, r := range name {
+			if r == '/' && i > 0 && m.now.has(m.last) && !yield(i) {
+				return
 			}
-			switch c := p[at]; {
-			case c == '*', c == '%' && name[i] != '/':
-				p.enter(next, at)
-			case c == name[i], i < fold && lower(c) == lower(name[i]):
-				p.enter(next, at+1)
+			if !m.step(r, i < fold) {
+				return
 			}
 		}
-		now, next = next, now
-	}
-	return now[len(p)]
-}
-
-// enter marks a place, and those behind wildcards there, which can stand for nothing.
-func (p pattern) enter(places []bool, at int) {
-	places[at] = true
-	for at < len(p) && (p[at] == '*' || p[at] == '%') {
-		at++
-		places[at] = true
+		if m.now.has(m.last) {
+			yield(len(name))
+		}
 	}
 }
 
-func lower(c byte) byte {
-	if c >= 'A' && c <= 'Z' {
-		return c + 'a' - 'A'
+// matches tells whether the whole name does.
+func (m *matcher) matches(name string) bool {
+	for n := range m.levels(name) {
+		if n == len(name) {
+			return true
+		}
 	}
-	return c
+	return false
+}
+
+// step goes on by a character, and reports whether any place is left.
+func (m *matcher) step(r rune, fold bool) bool {
+	fixed, other := m.fixed[r], places(nil)
+	if fold {
+		other = m.fixed[unicode.ToLower(r)]
+	}
+	var left, carry uint64
+	for w, now := range m.now {
+		on, stay := m.single[w], m.any[w]
+		if fixed != nil {
+			on |= fixed[w]
+		}
+		if other != nil {
+			on |= other[w]
+		}
+		if r != '/' {
+			stay |= m.level[w]
+		}
+		on &= now
+		m.now[w] = on<<1 | carry | now&stay
+		carry = on >> 63
+		left |= m.now[w]
+	}
+	return left != 0
 }

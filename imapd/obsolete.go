@@ -8,7 +8,6 @@ package imapd
 import (
 	"context"
 	"strings"
-	"unicode"
 
 	"mailstead.dev/imapd/wire"
 	"mailstead.dev/store"
@@ -93,15 +92,31 @@ func readFind(d *wire.Decoder) (run, error) {
 	if !ok || len(pattern) > maxPattern {
 		pattern = string(unlike)
 	}
-	c.pattern = []rune(pattern)
+	c.pattern = newFindPattern(pattern)
 	return c, d.End()
+}
+
+// newFindPattern returns a pattern of FIND: "*" is anything, "%" and "?" are one character.
+func newFindPattern(pattern string) *matcher {
+	m := newMatcher(len(pattern))
+	for _, r := range pattern {
+		switch r {
+		case '*':
+			m.anything()
+		case '%', '?':
+			m.anyCharacter()
+		default:
+			m.character(r)
+		}
+	}
+	return m
 }
 
 // findCmd finds mailboxes, or those that are subscribed. Its answers have no room for
 // attributes, so of names that cannot be selected it finds only what is subscribed.
 type findCmd struct {
 	all     bool
-	pattern []rune
+	pattern *matcher
 }
 
 func (c findCmd) run(ctx context.Context, s *session) error {
@@ -124,39 +139,5 @@ func (c findCmd) finds(e store.Entry) bool {
 	if c.all && e.Mailbox == 0 || !c.all && !e.Subscribed {
 		return false
 	}
-	return c.matches(e.Name)
-}
-
-// matches tells whether a name matches: "*" is anything, "%" and "?" are one
-// character, and INBOX is in any case. It takes no longer than the lengths multiplied.
-func (c findCmd) matches(name string) bool {
-	folded := 0 // octets that are compared without case
-	if first, _, _ := strings.Cut(name, delimiter); first == "INBOX" {
-		folded = len(first)
-	}
-	now, next := make([]bool, len(c.pattern)+1), make([]bool, len(c.pattern)+1)
-	enter := func(places []bool, at int) {
-		places[at] = true
-		for at < len(c.pattern) && c.pattern[at] == '*' {
-			at++
-			places[at] = true
-		}
-	}
-	enter(now, 0)
-	for i, r := range name {
-		clear(next)
-		for at, here := range now[:len(c.pattern)] {
-			if !here {
-				continue
-			}
-			switch p := c.pattern[at]; {
-			case p == '*':
-				enter(next, at)
-			case p == '%', p == '?', p == r, i < folded && unicode.ToLower(p) == unicode.ToLower(r):
-				enter(next, at+1)
-			}
-		}
-		now, next = next, now
-	}
-	return now[len(c.pattern)]
+	return c.pattern.matches(e.Name)
 }

@@ -36,7 +36,7 @@ func (c *client) want(command, answer string) (untagged []string) {
 	c.t.Helper()
 	untagged, got := c.do(command)
 	if !strings.HasPrefix(got, answer) {
-		c.t.Errorf("%.100q is answered %.100q %q, want %q", command, untagged, got, answer)
+		c.t.Errorf("%.100q is answered %.1000s %q, want %q", command, fmt.Sprintf("%.100q", untagged), got, answer)
 	}
 	return untagged
 }

@@ -276,11 +276,13 @@ func (d *Decoder) Date() time.Time {
 //
 // date-time = DQUOTE date-day-fixed "-" date-month "-" date-year SP time SP zone DQUOTE
 //
-// The year may have two digits, and the zone a name, behind a "-" (RFC 1730 section 9, date_time_old).
+// The year may have two digits, and the zone a name, behind a "-" (RFC 1730 section 9, date_time_old). A leap second is
+// the one before it, since time.Time knows none.
 func (d *Decoder) DateTime() time.Time {
 	const example = `a date such as "01-Feb-2006 15:04:05 +0000"`
 	// A day before the 10th has a space or, with many clients, a 0 before it.
-	return d.parseTime(offsetOf(longYear(strings.TrimLeft(d.quoted(), " "))), "2-Jan-2006 15:04:05 -0700", example)
+	text := strings.Replace(strings.TrimLeft(d.quoted(), " "), ":60 ", ":59 ", 1)
+	return d.parseTime(offsetOf(longYear(text)), "2-Jan-2006 15:04:05 -0700", example)
 }
 
 func (d *Decoder) parseTime(text, layout, example string) time.Time {
