@@ -6,6 +6,7 @@ import (
 	"io"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -131,7 +132,7 @@ func FuzzCommands(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, n uint8, arguments string) {
-		arguments = strings.NewReplacer("\r", "", "\n", "").Replace(arguments) // one line
+		arguments = oneCommand(arguments)
 		name := names[int(n)%len(names)]
 		d := wire.NewDecoder(bufio.NewReader(strings.NewReader(arguments+"\r\nnext NOOP\r\n")), wire.DecoderOptions{MaxSkip: 1 << 16})
 		run, err := commands[name].read(d)
@@ -152,5 +153,28 @@ func FuzzCommands(f *testing.F) {
 		}
 	})
 }
+
+// oneCommand takes out the line ends that would end the command: all but those within a literal that is not asked for, and before it.
+func oneCommand(arguments string) string {
+	var b strings.Builder
+	for {
+		line, rest, ok := strings.Cut(arguments, "\r\n")
+		b.WriteString(strings.NewReplacer("\r", "", "\n", "").Replace(line))
+		if !ok {
+			return b.String()
+		}
+		arguments = rest
+		m := unasked.FindStringSubmatch(b.String())
+		if m == nil {
+			continue
+		}
+		if n, err := strconv.Atoi(m[1]); err == nil && n <= len(rest) {
+			b.WriteString("\r\n" + rest[:n])
+			arguments = rest[n:]
+		}
+	}
+}
+
+var unasked = regexp.MustCompile(`\{([0-9]+)\+\}$`)
 
 var literalEnd = regexp.MustCompile(`\{[0-9]+\+?\}$`)

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-var namedFile = regexp.MustCompile("`([a-z0-9_-]+\\.imap|[a-z_]+_test\\.go)`")
+var namedFile = regexp.MustCompile("`([a-z0-9_-]+\\.imap|[a-z_/]+_test\\.go)`")
 
 // The account of the examples names every transcript that plays them, and no
 // file and no test that is not there.
@@ -23,8 +23,11 @@ func TestExamplesAreAccountedFor(t *testing.T) {
 	}
 	for file := range named {
 		path := file
-		if filepath.Ext(file) == ".imap" {
+		switch {
+		case filepath.Ext(file) == ".imap":
 			path = filepath.Join("testdata", file)
+		case strings.Contains(file, "/"): // of another package
+			path = filepath.Join("..", file)
 		}
 		if _, err := os.Stat(path); err != nil {
 			t.Errorf("the account names a file that is not there: %v", err)

@@ -315,3 +315,85 @@ func TestLibraryClientTLS(t *testing.T) {
 		t.Errorf("told of expunged %d and flagged %d", expunged, got)
 	}
 }
+
+// A second opinion on SORT, THREAD, quotas and UNAUTHENTICATE.
+func TestLibraryClientOrders(t *testing.T) {
+	const login = "user@orders.test"
+	s := storetest.New(t)
+	c := imapClient(t, s, login)
+	for _, text := range []string{
+		"Subject: b\r\nDate: 3 Jan 2026 00:00:00 +0000\r\nMessage-ID: <1@x>\r\n\r\n",
+		"Subject: a\r\nDate: 2 Jan 2026 00:00:00 +0000\r\nMessage-ID: <2@x>\r\n\r\n",
+		"Subject: Re: b\r\nDate: 1 Jan 2026 00:00:00 +0000\r\nMessage-ID: <3@x>\r\nReferences: <1@x>\r\n\r\n",
+	} {
+		appendMail(t, c, "INBOX", []byte(text), nil)
+	}
+	if _, err := c.Select("INBOX", nil).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Store(imap.SeqSetNum(1), &imap.StoreFlags{Op: imap.StoreFlagsAdd, Flags: []imap.Flag{imap.FlagDeleted}}, nil).Close(); err != nil {
+		t.Fatal(err)
+	}
+	appendMail(t, c, "INBOX", []byte("Subject: b\r\nDate: 3 Jan 2026 00:00:00 +0000\r\nMessage-ID: <1@x>\r\n\r\n"), nil)
+	if _, err := c.Expunge().Collect(); err != nil { // from then on numbers are not UIDs
+		t.Fatal(err)
+	}
+
+	all := &imap.SearchCriteria{}
+	by := func(keys ...imapclient.SortCriterion) *imapclient.SortOptions {
+		return &imapclient.SortOptions{SearchCriteria: all, SortCriteria: keys}
+	}
+	reverseDate := imapclient.SortCriterion{Key: imapclient.SortKeyDate, Reverse: true}
+	bySubject := imapclient.SortCriterion{Key: imapclient.SortKeySubject}
+	for _, test := range []struct {
+		command *imapclient.SortCommand
+		want    []uint32
+	}{
+		{c.Sort(by(reverseDate)), []uint32{3, 1, 2}},
+		{c.UIDSort(by(reverseDate)), []uint32{4, 2, 3}},
+		{c.UIDSort(by(bySubject, reverseDate)), []uint32{2, 4, 3}},
+	} {
+		if got, err := test.command.Wait(); err != nil || !slices.Equal(got, test.want) {
+			t.Errorf("SORT: %d, %v, want %d", got, err, test.want)
+		}
+	}
+	for _, test := range []struct {
+		command *imapclient.ThreadCommand
+		want    [][]uint32
+	}{
+		{c.Thread(&imapclient.ThreadOptions{Algorithm: imap.ThreadReferences, SearchCriteria: all}), [][]uint32{{1}, {3, 2}}},
+		{c.UIDThread(&imapclient.ThreadOptions{Algorithm: imap.ThreadReferences, SearchCriteria: all}), [][]uint32{{2}, {4, 3}}},
+	} {
+		got, err := test.command.Wait()
+		var chains [][]uint32
+		for _, thread := range got {
+			chains = append(chains, thread.Chain)
+		}
+		if err != nil || !slices.EqualFunc(chains, test.want, slices.Equal[[]uint32]) {
+			t.Errorf("THREAD: %+v, %v, want %d", got, err, test.want)
+		}
+	}
+
+	roots, err := c.GetQuotaRoot("INBOX").Wait()
+	if err != nil || len(roots) != 3 || roots[0].Root != "account:"+login {
+		t.Errorf("GETQUOTAROOT: %+v, %v", roots, err)
+	}
+	if root, err := c.GetQuota("account:" + login).Wait(); err != nil || root.Root != "account:"+login {
+		t.Errorf("GETQUOTA: %+v, %v", root, err)
+	}
+	var refused *imap.Error
+	err = c.SetQuota("account:"+login, map[imap.QuotaResourceType]int64{imap.QuotaResourceStorage: 1}).Wait()
+	if !errors.As(err, &refused) || refused.Code != imap.ResponseCodeNoPerm {
+		t.Errorf("SETQUOTA: %v", err)
+	}
+
+	if err := c.Unauthenticate().Wait(); err != nil || c.State() != imap.ConnStateNotAuthenticated {
+		t.Errorf("UNAUTHENTICATE: %v, state %v", err, c.State())
+	}
+	if err := c.Login(login, storetest.Password).Wait(); err != nil {
+		t.Errorf("LOGIN after it: %v", err)
+	}
+	if _, err := c.Select("INBOX", nil).Wait(); err != nil {
+		t.Errorf("SELECT after it: %v", err)
+	}
+}
