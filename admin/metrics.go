@@ -84,7 +84,11 @@ var (
 	storedBytes    = prometheus.NewDesc("mailstead_stored_bytes", "Content in object storage and in staging when each tenant was swept last, what is dead in packs included.", nil, nil)
 	liveBytes      = prometheus.NewDesc("mailstead_live_bytes", "Content that was live then, what can be brought back included.", nil, nil)
 	usageAge       = prometheus.NewDesc("mailstead_usage_open_seconds", "For how long the ledger of usage has not been closed for all tenants. An hour is closed when it is over.", nil, nil)
-	failures       = prometheus.NewDesc("mailstead_maintenance_failures_total", "Background jobs of this process that failed and were tried again.", nil, nil)
+	failures       = prometheus.NewDesc("mailstead_maintenance_failures_total", "Times that a background job of this process failed, and was tried again.", []string{"chore"}, nil)
+	doneAt         = prometheus.NewDesc("mailstead_maintenance_done_timestamp_seconds", "When this process had last done all of a background job, nothing of it being left to another one, in seconds since 1970; 0: not yet.", []string{"chore"}, nil)
+	intents        = prometheus.NewDesc("mailstead_intents", "Objects that do not count, or not yet, when this process tidied each tenant last. They go after a grace time.", nil, nil)
+	intentsAge     = prometheus.NewDesc("mailstead_intents_oldest_seconds", "How old the oldest of them is.", nil, nil)
+	unfolded       = prometheus.NewDesc("mailstead_unfolded_bytes", "Log of changes that front ends had left for this process to fold when it tidied each tenant last.", nil, nil)
 )
 
 // stagedTimeout is how long a scrape waits for what only the database knows.
@@ -98,7 +102,7 @@ type maintenance struct {
 
 func (m maintenance) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		stagedBytes, stagedMessages, stagedAge, packs, packed, merges, orphans, unknown, failures,
+		stagedBytes, stagedMessages, stagedAge, packs, packed, merges, orphans, unknown, failures, doneAt, intents, intentsAge, unfolded,
 		emails, contents, freed, rewrites, drift, quotaAudits, quotaDrift,
 		warnings, warningMails, warningsUnsent, posts, postFailures, postsDropped, sweptAge, storedBytes, liveBytes, usageAge,
 	} {
@@ -110,7 +114,7 @@ func (m maintenance) Describe(to chan<- *prometheus.Desc) {
 func (m maintenance) Collect(to chan<- prometheus.Metric) {
 	done := m.store.Maintained()
 	for d, n := range map[*prometheus.Desc]int64{
-		packs: done.Packs, packed: done.Packed, merges: done.Merges, orphans: done.Orphans, unknown: done.Unknown, failures: done.Failures,
+		packs: done.Packs, packed: done.Packed, merges: done.Merges, orphans: done.Orphans, unknown: done.Unknown,
 		emails: done.Emails, contents: done.Contents, freed: done.Freed, rewrites: done.Rewrites, drift: done.Drift,
 		quotaAudits: done.QuotaAudits, quotaDrift: done.QuotaDrift,
 		warnings: done.Warnings, warningMails: done.WarningMails, warningsUnsent: done.WarningMailsDropped,
@@ -118,6 +122,18 @@ func (m maintenance) Collect(to chan<- prometheus.Metric) {
 	} {
 		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n))
 	}
+	for name, c := range m.store.Chores() {
+		at := 0.0
+		if !c.Done.IsZero() {
+			at = float64(c.Done.Unix())
+		}
+		to <- prometheus.MustNewConstMetric(failures, prometheus.CounterValue, float64(c.Failures), name)
+		to <- prometheus.MustNewConstMetric(doneAt, prometheus.GaugeValue, at, name)
+	}
+	backlog := m.store.Backlog()
+	to <- prometheus.MustNewConstMetric(intents, prometheus.GaugeValue, float64(backlog.Intents))
+	to <- prometheus.MustNewConstMetric(intentsAge, prometheus.GaugeValue, age(backlog.Oldest))
+	to <- prometheus.MustNewConstMetric(unfolded, prometheus.GaugeValue, float64(backlog.Unfolded))
 	ctx, cancel := context.WithTimeout(context.Background(), stagedTimeout) // a scrape has none
 	defer cancel()
 	staged, err := m.store.Staging(ctx)
@@ -125,23 +141,15 @@ func (m maintenance) Collect(to chan<- prometheus.Metric) {
 		m.log.Warn("no metrics of staging", "error", err)
 		return
 	}
-	age := 0.0
-	if !staged.Oldest.IsZero() {
-		age = time.Since(staged.Oldest).Seconds()
-	}
 	to <- prometheus.MustNewConstMetric(stagedBytes, prometheus.GaugeValue, float64(staged.Bytes))
 	to <- prometheus.MustNewConstMetric(stagedMessages, prometheus.GaugeValue, float64(staged.Messages))
-	to <- prometheus.MustNewConstMetric(stagedAge, prometheus.GaugeValue, age)
+	to <- prometheus.MustNewConstMetric(stagedAge, prometheus.GaugeValue, age(staged.Oldest))
 	progress, err := m.store.SweepProgress(ctx)
 	if err != nil {
 		m.log.Warn("no metrics of sweeping", "error", err)
 		return
 	}
-	age = 0
-	if !progress.Oldest.IsZero() {
-		age = time.Since(progress.Oldest).Seconds()
-	}
-	to <- prometheus.MustNewConstMetric(sweptAge, prometheus.GaugeValue, age)
+	to <- prometheus.MustNewConstMetric(sweptAge, prometheus.GaugeValue, age(progress.Oldest))
 	to <- prometheus.MustNewConstMetric(storedBytes, prometheus.GaugeValue, float64(progress.Stored))
 	to <- prometheus.MustNewConstMetric(liveBytes, prometheus.GaugeValue, float64(progress.Live))
 	behind, err := m.store.UsageOpen(ctx)
@@ -150,4 +158,12 @@ func (m maintenance) Collect(to chan<- prometheus.Metric) {
 		return
 	}
 	to <- prometheus.MustNewConstMetric(usageAge, prometheus.GaugeValue, behind.Seconds())
+}
+
+// age is how many seconds ago a time was; 0 where there is none.
+func age(of time.Time) float64 {
+	if of.IsZero() {
+		return 0
+	}
+	return time.Since(of).Seconds()
 }

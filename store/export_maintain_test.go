@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -18,11 +19,20 @@ var (
 	PackAll        = (*Store).packAll
 	TurnRing       = (*Store).turnRing
 	SweepAll       = (*Store).sweepAll
+	SweepOnce      = (*Store).sweepOnce
+	TidyAll        = (*Store).tidyAll
 
 	ForgetAttempts       = (*Store).forgetAttempts
 	ForgetKnownAddresses = (*Store).forgetKnownAddresses
 	ForgetRevocations    = (*Store).forgetRevocations
 )
+
+// Repeat does a chore until ctx ends, as Maintain does, and returns what tells how it went.
+func Repeat(ctx context.Context, name string, every time.Duration, do func(context.Context) error) func() map[string]Chore {
+	s := &Store{log: slog.New(slog.DiscardHandler)}
+	go s.repeat(ctx, chore{name, every, do})
+	return s.Chores
+}
 
 // Steps of a pack that is under way.
 var Steps = []step{stepPut, stepMoved}

@@ -114,27 +114,38 @@ func (f *folder) one(key viewKey) error {
 // FoldTenant folds the mailboxes of a tenant whose logs outweigh what they
 // touch: those that no front end has folded after their last change.
 func (s *Store) FoldTenant(ctx context.Context, t id.Tenant) error {
+	_, err := s.foldTenant(ctx, t)
+	return err
+}
+
+// foldTenant returns how many octets of log there were to fold.
+func (s *Store) foldTenant(ctx context.Context, t id.Tenant) (due int64, err error) {
 	const query = `
-		SELECT mailbox_id
+		SELECT mailbox_id, log_bytes
 		FROM mailbox
 		WHERE tenant_id = $1 AND log_bytes >= $2 AND deleted_at IS NULL`
 
-	var mailboxes []id.Mailbox
-	err := s.read(ctx, t, func(b *pgx.Batch) {
+	type long struct {
+		MailboxID id.Mailbox
+		LogBytes  int64
+	}
+	var mailboxes []long
+	err = s.read(ctx, t, func(b *pgx.Batch) {
 		b.Queue(query, t, s.options.FoldMin).Query(func(rows pgx.Rows) (err error) {
-			mailboxes, err = pgx.CollectRows(rows, pgx.RowTo[id.Mailbox])
+			mailboxes, err = pgx.CollectRows(rows, pgx.RowToStructByName[long])
 			return err
 		})
 	})
-	if err != nil {
-		return err
-	}
 	for _, m := range mailboxes {
-		if _, err := s.fold(ctx, viewKey{t, m}, false); err != nil {
-			return err
+		var enough int64
+		if err == nil {
+			enough, err = s.fold(ctx, viewKey{t, m.MailboxID}, false)
+		}
+		if enough == 0 { // or it is not worth it yet
+			due += m.LogBytes
 		}
 	}
-	return nil
+	return due, err
 }
 
 // Fold puts all of the mailbox's log into segments, whatever it weighs.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -17,11 +16,13 @@ import (
 
 // maintained counts what this process has done in the background.
 type maintained struct {
-	packs, packed, merges, orphans, unknown, failures atomic.Int64
-	emails, contents, freed, rewrites, drift          atomic.Int64
-	audits, quotaDrift                                atomic.Int64
-	warnings, warningMails, warningMailsDropped       atomic.Int64
-	posts, postFailures, postsDropped                 atomic.Int64
+	packs, packed, merges, orphans, unknown     atomic.Int64
+	emails, contents, freed, rewrites, drift    atomic.Int64
+	audits, quotaDrift                          atomic.Int64
+	warnings, warningMails, warningMailsDropped atomic.Int64
+	posts, postFailures, postsDropped           atomic.Int64
+	chores                                      chores
+	backlogs                                    backlogs
 }
 
 // Maintained is what Maintain has done in this process since it started.
@@ -31,7 +32,6 @@ type Maintained struct {
 	Merges   int64 // packs written from smaller ones
 	Orphans  int64 // objects removed that did not count
 	Unknown  int64 // objects seen in the bucket that the database does not know
-	Failures int64 // jobs that failed, and were tried again
 	Emails   int64 // removed that nothing named
 	Contents int64 // removed that no email named
 	Freed    int64 // octets of them, compressed
@@ -54,19 +54,12 @@ func (s *Store) Maintained() Maintained {
 	m := &s.maintained
 	return Maintained{
 		Packs: m.packs.Load(), Packed: m.packed.Load(), Merges: m.merges.Load(), Orphans: m.orphans.Load(), Unknown: m.unknown.Load(),
-		Failures: m.failures.Load(), Emails: m.emails.Load(), Contents: m.contents.Load(), Freed: m.freed.Load(),
+		Emails: m.emails.Load(), Contents: m.contents.Load(), Freed: m.freed.Load(),
 		Rewrites: m.rewrites.Load(), Drift: m.drift.Load(),
 		QuotaAudits: m.audits.Load(), QuotaDrift: m.quotaDrift.Load(),
 		Warnings: m.warnings.Load(), WarningMails: m.warningMails.Load(), WarningMailsDropped: m.warningMailsDropped.Load(),
 		Posts: m.posts.Load(), PostFailures: m.postFailures.Load(), PostsDropped: m.postsDropped.Load(),
 	}
-}
-
-// chore is a job that Maintain does again and again.
-type chore struct {
-	name  string
-	every time.Duration
-	do    func(ctx context.Context) error
 }
 
 // Maintain does the work of the maintenance role until ctx ends: content moves
@@ -94,39 +87,6 @@ func (s *Store) Maintain(ctx context.Context) error {
 	}
 	working.Wait()
 	return nil
-}
-
-// slowest bounds how long a chore that fails waits for its next turn.
-const slowest = 30 * time.Second
-
-// repeat does a chore at its interval. One that fails often comes later, since most likely something is away.
-func (s *Store) repeat(ctx context.Context, c chore) {
-	failed := 0
-	timer := time.NewTimer(rand.N(c.every)) // processes that started together take turns
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-		}
-		jobCtx, end := s.job(ctx, "maintenance "+c.name)
-		err := c.do(jobCtx)
-		end(err)
-		if ctx.Err() != nil {
-			return
-		}
-		wait := c.every
-		if err == nil {
-			failed = 0
-		} else {
-			failed++
-			s.maintained.failures.Add(1)
-			s.log.WarnContext(jobCtx, "maintenance will be tried again", "job", c.name, "error", err)
-			wait = max(wait, min(wait<<min(failed, 10), slowest))
-		}
-		timer.Reset(wait)
-	}
 }
 
 // packAll packs the staged content of tenants that have enough of it, or old
@@ -160,7 +120,7 @@ func (s *Store) packAll(ctx context.Context) error {
 
 // eachTenant does a job for one tenant after the other, but for those that are
 // being deleted: what removes them needs their rows. One that fails keeps nobody
-// from the others, unless what it needs is away for them too.
+// from the others, unless what it needs is away for them too. ErrBusy where some were another process's, and none has failed.
 func (s *Store) eachTenant(ctx context.Context, job string, do func(ctx context.Context, t id.Tenant) error) error {
 	all, err := s.Tenants(ctx)
 	if err != nil {
@@ -178,35 +138,50 @@ func (s *Store) eachTenant(ctx context.Context, job string, do func(ctx context.
 // each does a job for one tenant after the other, as eachTenant does.
 func each(ctx context.Context, tenants []id.Tenant, job string, do func(ctx context.Context, t id.Tenant) error) error {
 	var errs []error
+	busy := false
 	for _, t := range tenants {
-		if err := do(ctx, t); err != nil {
+		if err := do(ctx, t); errors.Is(err, ErrBusy) {
+			busy = true
+		} else if err != nil {
 			errs = append(errs, fmt.Errorf("%s tenant %d: %w", job, t, err))
 			if away(err) || ctx.Err() != nil {
 				break
 			}
 		}
 	}
+	if busy && len(errs) == 0 {
+		return ErrBusy
+	}
 	return errors.Join(errs...)
 }
 
 // tidyAll folds, merges, collects and forgets, tenant by tenant.
 func (s *Store) tidyAll(ctx context.Context) error {
-	return s.eachTenant(ctx, "tidy", func(ctx context.Context, t id.Tenant) error {
-		_, err := s.underLease(ctx, fmt.Sprintf("tidy/%d", t), func(ctx context.Context, _ *lease) error { return s.tidyTenant(ctx, t) })
-		return err
+	there := map[id.Tenant]bool{}
+	err := s.eachTenant(ctx, "tidy", func(ctx context.Context, t id.Tenant) error {
+		there[t] = true
+		return s.inTurn(ctx, fmt.Sprintf("tidy/%d", t), func(ctx context.Context, _ *lease) error { return s.tidyTenant(ctx, t) })
 	})
+	if err == nil || errors.Is(err, ErrBusy) {
+		s.maintained.backlogs.keep(there)
+	}
+	return err
 }
 
 func (s *Store) tidyTenant(ctx context.Context, t id.Tenant) error {
-	return errors.Join(s.FoldTenant(ctx, t), s.mergeTenant(ctx, t), s.collectOrphans(ctx, t), s.forgetKnownAddresses(ctx, t))
+	due, err := s.foldTenant(ctx, t)
+	return errors.Join(err, s.mergeTenant(ctx, t), s.collectOrphans(ctx, t), s.forgetKnownAddresses(ctx, t), s.noteBacklog(ctx, t, due))
 }
 
 // sweepOnce lists the bucket if nobody has done so within the interval: the
-// lease is not given back but runs out, unless the sweep fails.
+// lease is not given back but runs out, unless the sweep fails. Until then it is ErrBusy.
 func (s *Store) sweepOnce(ctx context.Context) error {
 	l, err := s.takeLease(ctx, "sweep", s.options.SweepInterval)
-	if err != nil || l == nil {
+	if err != nil {
 		return err
+	}
+	if l == nil {
+		return ErrBusy
 	}
 	if err := s.sweepBucket(ctx); err != nil {
 		return errors.Join(fmt.Errorf("sweep the bucket: %w", err), l.release(ctx))

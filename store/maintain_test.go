@@ -49,7 +49,7 @@ func TestMaintain(t *testing.T) {
 
 	bucket.SetAway(true)
 	texts = append(texts, p.deliver(20)...)
-	eventually(t, "a job fails", func() bool { return p.Maintained().Failures+other.Maintained().Failures > 0 })
+	eventually(t, "a job fails", func() bool { return p.Chores()["pack"].Failures+other.Chores()["pack"].Failures > 0 })
 	bucket.SetAway(false)
 	eventually(t, "staging runs empty again", func() bool { return p.staged().Messages == 0 })
 	eventually(t, "intents are collected", func() bool { return p.rows("object_intent") == 0 && len(p.objects()) == p.rows("object") })

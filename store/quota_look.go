@@ -11,10 +11,10 @@ import (
 )
 
 // LookAtQuotas looks, tenant by tenant, what time and use have made of quotas: whether grace is over, and what is to be warned of. It
-// is one of Maintain's chores, and one process at a time does it.
+// is one of Maintain's chores, and one process at a time does it: ErrBusy for the others.
 func (s *Store) LookAtQuotas(ctx context.Context) error {
 	defer s.roots.forget()
-	_, err := s.underLease(ctx, "quotas", func(ctx context.Context, l *lease) error {
+	return s.inTurn(ctx, "quotas", func(ctx context.Context, l *lease) error {
 		limited, err := s.tenantsOf(ctx, `SELECT tenant_id FROM limited_tenants()`)
 		if err != nil {
 			return err
@@ -31,7 +31,6 @@ func (s *Store) LookAtQuotas(ctx context.Context) error {
 		}
 		return each(ctx, told, "mail warnings of", func(ctx context.Context, t id.Tenant) error { return s.mailWarnings(ctx, l, t) })
 	})
-	return err
 }
 
 // tenantsOf asks for tenants that there is something to do for.

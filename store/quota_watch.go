@@ -14,8 +14,7 @@ import (
 // auditQuotas is the chore that audits quotas, tenant by tenant.
 func (s *Store) auditQuotas(ctx context.Context) error {
 	return s.eachTenant(ctx, "audit quotas of", func(ctx context.Context, t id.Tenant) error {
-		_, err := s.underLease(ctx, fmt.Sprintf("quota/%d", t), func(ctx context.Context, l *lease) error { return s.auditOften(ctx, l, t) })
-		return err
+		return s.inTurn(ctx, fmt.Sprintf("quota/%d", t), func(ctx context.Context, l *lease) error { return s.auditOften(ctx, l, t) })
 	})
 }
 

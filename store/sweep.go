@@ -52,13 +52,10 @@ var ErrBusy = errors.New("another process is at it")
 // on. ErrBusy while another process sweeps the tenant.
 func (s *Store) Sweep(ctx context.Context, t id.Tenant) (Swept, error) {
 	w := &sweeping{Store: s, tenant: t}
-	ran, err := s.underLease(ctx, sweepLease(t), func(ctx context.Context, l *lease) error {
+	err := s.inTurn(ctx, sweepLease(t), func(ctx context.Context, l *lease) error {
 		w.lease = l
 		return w.run(ctx, 0)
 	})
-	if err == nil && !ran {
-		err = ErrBusy
-	}
 	return w.sum, err
 }
 
@@ -81,11 +78,10 @@ func (s *Store) sweepIfDue(ctx context.Context, t id.Tenant) error {
 	if err != nil || done {
 		return err
 	}
-	_, err = s.underLease(ctx, sweepLease(t), func(ctx context.Context, l *lease) error {
+	return s.inTurn(ctx, sweepLease(t), func(ctx context.Context, l *lease) error {
 		w := &sweeping{Store: s, tenant: t, lease: l}
 		return w.run(ctx, s.options.SweepEvery)
 	})
-	return err
 }
 
 // sweeping is a sweep of a tenant under way. One process at a time is at it.

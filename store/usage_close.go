@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -23,21 +22,12 @@ const (
 // closeAll closes the hours of all accounts that are over, tenant by tenant. Where an account
 // has been charged since, that is done already; here it is those in which nothing happened, also many of them after a time without maintenance.
 func (s *Store) closeAll(ctx context.Context) error {
-	return s.eachTenant(ctx, "close the hours of", func(ctx context.Context, t id.Tenant) error {
-		if err := s.CloseHours(ctx, t); !errors.Is(err, ErrBusy) {
-			return err
-		}
-		return nil
-	})
+	return s.eachTenant(ctx, "close the hours of", s.CloseHours)
 }
 
 // CloseHours closes the hours of a tenant's accounts that are over. ErrBusy while another process does so.
 func (s *Store) CloseHours(ctx context.Context, t id.Tenant) error {
-	ran, err := s.underLease(ctx, fmt.Sprintf("usage/%d", t), func(ctx context.Context, l *lease) error { return s.closeTenant(ctx, t, l) })
-	if err == nil && !ran {
-		err = ErrBusy
-	}
-	return err
+	return s.inTurn(ctx, fmt.Sprintf("usage/%d", t), func(ctx context.Context, l *lease) error { return s.closeTenant(ctx, t, l) })
 }
 
 func (s *Store) closeTenant(ctx context.Context, t id.Tenant, l *lease) error {

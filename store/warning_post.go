@@ -24,7 +24,7 @@ const (
 
 // postEvents is the chore that posts events, the oldest of a tenant first. One that fails ends it for this time: others would fail as well.
 func (s *Store) postEvents(ctx context.Context) error {
-	_, err := s.underLease(ctx, "webhook", func(ctx context.Context, _ *lease) error {
+	return s.inTurn(ctx, "webhook", func(ctx context.Context, _ *lease) error {
 		tenants, err := s.tenantsOf(ctx, `SELECT tenant_id FROM tenants_to_tell(false)`)
 		if err != nil {
 			return err
@@ -36,7 +36,6 @@ func (s *Store) postEvents(ctx context.Context) error {
 		}
 		return s.postBlocks(ctx)
 	})
-	return err
 }
 
 // postTenant posts what is due of a tenant, and reports whether all of it was taken.

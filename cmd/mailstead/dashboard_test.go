@@ -69,7 +69,7 @@ func TestMetricsOfDashboardAndRules(t *testing.T) {
 	}
 
 	cert, key, _ := certificateIn(t, t.TempDir())
-	s := newServing(t, map[string]string{"imap.listen_tls": "127.0.0.1:0", "tls.cert_file": cert, "tls.key_file": key, "store.staging": "false"})
+	s := newServing(t, map[string]string{"roles": "[imap, lmtp, maintenance, index, admin]", "imap.listen_tls": "127.0.0.1:0", "tls.cert_file": cert, "tls.key_file": key, "store.staging": "false"})
 	storetest.Account(t, s.store, "a@one.test")
 	s.start(nil)
 	s.hears("READY=1")

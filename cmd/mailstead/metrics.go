@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -28,7 +30,7 @@ func newMeasured() *measured {
 		deliveries: histogram("mailstead_lmtp_delivery_seconds",
 			"How long deliveries took, one for each recipient of a message, by the code that the recipient was answered.", "code"),
 		requests: histogram("mailstead_object_request_seconds",
-			"How long requests to the bucket took until their answer began, by its status; none is no answer.", "method", "status"),
+			"How long requests to the bucket took until their answer began, by its status; none is no answer, nobucket a 404 that is of the whole bucket.", "method", "status"),
 	}
 }
 
@@ -54,11 +56,30 @@ func (m *measured) bucket(next http.RoundTripper) http.RoundTripper {
 		answer, err := next.RoundTrip(r)
 		status := "none"
 		if err == nil {
-			status = strconv.Itoa(answer.StatusCode)
+			status = statusOf(answer)
 		}
 		m.requests.WithLabelValues(r.Method, status).Observe(time.Since(began).Seconds())
 		return answer, err
 	})
+}
+
+// statusOf is the status of an answer as a metric tells it. An object that is not there is nothing that fails; a bucket
+// that is not there is.
+func statusOf(answer *http.Response) string {
+	if answer.StatusCode == http.StatusNotFound {
+		beginning, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<10)) // who reads on meets the error
+		answer.Body = readAgain{io.MultiReader(bytes.NewReader(beginning), answer.Body), answer.Body}
+		if bytes.Contains(beginning, []byte("<Code>NoSuchBucket</Code>")) {
+			return "nobucket"
+		}
+	}
+	return strconv.Itoa(answer.StatusCode)
+}
+
+// readAgain is a body of which the beginning has been read.
+type readAgain struct {
+	io.Reader
+	io.Closer
 }
 
 // metrics are what /metrics has beside those of the store: of the services, of the configuration and its certificate.
