@@ -67,7 +67,6 @@ func storeOptions(c *config.Config, log *slog.Logger) store.Options {
 		FoldMin: int64(c.Store.FoldMin), FoldRatio: c.Store.FoldRatio,
 		NoDelegations:  !c.Store.Delegations,
 		ViewCacheBytes: int64(c.Store.ViewCache), OrderCacheBytes: int64(c.Store.OrderCache), BlobCacheBytes: int64(c.Store.BlobCache),
-		BlobCacheDir: c.Store.BlobCacheDir, BlobCacheDirBytes: int64(c.Store.BlobCacheDirSize),
 		TransitBytes: int64(c.Store.Transit), TransitWait: c.Store.TransitWait,
 		SpoolDir: c.Store.SpoolDir, MaxMailboxes: c.Store.MaxMailboxes,
 		MaxNameBytes: c.Store.MaxNameLength, MaxNameLevels: c.Store.MaxNameDepth, MaxKeywords: c.Store.MaxKeywords,

@@ -125,6 +125,9 @@ func (a *app) serve(ctx context.Context, c *config.Config, load func() (*config.
 func (p *process) openStore(ctx context.Context) (err error) {
 	options := storeOptions(p.config, p.log)
 	options.TracerProvider = p.tracing.provider()
+	if p.config.Has(config.RoleIMAP) { // all others, commands too, read mail once if at all: they leave the folder to it
+		options.BlobCacheDir, options.BlobCacheDirBytes = p.config.Store.BlobCacheDir, int64(p.config.Store.BlobCacheDirSize)
+	}
 	p.store, err = openStore(ctx, p.config, options, func(next http.RoundTripper) http.RoundTripper {
 		return p.tracing.requests(p.measured.bucket(next))
 	})

@@ -404,3 +404,34 @@ func TestServeAgain(t *testing.T) {
 	s.dial("imap").hear("* OK ")
 	t.Logf("serving again after %v", time.Since(begun))
 }
+
+// The folder of cached content is that of front ends: neither commands nor processes of other roles look at what is in it.
+func TestCachedContentIsOfFrontEnds(t *testing.T) {
+	dir := t.TempDir()
+	s := newServing(t, map[string]string{"roles": "[lmtp, maintenance, admin]", "store.blob_cache_dir": dir})
+	opened := func() bool {
+		t.Helper()
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries) > 0
+	}
+	s.environ = append(s.environ, "MAILSTEAD_STORE_BLOB_CACHE_DIR="+dir)
+	s.want("tenant list", "")
+	s.start(nil)
+	s.hears("READY=1")
+	if opened() {
+		t.Error("it was opened without the role imap")
+	}
+	s.signal(syscall.SIGTERM)
+	if err := s.ends(); err != nil {
+		t.Fatal(err)
+	}
+	s.configure(map[string]string{"roles": "[imap, admin]"})
+	s.start(nil)
+	s.hears("READY=1")
+	if !opened() {
+		t.Error("it was not opened with the role imap")
+	}
+}

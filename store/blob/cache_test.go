@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"mailstead.dev/store/blob"
 )
@@ -157,8 +158,11 @@ func TestDisk(t *testing.T) {
 	k, l, from := spooled(t, random(100<<10))
 	c := newCache(t, o)
 	readAll(t, c, k, l, 0, -1, from)
-	if err := os.WriteFile(filepath.Join(dir, "tmp-1"), []byte("half a"), 0o600); err != nil {
-		t.Fatal(err)
+	// One of a process that died, and one of another that is at it.
+	for name, at := range map[string]time.Time{"tmp-1": time.Now().Add(-2 * time.Hour), "tmp-2": time.Now()} {
+		if err := errors.Join(os.WriteFile(filepath.Join(dir, name), []byte("half a"), 0o600), os.Chtimes(filepath.Join(dir, name), at, at)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	c = newCache(t, o) // after a restart
 	readAll(t, c, k, l, 0, -1, from)
@@ -167,6 +171,9 @@ func TestDisk(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "tmp-1")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("an unfinished file is left: %v", err)
+	}
+	if err := os.Remove(filepath.Join(dir, "tmp-2")); err != nil {
+		t.Errorf("another's unfinished file: %v", err)
 	}
 	damage(t, dir)
 	c = newCache(t, o)

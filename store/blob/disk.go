@@ -36,8 +36,12 @@ type diskEntry struct {
 // diskBlock is what a file takes at least, and what sizes are rounded up to.
 const diskBlock = 4 << 10
 
-// temporary begins the names of files that are not whole yet.
-const temporary = "tmp-"
+const (
+	// temporary begins the names of files that are not whole yet.
+	temporary = "tmp-"
+	// unfinished is after how long nobody will finish one: a frame is written in a moment.
+	unfinished = time.Hour
+)
 
 // cacheDir is the disk's own folder in the one that it is given: all that is in
 // there may be removed, and a setting may name a folder that others use.
@@ -58,7 +62,8 @@ func openDisk(dir string, bound int64, log *slog.Logger) (*disk, error) {
 	return d, nil
 }
 
-// scan takes over what is there, oldest first, and removes what was never finished.
+// scan takes over what is there, oldest first, and removes what was never finished. While one process takes the
+// place of another both are at it: what they add and remove meanwhile is no fault.
 func (d *disk) scan() error {
 	type found struct {
 		diskEntry
@@ -69,12 +74,21 @@ func (d *disk) scan() error {
 		if err != nil || e.IsDir() {
 			return err
 		}
-		if strings.HasPrefix(e.Name(), temporary) {
-			return os.Remove(path)
-		}
 		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 		if err != nil {
 			return err
+		}
+		if strings.HasPrefix(e.Name(), temporary) {
+			if time.Since(info.ModTime()) < unfinished {
+				return nil
+			}
+			if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			return nil
 		}
 		name, err := filepath.Rel(d.dir, path)
 		if err != nil {

@@ -142,8 +142,8 @@ type Store struct {
 	Transit Size `yaml:"transit"`
 	// How long is waited for room in transit, before a command is refused with [UNAVAILABLE] and a delivery with 451.
 	TransitWait time.Duration `yaml:"transit_wait"`
-	// Folder for more of such content, on a disk that is faster than the bucket; a folder of its own is made in it, which
-	// no two processes may share. Empty: memory only.
+	// Folder for more of such content, on a disk that is faster than the bucket, for processes with the role imap; a folder of its own is made in it,
+	// which no two of them may share. Empty: memory only.
 	BlobCacheDir string `yaml:"blob_cache_dir"`
 	// The most bytes in blob_cache_dir.
 	BlobCacheDirSize Size `yaml:"blob_cache_dir_size"`
