@@ -31,6 +31,7 @@ for purpose in "$@"; do
     deploy)
       need systemd has systemd-analyze
       need prometheus has promtool
+      need openssl has openssl
       ;;
     e2e)
       need isync has mbsync

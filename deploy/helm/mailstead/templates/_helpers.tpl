@@ -80,6 +80,15 @@ securityContext:
   valueFrom: {secretKeyRef: {name: {{ .Values.objects.secret }}, key: {{ .Values.objects.accessKeyKey }}}}
 - name: MAILSTEAD_OBJECTS_SECRET_KEY
   valueFrom: {secretKeyRef: {name: {{ .Values.objects.secret }}, key: {{ .Values.objects.secretKeyKey }}}}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- /* The challenge by which names are proven to an authority; empty: none is. */}}
+{{- define "mailstead.challenge" -}}
+{{- $acme := .Values.settings.acme | default dict }}
+{{- if $acme.directory }}{{ $acme.challenge | default "http-01" }}{{ end }}
 {{- end }}
 
 {{- define "mailstead.probes" -}}

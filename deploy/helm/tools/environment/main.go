@@ -51,7 +51,7 @@ func (v variable) secret() string {
 	if strings.HasSuffix(v.Name, "_URL") {
 		return "postgres://login:secret@db.example.org/mailstead"
 	}
-	return "secret"
+	return "a secret that only the cluster knows"
 }
 
 var separator = regexp.MustCompile(`(?m)^---$`)
