@@ -53,11 +53,12 @@ type conn struct {
 	// loginBy is when a client that has not logged in is sent away, zero once it has.
 	loginBy time.Time
 
-	mu       sync.Mutex  // guards what follows
-	waiting  bool        // for a command, under a read deadline that finish may move
-	ending   error       // why it ends as soon as it waits; nil: it does not
-	running  bool        // a command
-	watchdog *time.Timer // looks whether the client is still there while a command runs
+	mu        sync.Mutex         // guards what follows
+	waiting   bool               // for a command, under a read deadline that finish may move
+	handshake context.CancelFunc // ends the TLS handshake that is under way; nil: there is none
+	ending    error              // why it ends between two commands; nil: it does not
+	running   bool               // a command
+	watchdog  *time.Timer        // looks whether the client is still there while a command runs
 }
 
 // buffers are what a connection needs while it does something.
@@ -181,9 +182,13 @@ func (c *conn) unbuffer() {
 }
 
 // await waits until the client sends something, without buffers if it has to
-// wait. All that was written is sent before.
+// wait. All that was written is sent before. A connection that ends does so also
+// where the next command has come: a client that never stops sending is not served to the end.
 func (c *conn) await() error {
 	c.patience = patience{}
+	if err := c.ended(); err != nil {
+		return err
+	}
 	for !c.pending() {
 		if err := c.rest(); err != nil {
 			return err
@@ -258,14 +263,16 @@ func (c *conn) leave() {
 	c.buffers = nil
 }
 
-func (c *conn) beginWaiting() error {
+func (c *conn) beginWaiting() error { return c.beginWaitingFor(c.server.o.IdleTimeout) }
+
+func (c *conn) beginWaitingFor(timeout time.Duration) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ending != nil {
 		return c.ending
 	}
 	c.waiting = true
-	return c.nc.SetReadDeadline(c.deadline(c.server.o.IdleTimeout))
+	return c.nc.SetReadDeadline(c.deadline(timeout))
 }
 
 // deadline is the end of a timeout, but before a login at most that of LoginTimeout.
@@ -284,17 +291,24 @@ func (c *conn) endWaiting() (ending error) {
 	return c.ending
 }
 
+// ended returns why the connection ends; nil: it does not.
+func (c *conn) ended() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ending
+}
+
 // interrupt makes a Read that waits in another goroutine return.
 func (c *conn) interrupt() error { return c.nc.SetReadDeadline(time.Unix(1, 0)) }
 
-// drain ends the connection as soon as it waits for a command.
+// drain ends the connection before its next command.
 func (c *conn) drain() { c.finish(errDraining) }
 
 // revokeTime is how long a command may go on whose user is let in no more.
 const revokeTime = 500 * time.Millisecond
 
-// revoke ends the connection of a user who is let in no more: with a BYE where it waits for a
-// command, or soon will; else without one.
+// revoke ends the connection of a user who is let in no more: with a BYE where no command
+// runs, or soon will; else without one.
 func (c *conn) revoke() {
 	c.finish(errRevoked)
 	time.AfterFunc(revokeTime, func() {
@@ -303,11 +317,15 @@ func (c *conn) revoke() {
 	})
 }
 
-// finish ends the connection as soon as it waits for a command.
+// finish ends the connection before its next command. Whoever has not logged in has nothing
+// to lose by half a command, nor by half a handshake.
 func (c *conn) finish(why error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ending = why
+	if c.handshake != nil {
+		c.handshake()
+	}
 	if c.waiting {
 		if err := c.interrupt(); err != nil {
 			c.raw.Close() // it is broken anyway
@@ -341,12 +359,27 @@ func (r *connReader) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	began := time.Now()
-	if err := r.nc.SetReadDeadline((*conn)(r).deadline(r.server.o.ReadTimeout - r.patience.waited)); err != nil {
-		return 0, err
-	}
-	n, err := r.nc.Read(p[:min(len(p), paceOctets)])
+	n, err := (*conn)(r).more(p[:min(len(p), paceOctets)], r.server.o.ReadTimeout-r.patience.waited)
 	r.patience.spend(n, time.Since(began))
 	return n, errors.Join(err, r.received(n))
+}
+
+// more reads more of a command. Of one who has not logged in it is no longer waited for once the connection ends.
+func (c *conn) more(p []byte, timeout time.Duration) (n int, err error) {
+	if c.loginBy.IsZero() {
+		if err := c.nc.SetReadDeadline(time.Now().Add(timeout)); err != nil {
+			return 0, err
+		}
+		return c.nc.Read(p)
+	}
+	if err := c.beginWaitingFor(timeout); err != nil {
+		return 0, err
+	}
+	n, err = c.nc.Read(p)
+	if ending := c.endWaiting(); ending != nil && n == 0 {
+		err = ending
+	}
+	return n, err
 }
 
 // patience is how long a client has been waited for in the middle of a command, since it has
@@ -414,21 +447,60 @@ func (c *conn) proceed(text string) error {
 }
 
 // startTLS begins TLS. What the client sent behind the command, before it could know that
-// it would be heard by us, is thrown away.
+// it would be heard by us, is thrown away. Where the connection ends meanwhile there is no BYE: the
+// client takes everything for TLS by now.
 func (c *conn) startTLS(ctx context.Context, config *tls.Config) error {
 	c.unbuffer()
 	c.nFirst = 0
 	ctx, cancel := context.WithDeadline(ctx, c.loginBy)
 	defer cancel()
+	if !c.beginHandshake(cancel) {
+		return errLost
+	}
 	var certificate *x509.Certificate
 	t := tls.Server(c.raw, config)
-	if err := t.HandshakeContext(context.WithValue(ctx, shownKey{}, &certificate)); err != nil {
-		return err
-	}
+	err := t.HandshakeContext(context.WithValue(ctx, shownKey{}, &certificate))
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.handshake = nil
+	if err != nil {
+		return err
+	}
 	c.nc, c.tls, c.shown = t, true, certificate
 	return nil
+}
+
+// beginHandshake has finish end a handshake; false: the connection ends already.
+func (c *conn) beginHandshake(cancel context.CancelFunc) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ending != nil {
+		return false
+	}
+	c.handshake = cancel
+	return true
+}
+
+// lingerTime is how long a client that goes on sending has to hear why its connection ends.
+const lingerTime = time.Second
+
+// linger lets a client that is still sending hear what it was told last. A socket that is closed while something in it is unread is reset, and
+// what was sent to the client may be lost with it.
+func (c *conn) linger() {
+	tcp := tcpOf(c.raw)
+	if tcp == nil {
+		return
+	}
+	if n, _ := peek(tcp); n == 0 && !c.pending() {
+		return
+	}
+	if t, ok := c.nc.(*tls.Conn); ok {
+		t.CloseWrite() // as of the socket: who does not hear it is not there any more
+	}
+	tcp.CloseWrite()
+	if tcp.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
+		io.Copy(io.Discard, tcp) // up to the client's end, or that of the time
+	}
 }
 
 // shownKey is that of where a handshake says which certificate it shows.

@@ -14,6 +14,10 @@
 // before anything of it is run. Only APPEND and REPLACE, whose literals stream,
 // SETMETADATA, and the commands that talk to the client by continuation requests go on reading.
 //
+// A connection that ends, because the server is drained or its user is let in no more, does so
+// between two commands, whatever the client has sent behind the one that runs: that is neither run nor answered.
+// Before the login it ends at once.
+//
 // A client is told what other sessions did
 //   - before the data of a FETCH or SEARCH, as part of them, so that
 //     nothing stands between its last literal and the tagged OK: simple

@@ -101,11 +101,12 @@ func (s *session) pipeline(ctx context.Context, first request) error {
 	return s.alone(ctx, &all[beside])
 }
 
-// runAll runs commands that may run beside each other, in as many rounds as it takes.
+// runAll runs commands that may run beside each other, in as many rounds as it takes. Once the
+// connection ends, no further one is begun.
 func (s *session) runAll(ctx context.Context, all []request) error {
 	for len(all) > 0 {
 		jobs, n := s.nextRound(ctx, all)
-		err := s.runRound(ctx, jobs)
+		err := cmp.Or(s.runRound(ctx, jobs), s.ended()) // where it ends, some of the round may not have been run
 		s.forget()
 		if err != nil {
 			return err
@@ -214,7 +215,7 @@ func (s *session) runRound(ctx context.Context, jobs []job) error {
 	defer s.server.lanes.Release(int64(lanes - 1))
 	if lanes == 1 {
 		for _, j := range jobs {
-			if err := s.runJob(ctx, j); err != nil {
+			if err := cmp.Or(s.runJob(ctx, j), s.ended()); err != nil {
 				return err
 			}
 			s.forget()
@@ -294,7 +295,7 @@ func (l *lane) run(ctx context.Context) {
 		l.conn.leave()
 		r.ended <- struct{}{}
 	}()
-	for {
+	for r.s.ended() == nil {
 		n := int(r.next.Add(1)) - 1
 		if n >= len(r.jobs) {
 			return

@@ -87,6 +87,12 @@ func (g *gate) letGo() {
 // them, and the gate before its bucket.
 func gated(t *testing.T, login string, messages []string, change func(*Options)) (func(testing.TB) *client, *gate) {
 	t.Helper()
+	return gatedFrontEnd(t, filled(t, login, messages), change)
+}
+
+// filled makes an account with messages in its INBOX, which are in the bucket.
+func filled(t *testing.T, login string, messages []string) *testdb.Cluster {
+	t.Helper()
 	cluster := storetest.Config(t)
 	near := storetest.Open(t, cluster, func(o *store.Options) { o.NoStaging = true })
 	storetest.Account(t, near, login)
@@ -95,7 +101,7 @@ func gated(t *testing.T, login string, messages []string, change func(*Options))
 	for _, text := range messages {
 		c.want(appendText("INBOX", text), "OK [APPENDUID ")
 	}
-	return gatedFrontEnd(t, cluster, change)
+	return cluster
 }
 
 func gatedFrontEnd(t *testing.T, cluster *testdb.Cluster, change func(*Options)) (func(testing.TB) *client, *gate) {

@@ -144,7 +144,7 @@ func (t *passing) awaitDone(ctx context.Context, told *listener) error {
 			return err
 		}
 		if err := s.beginWaiting(); err != nil {
-			return err
+			return t.finish(told, err)
 		}
 		input := make(chan error, 1)
 		go func() { input <- s.octets() }()

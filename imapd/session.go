@@ -93,9 +93,13 @@ func (s *session) converse(ctx context.Context) error {
 		if err := s.command(ctx); err != nil {
 			return err
 		}
-		if s.upstream != nil {
-			return s.passThrough(ctx)
+		if s.upstream == nil {
+			continue
 		}
+		if err := s.ended(); err != nil {
+			return err
+		}
+		return s.passThrough(ctx)
 	}
 }
 
@@ -121,7 +125,11 @@ func (s *session) farewell(err error) {
 	}
 	s.buffer()
 	s.enc.Raw("* BYE ").Raw(coded(bye.code)).Raw(bye.text).CRLF()
-	if err := s.enc.Flush(); err == nil && s.tls {
+	if s.enc.Flush() != nil {
+		return
+	}
+	s.linger()
+	if s.tls {
 		s.nc.Close() // tells the client, for whom TLS that just ends looks like an attack
 	}
 }
