@@ -228,3 +228,35 @@ func TestStrangers(t *testing.T) {
 		t.Errorf("ours: %+v, %v", r, err)
 	}
 }
+
+// Who connects and says nothing holds up a shutdown for a few seconds at the most.
+func TestShutdownDuringHandshake(t *testing.T) {
+	for name, config := range map[string]*tls.Config{"TLS": authority(t), "plain": nil} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := NewServer(answering{emails: 3}, config)
+		served := make(chan error, 1)
+		go func() { served <- server.Serve(l) }()
+		address := l.Addr().String()
+		silent, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer silent.Close()
+		if _, err := connect(t, Options{Directory: oneNode(address), TLS: config}).Search(t.Context(), 1, 2, twoQueries); err != nil { // by when it has been accepted
+			t.Errorf("%s: %v", name, err)
+		}
+		begin := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		server.Shutdown(ctx) // in time or not
+		if took := time.Since(begin); took > handshakeTime+5*time.Second {
+			t.Errorf("%s: the shutdown took %v", name, took)
+		}
+		if err := <-served; err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -40,10 +40,14 @@ const (
 // Server answers front ends of other processes.
 type Server struct{ grpc *grpc.Server }
 
+// handshakeTime is how long a connection may take to be one. No shutdown ends those that are not yet.
+const handshakeTime = 5 * time.Second
+
 // NewServer serves what a node has. config demands certificates of those who ask; nil: there is neither TLS nor any check,
 // which is for loopback alone.
 func NewServer(of searcher, config *tls.Config) *Server {
 	options := []grpc.ServerOption{
+		grpc.ConnectionTimeout(handshakeTime),
 		grpc.MaxRecvMsgSize(maxQuestion), grpc.MaxSendMsgSize(maxReply),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: aliveEvery / 2}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: aliveEvery, Timeout: aliveEvery}), // what a front end that is gone waits for is given up
