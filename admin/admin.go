@@ -59,8 +59,8 @@ func New(s *store.Store, o Options) *Server {
 // livez says that the process runs: whoever asks and gets no answer may restart it.
 func (a *Server) livez(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok") }
 
-// readyz says whether to send clients here: not while the process drains or the
-// database is away. Without the object store most of the work still goes on, so it is not asked.
+// readyz says whether to send clients here: not while the process drains, the
+// database is away, or there is another one in its place with an older schema. Without the object store most of the work still goes on, so it is not asked.
 func (a *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	if a.draining.Load() {
 		answer(w, http.StatusServiceUnavailable, "draining")
@@ -68,12 +68,17 @@ func (a *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), a.options.ReadyTimeout)
 	defer cancel()
-	if err := a.store.Ping(ctx); err != nil {
-		a.options.Logger.Warn("not ready", "error", err)
-		answer(w, http.StatusServiceUnavailable, "the database is away")
+	err := a.store.Ready(ctx)
+	if err == nil {
+		answer(w, http.StatusOK, "ok")
 		return
 	}
-	answer(w, http.StatusOK, "ok")
+	a.options.Logger.Warn("not ready", "error", err)
+	why := "the database is away"
+	if !errors.Is(err, store.ErrUnavailable) {
+		why = err.Error()
+	}
+	answer(w, http.StatusServiceUnavailable, why)
 }
 
 func answer(w http.ResponseWriter, status int, text string) {

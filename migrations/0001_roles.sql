@@ -16,6 +16,9 @@ $$;
 
 GRANT USAGE ON SCHEMA public TO mailstead_serving;
 
+-- Serving processes compare the version of the schema with the one that they need.
+GRANT SELECT ON goose_db_version TO mailstead_serving;
+
 -- current_tenant fails where the transaction has not said which tenant it is
 -- for: the setting is then unset or, after an earlier transaction, empty.
 -- +goose StatementBegin

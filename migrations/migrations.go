@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"embed"
 	"fmt"
+	"io/fs"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // goose speaks database/sql
 	"github.com/pressly/goose/v3"
@@ -19,15 +20,33 @@ var files embed.FS
 // Up brings the database to the newest schema, as the owner role that dsn logs
 // in as, and returns the version reached. Concurrent callers take turns.
 func Up(ctx context.Context, dsn string) (int64, error) {
+	newest, err := Newest()
+	if err != nil {
+		return 0, err
+	}
+	return UpTo(ctx, dsn, newest)
+}
+
+// UpTo is Up to a version. A database that has a newer one stays as it is.
+func UpTo(ctx context.Context, dsn string, version int64) (int64, error) {
 	provider, db, err := open(dsn)
 	if err != nil {
 		return 0, err
 	}
 	defer db.Close()
-	if _, err := provider.Up(ctx); err != nil {
+	if _, err := provider.UpTo(ctx, version); err != nil {
 		return 0, fmt.Errorf("migrate: %w", err)
 	}
 	return provider.GetDBVersion(ctx)
+}
+
+// Newest returns the version of the newest schema.
+func Newest() (int64, error) {
+	names, err := fs.Glob(files, "*.sql") // in their order
+	if err != nil {
+		return 0, err
+	}
+	return goose.NumericComponent(names[len(names)-1])
 }
 
 func open(dsn string) (*goose.Provider, *sql.DB, error) {

@@ -1,20 +1,6 @@
 package store
 
-import (
-	"context"
-	"time"
-)
-
-// Ping returns nil when the database answers, else an error that wraps ErrUnavailable.
-func (s *Store) Ping(ctx context.Context) error {
-	conn, err := s.acquire(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Release()
-	_, err = conn.Exec(ctx, `SELECT 1`)
-	return s.lost(ctx, conn, err, unsent)
-}
+import "time"
 
 // PoolStats is the state of the connections to the database.
 type PoolStats struct {

@@ -31,6 +31,8 @@ type Options struct {
 	PgBouncer bool
 	// MaxConns bounds the connections to the database; default 16.
 	MaxConns int32
+	// Schema is the version that the database's schema must have at least; default 0, any.
+	Schema int64
 
 	Bucket blob.Bucket
 	// MaxMessage bounds one message, in octets; default 64 MiB.
@@ -208,8 +210,8 @@ type Store struct {
 	atStep     func(context.Context, step) error // in tests: see reached
 }
 
-// Open connects to the database, which must have been migrated, and fails
-// where the role that it serves as could get past row-level security.
+// Open connects to the database, and fails where that has not been migrated, or where the
+// role that it serves as could get past row-level security.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.PgBouncer && o.ListenDSN == "" {
 		return nil, errors.New("behind PgBouncer in transaction mode LISTEN needs a connection string of its own, to PostgreSQL itself")
@@ -254,6 +256,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.staging = &stagingGauge{store: s, tenants: make(map[id.Tenant]int64)}
 	s.watch, s.folder, s.packs = newWatch(s), newFolder(s), newPacksAhead(s)
 	if err := s.checkRole(ctx); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	if err := s.Ready(ctx); err != nil {
 		pool.Close()
 		return nil, err
 	}

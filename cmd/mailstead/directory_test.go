@@ -26,7 +26,11 @@ func newSite(t *testing.T) *site {
 
 func newSiteOn(t *testing.T, c *testdb.Cluster) *site {
 	t.Helper()
-	return &site{t: t, store: storetest.Open(t, c), environ: []string{
+	return &site{t: t, store: storetest.Open(t, c), environ: environOf(c)}
+}
+
+func environOf(c *testdb.Cluster) []string {
+	return []string{
 		"MAILSTEAD_DATABASE_URL=" + c.ServingDSN,
 		"MAILSTEAD_OBJECTS_ENDPOINT=http://" + c.Endpoint,
 		"MAILSTEAD_OBJECTS_REGION=" + c.Region,
@@ -35,7 +39,7 @@ func newSiteOn(t *testing.T, c *testdb.Cluster) *site {
 		"MAILSTEAD_OBJECTS_SECRET_KEY=" + c.Secret,
 		"MAILSTEAD_OBJECTS_PATH_STYLE=true",
 		"MAILSTEAD_IMAP_LISTEN_TLS=off",
-	}}
+	}
 }
 
 // run runs a command line with something on standard input.

@@ -7,6 +7,7 @@ import (
 	"runtime"
 
 	"mailstead.dev/cmd/mailstead/config"
+	"mailstead.dev/migrations"
 	"mailstead.dev/store"
 	"mailstead.dev/store/blob"
 	"mailstead.dev/store/message"
@@ -45,6 +46,9 @@ func openStore(ctx context.Context, c *config.Config, options store.Options, wra
 		return nil, err
 	}
 	options.Bucket = blob.NewReliable(bucket, blob.ReliableOptions{})
+	if options.Schema, err = migrations.Newest(); err != nil {
+		return nil, err
+	}
 	return store.Open(ctx, options)
 }
 

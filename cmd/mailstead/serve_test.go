@@ -249,7 +249,8 @@ func TestServeReloadWrong(t *testing.T) {
 
 // On SIGTERM commands and deliveries under way end well, those who wait hear why they have to go, and new ones do not get in.
 func TestServeDrains(t *testing.T) {
-	s := newServing(t, nil)
+	cert, key, _ := certificateIn(t, t.TempDir())
+	s := newServing(t, map[string]string{"imap.listen_tls": "127.0.0.1:0", "tls.cert_file": cert, "tls.key_file": key})
 	storetest.Account(t, s.store, "a@one.test")
 	s.start([]string{"WATCHDOG_USEC=200000"})
 	s.hears("READY=1")
@@ -266,6 +267,7 @@ func TestServeDrains(t *testing.T) {
 	busy.say("b APPEND INBOX {20}\r\n")
 	busy.hear("+ ")
 	busy.say("Subject: x")
+	silent := s.dial("imaps")
 	mta, delivering := s.dial("lmtp"), s.dial("lmtp")
 	mta.say("LHLO test\r\n")
 	mta.await("250 ")
@@ -276,6 +278,7 @@ func TestServeDrains(t *testing.T) {
 	s.hears("STOPPING=1")
 	waiting.hear("* BYE [UNAVAILABLE]")
 	waiting.gone()
+	silent.gone()
 	idling.await("* BYE [UNAVAILABLE]")
 	mta.hear("421 4.3.2")
 	for _, service := range []string{"imap", "lmtp"} {

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"testing"
 
+	"mailstead.dev/migrations"
 	"mailstead.dev/store"
 	"mailstead.dev/store/blob"
 	"mailstead.dev/store/storetest/testdb"
@@ -24,7 +25,11 @@ func Config(t testing.TB) *testdb.Cluster {
 // Open opens one more store on c. It ends with the test.
 func Open(t testing.TB, c *testdb.Cluster, change ...func(*store.Options)) *store.Store {
 	t.Helper()
-	o := store.Options{DSN: c.ServingDSN, Bucket: Bucket(t, c), SpoolDir: t.TempDir(), Logger: logger(t)}
+	newest, err := migrations.Newest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := store.Options{DSN: c.ServingDSN, Schema: newest, Bucket: Bucket(t, c), SpoolDir: t.TempDir(), Logger: logger(t)}
 	for _, f := range change {
 		f(&o)
 	}

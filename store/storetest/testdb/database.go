@@ -34,17 +34,49 @@ type Cluster struct {
 // fails the test where the servers cannot be started.
 func New(t testing.TB) *Cluster {
 	t.Helper()
+	s := started(t)
+	if err := template(t.Context(), s); err != nil {
+		t.Fatalf("make the template database: %v", err)
+	}
+	return from(t, s, "mailstead_template")
+}
+
+// Older is New with a schema of an older version; 0: none at all.
+func Older(t testing.TB, version int64) *Cluster {
+	t.Helper()
+	c := from(t, started(t), "template0")
+	if version > 0 {
+		if _, err := migrations.UpTo(t.Context(), c.OwnerDSN, version); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return c
+}
+
+// Execute runs a statement as the owner of the tables.
+func (c *Cluster) Execute(t testing.TB, statement string) {
+	t.Helper()
+	if err := execute(t.Context(), c.OwnerDSN, statement); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func started(t testing.TB) Servers {
+	t.Helper()
 	s, err := servers()
 	if err != nil {
 		t.Fatalf("start the test servers: %v", err)
 	}
+	return s
+}
+
+// from makes a database from another one, and a bucket.
+func from(t testing.TB, s Servers, template string) *Cluster {
+	t.Helper()
 	ctx := t.Context()
-	if err := template(ctx, s); err != nil {
-		t.Fatalf("make the template database: %v", err)
-	}
 	name := "test_" + strings.ToLower(rand.Text()[:12])
 	super := local.SocketDSN(s.Socket, local.SuperRole, "postgres")
-	if err := execute(ctx, super, "CREATE DATABASE "+name+" TEMPLATE mailstead_template OWNER "+local.OwnerRole); err != nil {
+	if err := execute(ctx, super, "CREATE DATABASE "+name+" TEMPLATE "+template+" OWNER "+local.OwnerRole); err != nil {
 		t.Fatalf("create the test database: %v", err)
 	}
 	t.Cleanup(func() {
