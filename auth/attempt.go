@@ -10,6 +10,7 @@ import (
 	"hash/maphash"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -141,9 +142,36 @@ func (t *attempt) refused(ctx context.Context, guess *uint16) error {
 	}
 	for _, b := range blocks {
 		t.a.counted.blocks.Add(1)
-		t.a.log.WarnContext(ctx, "too many failed logins", "name", b.Name, "until", b.Until)
+		t.a.log.WarnContext(ctx, "too many failed logins", append(t.blocked(b), "until", b.Until)...)
 	}
 	return &RefusedError{store.ErrAuth, before.Failures + 1}
+}
+
+// blocked is what the log says of a block: of what it is, and whose, by number. Of a login without an account it says no more than its tenant; who wants
+// to know it finds it by its end among the blocks.
+func (t *attempt) blocked(b store.Block) []any {
+	of, _, _ := strings.Cut(b.Name, ":")
+	said := []any{"of", of}
+	switch of {
+	case "address":
+		return append(said, "remote", store.Origin(t.from))
+	case "known":
+		return append(append(said, t.who()...), "remote", store.Origin(t.from))
+	case "tenant":
+		return append(said, "tenant", t.account.User.Tenant)
+	}
+	return append(said, t.who()...)
+}
+
+// who is what the log says of whoever wants to log in.
+func (t *attempt) who() (said []any) {
+	if t.account.User.Tenant != 0 {
+		said = append(said, "tenant", t.account.User.Tenant)
+	}
+	if t.account.User.Account != 0 {
+		said = append(said, "account", t.account.User.Account)
+	}
+	return said
 }
 
 // guess returns some bits of a hash of a password that was wrong: enough to see that a program tries the same again and again, and too few to find it by.

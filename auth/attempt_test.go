@@ -1,10 +1,14 @@
 package auth
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -149,6 +153,54 @@ func TestFailuresAreCounted(t *testing.T) {
 	}
 	if *dir.failed[0].Guess != *dir.failed[1].Guess || *dir.failed[0].Guess == *dir.failed[2].Guess {
 		t.Error("the same password again is not known as such")
+	}
+}
+
+// blocking is a store in which each failure begins all blocks that it can.
+type blocking struct{ *logins }
+
+func (b blocking) NoteFailedLogin(_ context.Context, f store.FailedLogin) ([]store.Block, error) {
+	from := store.Origin(f.From).String()
+	all := []store.Block{{Name: "address:" + from}, {Name: "account:" + f.Login}, {Name: "known:" + from + " " + f.Login}, {Name: "tenant:one"}}
+	if !f.Known {
+		all = slices.Delete(all, 2, 3)
+	}
+	return all, nil
+}
+
+// The log tells blocks by the numbers of whom they are of, and of a login without an account only its tenant.
+func TestBlocksInTheLog(t *testing.T) {
+	for _, test := range []struct {
+		login string
+		known bool
+		want  string
+	}{
+		{"a@one.test", false, "of=address remote=2001:db8::/64|of=account tenant=1 account=7|of=tenant tenant=1"},
+		{"a@one.test", true, "of=address remote=2001:db8::/64|of=account tenant=1 account=7|of=known tenant=1 account=7 remote=2001:db8::/64|of=tenant tenant=1"},
+		{"nobody@one.test", false, "of=address remote=2001:db8::/64|of=account tenant=1|of=tenant tenant=1"},
+	} {
+		dir := blocking{&logins{}}
+		dir.set(t, "a@one.test", "right", false)
+		account := dir.accounts["a@one.test"]
+		account.User.Tenant, account.User.Account = 1, 7
+		if test.known {
+			account.Known = time.Now().Add(-time.Hour)
+		}
+		dir.accounts["a@one.test"] = account
+		var log bytes.Buffer
+		a := New(dir, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		if _, err := a.Login(t.Context(), from("2001:db8::1"), test.login, "wrong"); !errors.Is(err, store.ErrAuth) {
+			t.Fatal(err)
+		}
+		var got []string
+		for line := range strings.Lines(log.String()) {
+			_, said, _ := strings.Cut(line, `msg="too many failed logins" `)
+			said, _, _ = strings.Cut(said, " until=")
+			got = append(got, said)
+		}
+		if got := strings.Join(got, "|"); got != test.want {
+			t.Errorf("%s, known %t:\n%s\nwant %s", test.login, test.known, &log, test.want)
+		}
 	}
 }
 

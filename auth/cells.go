@@ -74,7 +74,7 @@ func (a *Authenticator) elsewhere(ch Channel, t *attempt) error {
 	cell := t.account.Cell
 	switch {
 	case ch.introduced && t.account.User.Tenant == 0:
-		return fmt.Errorf("%w: the domain of %q does not live here", ErrIntroduction, t.login)
+		return fmt.Errorf("%w: the domain of the login does not live here", ErrIntroduction)
 	case ch.introduced, cell == "":
 		return nil
 	case !a.cells.among(cell):

@@ -133,6 +133,9 @@ func (a *Authenticator) byDirectory(ctx context.Context, t *attempt, p password)
 // ask asks a directory for an attempt, and returns the login of the account that it is right for. store.ErrAuth, store.ErrUnavailable.
 func (a *Authenticator) ask(ctx context.Context, d *directory.Directory, t *attempt, p password) (whose string, err error) {
 	answer, err := d.Ask(ctx, t.login, p.given, t.allowed)
+	if answer.Odd != nil {
+		a.log.WarnContext(ctx, "a directory does not say who somebody is", append(t.who(), "err", answer.Odd)...)
+	}
 	switch {
 	case errors.Is(err, directory.ErrAway): // which it has said to the log
 		return "", fmt.Errorf("%w: %w", store.ErrUnavailable, err)
@@ -150,7 +153,7 @@ func (a *Authenticator) ask(ctx context.Context, d *directory.Directory, t *atte
 	}
 	whose, err = store.NormalLogin(answer.Login)
 	if err != nil {
-		a.log.WarnContext(ctx, "a directory names an account that is none", "tenant", t.account.User.Tenant, "err", err)
+		a.log.WarnContext(ctx, "a directory names an account that is none", t.who()...)
 		return "", store.ErrAuth
 	}
 	return whose, nil
@@ -158,7 +161,7 @@ func (a *Authenticator) ask(ctx context.Context, d *directory.Directory, t *atte
 
 // away says that a directory cannot be asked, to the log in full.
 func (a *Authenticator) away(ctx context.Context, t *attempt, err error) error {
-	a.log.WarnContext(ctx, "a directory cannot be asked", "tenant", t.account.User.Tenant, "err", err)
+	a.log.WarnContext(ctx, "a directory cannot be asked", append(t.who(), "err", err)...)
 	return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 }
 
@@ -169,7 +172,7 @@ func (a *Authenticator) proofOf(ctx context.Context, t *attempt, hash string) pr
 	}
 	text, err := ParseSecret(hash)
 	if err != nil {
-		a.log.WarnContext(ctx, "a directory has a hash that verifies nobody", "tenant", t.account.User.Tenant, "login", t.login, "err", err)
+		a.log.WarnContext(ctx, "a directory has a hash that verifies nobody", append(t.who(), "err", err)...)
 		return nil
 	}
 	return parseSecret(text).proof
@@ -207,12 +210,16 @@ func (a *Authenticator) create(ctx context.Context, s directory.Settings, t *att
 	}
 	tenant := t.account.User.Tenant
 	made, err := a.directory.CreateAccount(store.WithActor(ctx, "directory"), store.NewAccount{Login: login})
-	if _, invalid := errors.AsType[*store.InvalidError](err); invalid || errors.Is(err, store.ErrExists) { // somebody else has made it just now, or it is an alias
-		a.log.InfoContext(ctx, "a directory's user gets no account", "tenant", tenant, "err", err)
-	} else if err != nil {
-		return store.Login{}, fmt.Errorf("login: %w", err)
-	} else {
+	invalid, is := errors.AsType[*store.InvalidError](err)
+	switch {
+	case err == nil:
 		a.log.InfoContext(ctx, "a directory's user has got an account", "tenant", tenant, "account", made.ID)
+	case is:
+		a.log.InfoContext(ctx, "a directory's user gets no account", "tenant", tenant, "why", invalid.Why)
+	case errors.Is(err, store.ErrExists): // somebody else has made it just now, or it is an alias
+		a.log.InfoContext(ctx, "a directory's user gets no account", "tenant", tenant, "why", "something has the address already")
+	default:
+		return store.Login{}, fmt.Errorf("login: %w", err)
 	}
 	account, err := a.lookedUp(ctx, t, login)
 	if err == nil && account.User.Account == 0 {

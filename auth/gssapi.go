@@ -108,7 +108,7 @@ func (g *gssapiServer) Next(response []byte) (challenge []byte, done bool, err e
 func (a *Authenticator) principal(ctx context.Context, c *kerberos.Context, identity string) (Grant, error) {
 	domain, ok := a.realms[c.Realm]
 	if !ok || strings.Contains(c.Name, "@") {
-		return Grant{}, fmt.Errorf("%w: nobody of the realm %s is let in", store.ErrAuth, c.Realm)
+		return Grant{}, fmt.Errorf("%w: nobody of the ticket's realm is let in, or none of that name", store.ErrAuth)
 	}
 	account, err := a.lookup(ctx, c.Name+"@"+domain)
 	switch {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -98,6 +99,11 @@ func TestGSSAPI(t *testing.T) {
 		g, err := exchange(test.ask, test.chosen, test.flags, test.rotated)
 		if !errors.Is(err, test.want) || err == nil && (g.User.Login != "jane@acme.test" || g.User.Role != store.RoleNone || g.until.IsZero()) || err != nil && g.User != (store.User{}) {
 			t.Errorf("%s: %+v, %v; want %v", name, g.User, err, test.want)
+		}
+		for _, said := range []string{"jane", "joe", "admin", "host/", krbtest.Realm, "OTHER.TEST"} {
+			if err != nil && strings.Contains(err.Error(), said) {
+				t.Errorf("%s: the log would have %q: %v", name, said, err)
+			}
 		}
 	}
 

@@ -220,12 +220,16 @@ func private(issuer, elsewhere string) bool {
 	return to.Scheme == "https" || from.Scheme == "http" && to.Scheme == "http" && address != nil && address.IsLoopback()
 }
 
-// bounded bounds what is read of an answer.
+// bounded bounds what is read of an answer, and of one that is a refusal reads nothing, which errors would quote.
 type bounded struct{ next http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
 func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	response, err := b.next.RoundTrip(r)
+	if err == nil && response.StatusCode != http.StatusOK {
+		response.Body.Close()
+		response.Body = http.NoBody
+	}
 	if err == nil {
 		response.Body = struct {
 			io.Reader

@@ -174,7 +174,7 @@ func (s *scramServer) first(message []byte) (challenge []byte, done bool, err er
 	case lookup != nil:
 		return nil, true, lookup
 	case errors.Is(err, errBinding), err != nil && strings.HasPrefix(answer, "e="): // such as of a kind of binding that there is not
-		return nil, true, fmt.Errorf("%w: %w", store.ErrAuth, err)
+		return nil, true, fmt.Errorf("%w: %w", store.ErrAuth, errBinding) // and not err, which may quote the client
 	case err != nil:
 		return nil, false, err
 	}

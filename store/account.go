@@ -93,6 +93,12 @@ func (s *Store) createAccounts(ctx context.Context, accounts []NewAccount) ([]Us
 	if err != nil {
 		return nil, err
 	}
+	of := func(login string, err error) error {
+		if len(accounts) == 1 { // which the caller knows, and may log an error that is nobody's to know
+			return err
+		}
+		return fmt.Errorf("account %s: %w", login, err)
+	}
 	var made []User
 	err = s.transactAllSlots(ctx, t, func(tx pgx.Tx) error { // for the first account of a slot makes it
 		made = made[:0]
@@ -105,13 +111,13 @@ func (s *Store) createAccounts(ctx context.Context, accounts []NewAccount) ([]Us
 		for i, n := range accounts {
 			account, err := createAccount(ctx, tx, t, domain, logins[i], n)
 			if err != nil {
-				return fmt.Errorf("account %s: %w", logins[i], unique(err, ErrAddressTaken))
+				return of(logins[i], unique(err, ErrAddressTaken))
 			}
 			made = append(made, User{Tenant: t, Account: account, Login: logins[i]})
 		}
 		for i, u := range made { // at last, so that others wait for the slots no longer than they must
 			if err := chargeNames(ctx, tx, u, 1+len(accounts[i].mailboxes()), 0); err != nil {
-				return fmt.Errorf("account %s: %w", u.Login, changeError(err))
+				return of(u.Login, changeError(err))
 			}
 		}
 		for i, u := range made {

@@ -29,6 +29,7 @@ type Answer struct {
 	Right bool   // it has verified the password itself
 	Hash  string // else, what the password is to be verified by; "": nothing is right
 	Login string // of the account whose user it is; "": that which was asked for
+	Odd   error  // that it makes no sense, which lets nobody in; its text names neither login nor entry
 }
 
 // Options sets up a Directory. Zero fields mean the defaults.
@@ -122,8 +123,7 @@ func (d *Directory) Ask(ctx context.Context, login, password string, allowed fun
 	})
 	switch {
 	case errors.Is(err, errOdd):
-		d.log.WarnContext(ctx, "a directory does not say who somebody is", "err", err)
-		return Answer{}, nil
+		return Answer{Odd: err}, nil
 	case err != nil:
 		return Answer{}, fmt.Errorf("%w: %w", ErrAway, err)
 	}

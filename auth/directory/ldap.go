@@ -185,7 +185,7 @@ func (d *ldapDirectory) dial(ctx context.Context) (*ldapConn, error) {
 	if d.tls != nil && d.starts {
 		if err := c.StartTLS(d.tls); err != nil {
 			c.Close()
-			return nil, err
+			return nil, wordless(err)
 		}
 	}
 	return c, nil
@@ -203,7 +203,7 @@ func (d *ldapDirectory) askOn(ctx context.Context, c *ldapConn, login, password 
 		return Answer{}, err
 	}
 	if err := d.bind(c); err != nil {
-		return Answer{}, fmt.Errorf("bind as %q: %w", d.settings.Account, err)
+		return Answer{}, fmt.Errorf("bind as the account that searches: %w", wordless(err))
 	}
 	entry, odd := d.search(ctx, c, login)
 	if odd != nil && !errors.Is(odd, errOdd) {
@@ -259,14 +259,17 @@ func (d *ldapDirectory) search(ctx context.Context, c *ldapConn, login string) (
 	case ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded):
 		return nil, errMany
 	case err != nil:
-		return nil, fmt.Errorf("search: %w", err)
+		return nil, fmt.Errorf("search: %w", wordless(err))
 	case entry != nil && !d.isOf(entry, login):
-		return nil, fmt.Errorf("%w: the filter finds %q, in which nothing that it asks for can be read that is the login to the letter", errOdd, entry.DN)
+		return nil, errOther
 	}
 	return entry, ctx.Err()
 }
 
-var errMany = fmt.Errorf("%w: the filter finds more than one entry", errOdd)
+var (
+	errMany  = fmt.Errorf("%w: the filter finds more than one entry", errOdd)
+	errOther = fmt.Errorf("%w: the filter finds an entry in which nothing that it asks for can be read that is the login to the letter", errOdd)
+)
 
 // account returns the login of the account that an entry is of.
 func (d *ldapDirectory) account(entry *ldap.Entry, login string) (string, error) {
@@ -296,5 +299,14 @@ func bound(err error) (right bool, away error) {
 	if err == nil || ldap.IsErrorAnyOf(err, refusals...) {
 		return err == nil, nil
 	}
-	return false, err
+	return false, wordless(err)
+}
+
+// wordless is an error without what the server says in words, or the library of what it was given: those may name an entry or a login, and the error is logged.
+func wordless(err error) error {
+	e, ok := errors.AsType[*ldap.Error](err)
+	if !ok || e.ResultCode == ldap.ErrorNetwork {
+		return err
+	}
+	return &ldap.Error{ResultCode: e.ResultCode, Err: errors.New("its words may name people, and are not told")}
 }

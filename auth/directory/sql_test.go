@@ -36,7 +36,7 @@ func TestSQL(t *testing.T) {
 	answers := func(d *Directory, all map[string]Answer) {
 		t.Helper()
 		for login, want := range all {
-			if got, err := d.Ask(t.Context(), login, "right", asYouLike); err != nil || got != want {
+			if got, err := answerOf(t, d, login, "right"); err != nil || got != want {
 				t.Errorf("%s: %+v, %v; want %+v", login, got, err, want)
 			}
 		}

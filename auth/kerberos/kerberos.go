@@ -21,6 +21,7 @@ import (
 	"github.com/jcmturner/gokrb5/v8/iana/addrtype"
 	"github.com/jcmturner/gokrb5/v8/iana/asnAppTag"
 	"github.com/jcmturner/gokrb5/v8/iana/chksumtype"
+	"github.com/jcmturner/gokrb5/v8/iana/errorcode"
 	"github.com/jcmturner/gokrb5/v8/iana/etypeID"
 	"github.com/jcmturner/gokrb5/v8/iana/keyusage"
 	"github.com/jcmturner/gokrb5/v8/iana/msgtype"
@@ -98,14 +99,14 @@ func (k *Keytab) Accept(service string, from netip.Addr, token []byte) (c *Conte
 		return nil, nil, err
 	}
 	if name := request.Ticket.SName.NameString; len(name) != 2 || name[0] != service {
-		return nil, nil, fmt.Errorf("the ticket is for %q", name)
+		return nil, nil, errors.New("the ticket is for another service")
 	}
 	if kind := request.Ticket.EncPart.EType; !slices.Contains(encryption, kind) { // of the service's key, which may be among its keys nevertheless
 		return nil, nil, fmt.Errorf("tickets of kind %d are not taken", kind)
 	}
 	ok, err := request.Verify(keys, maxSkew, hostAddress(from), nil)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, unverified(err)
 	}
 	// Whose the ticket is: what the authenticator says of the realm is not compared with it.
 	ticket, authenticator := request.Ticket.DecryptedEncPart, request.Authenticator
@@ -113,7 +114,7 @@ func (k *Keytab) Accept(service string, from netip.Addr, token []byte) (c *Conte
 	case !ok:
 		return nil, nil, errors.New("the ticket is not valid")
 	case len(ticket.CName.NameString) != 1: // such as jane/admin, or another service
-		return nil, nil, fmt.Errorf("%q is no user", ticket.CName.NameString)
+		return nil, nil, errors.New("the ticket is of no user")
 	case authenticator.CRealm != ticket.CRealm:
 		return nil, nil, errors.New("the ticket is of another realm")
 	case !slices.Contains(encryption, ticket.Key.KeyType):
@@ -139,6 +140,14 @@ func (k *Keytab) Accept(service string, from netip.Addr, token []byte) (c *Conte
 		return nil, nil, err
 	}
 	return c, nil, nil
+}
+
+// unverified is why a ticket is not taken, by its number alone: the library's words name whom it is for, and are logged.
+func unverified(err error) error {
+	if e, ok := errors.AsType[messages.KRBError](err); ok {
+		return errors.New(errorcode.Lookup(e.ErrorCode))
+	}
+	return errors.New("no key of the service opens the ticket")
 }
 
 func recovered(err *error) {
