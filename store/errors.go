@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -58,6 +59,35 @@ const (
 func isState(err error, state string) bool {
 	var e *pgconn.PgError
 	return errors.As(err, &e) && e.Code == state
+}
+
+// Wordless is the text of an error for the log: PostgreSQL's words are left out, which may quote what it was given, and SQLSTATE and
+// constraint stand in their place.
+func Wordless(err error) string {
+	text := err.Error()
+	for _, e := range said(err) {
+		short := "SQLSTATE " + e.Code
+		if e.ConstraintName != "" {
+			short += ", constraint " + e.ConstraintName
+		}
+		text = strings.ReplaceAll(text, e.Error(), short)
+	}
+	return text
+}
+
+// said returns the errors of PostgreSQL's that an error wraps.
+func said(err error) (all []*pgconn.PgError) {
+	switch e := err.(type) {
+	case *pgconn.PgError:
+		return []*pgconn.PgError{e}
+	case interface{ Unwrap() error }:
+		return said(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			all = append(all, said(one)...)
+		}
+	}
+	return all
 }
 
 // unavailable lists the SQLSTATEs, and whole classes of them, that say nothing

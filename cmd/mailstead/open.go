@@ -17,11 +17,21 @@ import (
 // logger makes the process's logger, as the configuration says. Its level is the app's, which can be changed.
 func (a *app) logger(c *config.Config) *slog.Logger {
 	a.level.Set(c.Log.Level.Slog())
-	options := &slog.HandlerOptions{Level: &a.level}
+	options := &slog.HandlerOptions{Level: &a.level, ReplaceAttr: wordless}
 	if c.Log.Format == "json" {
 		return slog.New(traced{slog.NewJSONHandler(a.err, options)})
 	}
 	return slog.New(traced{slog.NewTextHandler(a.err, options)})
+}
+
+// wordless takes the words of PostgreSQL out of what is logged.
+func wordless(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindAny {
+		if err, ok := a.Value.Any().(error); ok {
+			a.Value = slog.StringValue(store.Wordless(err))
+		}
+	}
+	return a
 }
 
 // open loads the configuration and opens the store that it names, for a
