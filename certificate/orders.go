@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -76,7 +77,7 @@ func (o *Orders) Run(ctx context.Context) error {
 		}
 		_, err := o.o.Store.Ordering(ctx, o.round)
 		if err != nil && ctx.Err() == nil && !failing { // once, and not each time
-			o.o.Logger.WarnContext(ctx, "certificates cannot be ordered for now", "err", err)
+			o.o.Logger.WarnContext(ctx, "certificates cannot be ordered for now", "err", wordless(err))
 		}
 		failing = err != nil
 		timer.Reset(o.o.Every)
@@ -158,6 +159,14 @@ func problem(err error) string {
 		text = string(runes[:maxProblem]) + "…"
 	}
 	return text
+}
+
+// wordless is what the log has of an error: of the authority's words, which may name domains and the address that it writes to, only what kind of problem it is.
+func wordless(err error) error {
+	if e, ok := errors.AsType[*acme.Error](err); ok {
+		return fmt.Errorf("the authority answered %d, %s", e.StatusCode, e.ProblemType)
+	}
+	return err
 }
 
 // ofOrder tells whether an error is of one order, by the authority's word, or ours on its answer or on the name: then others may go well.

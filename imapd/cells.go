@@ -217,11 +217,11 @@ func (s *session) ask(ctx context.Context, e *auth.ElsewhereError, respond func(
 	case err != nil:
 		return nil, "", err
 	case kind != "NO":
-		s.log.WarnContext(ctx, "another cell does not take what is passed on", "cell", e.Cell, "answer", answer)
-		return nil, "", errElsewhere(e.Cell, errors.New(kind))
+		s.log.WarnContext(ctx, "another cell does not take what is passed on", "cell", e.Cell, "err", errAnswer(answer))
+		return nil, "", errElsewhere(e.Cell, errAnswer(answer))
 	case code == notBelieved:
-		s.log.ErrorContext(ctx, "another cell does not believe this one: cells.name, cells.others, cells.secret, the clock or what it knows of the domain differs", "cell", e.Cell, "answer", answer)
-		return nil, "", errElsewhere(e.Cell, errors.New(rest))
+		s.log.ErrorContext(ctx, "another cell does not believe this one: cells.name, cells.others, cells.secret, the clock or what it knows of the domain differs", "cell", e.Cell)
+		return nil, "", errElsewhere(e.Cell, errAnswer(answer))
 	case code == "AUTHENTICATIONFAILED":
 		return nil, "", e.Refused(ctx)
 	}
@@ -285,6 +285,16 @@ func (up *upstream) exchange(first []byte, respond func(challenge []byte) ([]byt
 		}
 		sent = up.send(base64.StdEncoding.EncodeToString(response))
 	}
+}
+
+// errAnswer is an answer of another cell, its words left out: they may quote what it was asked, and are logged.
+func errAnswer(answer string) error {
+	kind, rest, _ := strings.Cut(strings.TrimSpace(answer), " ")
+	if code, _ := cutCode(rest); code != "" {
+		name, _, _ := strings.Cut(code, " ")
+		kind += " [" + name + "]"
+	}
+	return errors.New("it answers " + kind)
 }
 
 // cutCode splits what stands behind NO.

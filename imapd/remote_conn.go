@@ -126,9 +126,9 @@ func (s *session) enterCell(ctx context.Context, v store.Visit) (c *remoteConn, 
 	up.close()
 	switch code, _ := cutCode(text); code {
 	case "AUTHORIZATIONFAILED", "CONTACTADMIN": // nothing is shared with who may not come in
-		return nil, fmt.Errorf("%w: cell %s: %s", store.ErrNotExist, v.Cell, answer)
+		return nil, fmt.Errorf("%w: cell %s: %w", store.ErrNotExist, v.Cell, errAnswer(answer))
 	}
-	return nil, errElsewhere(v.Cell, errors.New(answer))
+	return nil, errElsewhere(v.Cell, errAnswer(answer))
 }
 
 // wake tells whether a connection is there still, which stays as long as it is used.
@@ -279,7 +279,7 @@ func (c *remoteConn) ask(ctx context.Context, s *session, commands [][]byte, tak
 			answered++
 			take(response)
 		case bytes.HasPrefix(response, []byte("* BYE ")):
-			err = errors.New(string(response))
+			err = errAnswer(string(response[len("* "):]))
 		case !take(response) && c.selected:
 			s.enc.Bytes(response)
 		}

@@ -281,7 +281,7 @@ func readFetched(line []byte) (uid id.UID, m appendMessage, err error) {
 		case "BODY":
 			return uid, m, d.Err()
 		default:
-			return 0, m, fmt.Errorf("it tells %.40q of a message", item)
+			return 0, m, errors.New("it tells of a message what it was not asked for")
 		}
 		d.SP()
 	}

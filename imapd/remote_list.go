@@ -132,7 +132,7 @@ func (s *session) listCell(ctx context.Context, v store.Visit, reserve func(octe
 	err = c.ask(ctx, s, commands, func(response []byte) bool {
 		if bytes.HasPrefix(response, []byte(remoteTag+" ")) {
 			if answered++; !bytes.HasPrefix(response, []byte(remoteTag+" OK")) {
-				refused = errElsewhere(v.Cell, errors.New(strings.TrimSpace(string(response))))
+				refused = errElsewhere(v.Cell, errAnswer(string(response[len(remoteTag)+1:])))
 			}
 			return true
 		}
@@ -341,7 +341,7 @@ func (n *node) endStatus(answer string) error {
 		n.selectable = false
 	case kind == "NO" && code == "NOPERM":
 	default:
-		return errors.New(answer)
+		return errAnswer(answer)
 	}
 	return nil
 }

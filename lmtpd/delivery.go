@@ -3,6 +3,7 @@ package lmtpd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"time"
@@ -175,7 +176,7 @@ func (d *delivery) append(ctx context.Context, address string, to store.Recipien
 	})
 	if errors.Is(err, store.ErrNotExist) {
 		// The mailbox was there a moment ago: the next try will see what has become of it.
-		return errors.Join(store.ErrUnavailable, errors.New(err.Error()))
+		return fmt.Errorf("%w: the mailbox has gone", store.ErrUnavailable)
 	}
 	return err
 }

@@ -189,7 +189,7 @@ func (r tenantFiles) Text(ctx context.Context, mediaType, name string, content i
 	var o outcome
 	o.text, err = r.read(ctx, p, again)
 	if err != nil {
-		r.log.DebugContext(ctx, "an attached file is not read", "program", p.Command[0], "type", mediaType, "err", err)
+		r.log.DebugContext(ctx, "an attached file is not read", "program", p.Command[0], "err", err)
 	}
 	switch {
 	case err == nil:

@@ -62,8 +62,8 @@ func (r *Reader) run(ctx context.Context, p *Program, file *os.File) (string, er
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = endTime
-	text, said := &most{left: limits.Text, full: cancel}, &most{left: 200, full: func() {}}
-	cmd.Stdout, cmd.Stderr = text, said
+	text := &most{left: limits.Text, full: cancel}
+	cmd.Stdout = text // what it says of a file may quote it, and so is neither kept nor logged
 	if err := cmd.Start(); err != nil {
 		return "", fmt.Errorf("%w: %w", message.ErrNoFiles, err)
 	}
@@ -92,7 +92,7 @@ func (r *Reader) run(ctx context.Context, p *Program, file *os.File) (string, er
 	case within.Err() != nil:
 		return "", fmt.Errorf("%w: %s has not read it within %s", errPassing, p.Command[0], busyTimes*limits.Time)
 	case errors.As(err, &exit) && ofTheFile(exit):
-		return "", fmt.Errorf("%w: %w: %.200q", errUnreadable, err, said.text.String())
+		return "", fmt.Errorf("%w: %w", errUnreadable, err)
 	case err != nil:
 		return "", fmt.Errorf("%w: %w", errPassing, err)
 	}

@@ -276,11 +276,11 @@ func (b *builder) remove(k int, gone []int) {
 
 func (b *builder) defineKeyword(op DefineKeyword) error {
 	if len(b.keywords) == MaxKeywords {
-		return fmt.Errorf("keyword %q defined behind the last of %d", op.Name, MaxKeywords)
+		return fmt.Errorf("a keyword defined behind the last of %d", MaxKeywords)
 	}
-	for _, k := range b.keywords {
+	for i, k := range b.keywords {
 		if strings.EqualFold(k, op.Name) {
-			return fmt.Errorf("keyword %q defined again", op.Name)
+			return fmt.Errorf("keyword %d defined again", i)
 		}
 	}
 	b.keywords = append(slices.Clip(b.keywords), op.Name)

@@ -258,7 +258,7 @@ func (l *loader) check(c *Config) {
 		l.problem(at("store.usage_retention"), "%s is too short: want at least %s, a month and the time to bill it", short(c.Store.UsageRetention), short(shortest))
 	}
 	if url := c.Quota.WebhookURL; url != "" && !strings.HasPrefix(string(url), "https://") {
-		l.problem(at("quota.webhook_url"), "%s is not encrypted: want a URL of https", url)
+		l.problem(at("quota.webhook_url"), "it is not encrypted: want a URL of https")
 	} else if url != "" && len(c.Quota.WebhookSecret.Reveal()) < 16 {
 		l.problem(at("quota.webhook_secret"), "quota.webhook_url needs a secret that events are signed with, of 16 characters or more")
 	}

@@ -206,6 +206,8 @@ func set(field reflect.Value, texts []string) error {
 	}
 	text := texts[0]
 	switch to := field.Addr().Interface().(type) {
+	case *URL:
+		return to.UnmarshalText([]byte(text)) // whose error is without it: there may be a secret in one
 	case encoding.TextUnmarshaler:
 		if err := to.UnmarshalText([]byte(text)); err != nil {
 			return fmt.Errorf("%q: %w", text, err)
