@@ -109,12 +109,18 @@ func TestTracing(t *testing.T) {
 	c := newCollector(t)
 	s := newServing(t, map[string]string{
 		"roles": "[imap, lmtp, maintenance, admin]", "log.level": "debug", "store.staging": "false", "lmtp.reject_over_quota": "true",
+		"auth.max_failures_per_account": "1", "auth.max_failures_per_tenant": "2", "auth.max_failures_per_address": "3",
 	})
 	const domain, user, password = planted + ".test", planted + "-jane@" + planted + ".test", planted + "-Password"
 	tenant := storetest.Domain(t, s.store, planted+"-tenant", domain).Tenant
 	if out, err := s.run(password+"\n", "account create "+user+" --password-stdin"); err != nil {
 		t.Fatal(err, out)
 	}
+	jane, err := s.store.Account(t.Context(), user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	account := jane.ID
 	s.want("alias create "+planted+"-alias@"+domain+" "+user, "")
 	full := storetest.Account(t, s.store, planted+"-full@"+domain)
 	none := int64(0)
@@ -160,6 +166,9 @@ func TestTracing(t *testing.T) {
 		imap.say(fmt.Sprintf("a%d %s\r\n", i, exchange.command))
 		imap.await(fmt.Sprintf("a%d %s", i, exchange.answer))
 	}
+	guesses := s.dial("imap")
+	guesses.say("g LOGIN " + planted + "-other@" + domain + " " + planted + "-guess\r\n")
+	guesses.await("g NO")
 	lmtp := s.dial("lmtp")
 	lmtp.say("LHLO " + planted + ".client\r\nMAIL FROM:<" + planted + "-from@else.test>\r\nRCPT TO:<" + planted + "-nobody@" + domain + ">\r\n" +
 		"RCPT TO:<" + planted + "-alias@" + domain + ">\r\nRCPT TO:<" + planted + "-full@" + domain + ">\r\nDATA\r\n")
@@ -224,6 +233,16 @@ func TestTracing(t *testing.T) {
 	}
 	if !traced {
 		t.Errorf("the log does not name the trace of a delivery\n%s", s.log)
+	}
+	for _, want := range []string{
+		fmt.Sprintf("of=account tenant=%d account=%d until=", tenant, account),
+		fmt.Sprintf("of=account tenant=%d until=", tenant), // of a login without one
+		fmt.Sprintf("of=tenant tenant=%d until=", tenant),
+		"of=address remote=127.0.0.1/32 until=",
+	} {
+		if !strings.Contains(s.log.String(), `msg="too many failed logins" `+want) {
+			t.Errorf("the log does not have a block %s\n%s", want, s.log)
+		}
 	}
 	for _, want := range []string{
 		`mailstead_imap_command_seconds_count{command="APPEND",outcome="OK"} 1`,
