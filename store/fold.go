@@ -112,7 +112,7 @@ func (f *folder) one(key viewKey) error {
 }
 
 // FoldTenant folds the mailboxes of a tenant whose logs outweigh what they
-// touch: those that no front end has folded after their last change.
+// touch: those that no front end has folded after their last change. One that fails keeps none of the others from it.
 func (s *Store) FoldTenant(ctx context.Context, t id.Tenant) error {
 	_, err := s.foldTenant(ctx, t)
 	return err
@@ -136,16 +136,24 @@ func (s *Store) foldTenant(ctx context.Context, t id.Tenant) (due int64, err err
 			return err
 		})
 	})
+	if err != nil {
+		return 0, err
+	}
+	var failed failures
+	ended := false
 	for _, m := range mailboxes {
 		var enough int64
-		if err == nil {
-			enough, err = s.fold(ctx, viewKey{t, m.MailboxID}, false)
+		if !ended {
+			if enough, err = s.fold(ctx, viewKey{t, m.MailboxID}, false); err != nil {
+				failed.add(err)
+				ended = away(err) || ctx.Err() != nil
+			}
 		}
 		if enough == 0 { // or it is not worth it yet
 			due += m.LogBytes
 		}
 	}
-	return due, err
+	return due, failed.err()
 }
 
 // Fold puts all of the mailbox's log into segments, whatever it weighs.

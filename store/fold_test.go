@@ -1,6 +1,10 @@
 package store_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -134,6 +138,57 @@ func TestFoldInBackground(t *testing.T) {
 		t.Error(err)
 	}
 	checkAccount(t, s, u)
+}
+
+// A mailbox that is damaged keeps no other from being folded, and is told of, but not each of many.
+func TestFoldTenantPastDamage(t *testing.T) {
+	c := storetest.Config(t)
+	s := storetest.Open(t, c) // which folds nothing by itself
+	folder := storetest.Open(t, c, func(o *store.Options) { o.FoldMin, o.FoldRatio = 1, 0.01 })
+	u := storetest.Account(t, s, "a@one.test")
+	var all []*store.Mailbox
+	for i := range 12 {
+		name := fmt.Sprint("m", i)
+		if _, err := s.Create(t.Context(), u, name, nil); err != nil {
+			t.Fatal(err)
+		}
+		m := open(t, s, u, name)
+		add(t, m, i, 0)
+		all = append(all, m)
+	}
+	damage := func(some []*store.Mailbox) {
+		t.Helper()
+		for _, m := range some {
+			err := s.Transact(t.Context(), u.Tenant, func(tx pgx.Tx) error {
+				_, err := tx.Exec(t.Context(), `UPDATE mailbox_log SET record = '\xffff' WHERE mailbox_id = $1`, m.ID)
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		folder.ForgetViews()
+	}
+	damage(all[:1])
+	if err := folder.FoldTenant(t.Context(), u.Tenant); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("mailbox %d: ", all[0].ID)) {
+		t.Errorf("fold with a damaged mailbox: %v", err)
+	}
+	if n := count(t, s, u.Tenant, "mailbox_segment"); n != len(all)-1 {
+		t.Errorf("%d segments of %d mailboxes that are whole", n, len(all)-1)
+	}
+	for i, m := range all[1:11] {
+		add(t, m, 20+i, 0)
+	}
+	damage(all[:11])
+	err := folder.FoldTenant(t.Context(), u.Tenant)
+	if err == nil || strings.Count(err.Error(), "load mailbox ") != 5 || !strings.Contains(err.Error(), "and 7 more") {
+		t.Errorf("fold with 11 damaged mailboxes: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := folder.FoldTenant(ctx, u.Tenant); !errors.Is(err, context.Canceled) {
+		t.Errorf("fold that was ended: %v", err)
+	}
 }
 
 // Another front end's view that is older than the fold is loaded anew.

@@ -137,22 +137,52 @@ func (s *Store) eachTenant(ctx context.Context, job string, do func(ctx context.
 
 // each does a job for one tenant after the other, as eachTenant does.
 func each(ctx context.Context, tenants []id.Tenant, job string, do func(ctx context.Context, t id.Tenant) error) error {
-	var errs []error
+	var failed failures
 	busy := false
 	for _, t := range tenants {
 		if err := do(ctx, t); errors.Is(err, ErrBusy) {
 			busy = true
 		} else if err != nil {
-			errs = append(errs, fmt.Errorf("%s tenant %d: %w", job, t, err))
+			failed.add(fmt.Errorf("%s tenant %d: %w", job, t, err))
 			if away(err) || ctx.Err() != nil {
 				break
 			}
 		}
 	}
-	if busy && len(errs) == 0 {
-		return ErrBusy
+	if err := failed.err(); err != nil || !busy {
+		return err
 	}
-	return errors.Join(errs...)
+	return ErrBusy
+}
+
+// failures are what has failed while all else went on. They end in one line of the log, however many they are.
+type failures struct {
+	told []error
+	more int
+	last error
+}
+
+// failuresTold is how many of them are told, besides the last: that may be why there are no more.
+const failuresTold = 4
+
+func (f *failures) add(err error) {
+	if len(f.told) < failuresTold {
+		f.told = append(f.told, err)
+		return
+	}
+	f.more++
+	f.last = err
+}
+
+// err returns nil where nothing has failed.
+func (f *failures) err() error {
+	switch f.more {
+	case 0:
+		return errors.Join(f.told...)
+	case 1:
+		return errors.Join(append(f.told, f.last)...)
+	}
+	return errors.Join(append(f.told, fmt.Errorf("and %d more, the last of them: %w", f.more, f.last))...)
 }
 
 // tidyAll folds, merges, collects and forgets, tenant by tenant.
