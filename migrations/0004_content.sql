@@ -13,13 +13,16 @@ CREATE TABLE object (
 );
 CALL protect('object');
 
--- Committed before a PUT, consumed by the transaction that makes the object count.
+-- Committed before a PUT, consumed by the transaction that makes the object count. Once it is
+-- condemned nothing consumes it any more: it stays until the bucket has removed the object.
 CREATE TABLE object_intent (
     tenant_id  bigint NOT NULL,
     object_key text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
+    condemned  integer, -- how often the bucket has failed to remove the object; NULL: it may still come to count
     PRIMARY KEY (tenant_id, object_key)
 );
+CREATE INDEX object_intent_condemned ON object_intent (tenant_id, condemned, created_at) WHERE condemned IS NOT NULL;
 CALL protect('object_intent');
 
 CREATE TABLE blob (

@@ -95,7 +95,7 @@ BEGIN
         -- It was deleted, or revived, since we looked: look again.
     END LOOP;
     IF object IS NOT NULL THEN
-        DELETE FROM object_intent WHERE tenant_id = t AND object_key = object;
+        DELETE FROM object_intent WHERE tenant_id = t AND object_key = object AND condemned IS NULL;
         IF NOT FOUND THEN
             RAISE EXCEPTION 'the intent of object % is gone', object USING ERRCODE = 'MS005';
         END IF;

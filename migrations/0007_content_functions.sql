@@ -124,7 +124,7 @@ DECLARE
 BEGIN
     PERFORM FROM blob WHERE tenant_id = t AND digest = ANY (digests) ORDER BY digest FOR NO KEY UPDATE;
 
-    DELETE FROM object_intent WHERE tenant_id = t AND object_key = new_key;
+    DELETE FROM object_intent WHERE tenant_id = t AND object_key = new_key AND condemned IS NULL;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the intent of object % is gone', new_key USING ERRCODE = 'MS005';
     END IF;

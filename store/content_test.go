@@ -347,7 +347,7 @@ func TestContentMoves(t *testing.T) {
 	if err := bucket.Put(t.Context(), "elsewhere", io.MultiReader(strings.NewReader("---"), bytes.NewReader(stored)), int64(len(stored))+3); err != nil {
 		t.Fatal(err)
 	}
-	if err := bucket.Delete(t.Context(), old); err != nil {
+	if _, err := bucket.Delete(t.Context(), old); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Transact(t.Context(), u.Tenant, func(tx pgx.Tx) error {
@@ -359,7 +359,7 @@ func TestContentMoves(t *testing.T) {
 	if got, err := rangeOf(t.Context(), r, 0, 1<<30); err != nil || got != text {
 		t.Errorf("content that has moved: %d octets, %v; want %d", len(got), err, len(text))
 	}
-	if err := bucket.Delete(t.Context(), "elsewhere"); err != nil {
+	if _, err := bucket.Delete(t.Context(), "elsewhere"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := contentOf(t.Context(), open(t, storetest.Open(t, c), u, "INBOX"), ids[0], 0, 10); !errors.Is(err, blob.ErrDamaged) {

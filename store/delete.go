@@ -138,7 +138,7 @@ func deleteOfTenant(table string) string {
 			SELECT ctid FROM %[1]s WHERE tenant_id = $1 LIMIT $2))`, table)
 }
 
-// deleteInSteps runs a DELETE whose last parameter is a LIMIT until it finds nothing.
+// deleteInSteps runs a statement whose last parameter is a LIMIT until it finds nothing.
 func (s *Store) deleteInSteps(ctx context.Context, t id.Tenant, query string, args ...any) error {
 	for {
 		var n int64
@@ -236,38 +236,15 @@ func (s *Store) deleteContent(ctx context.Context, t id.Tenant) error {
 		INSERT INTO object_intent (tenant_id, object_key)
 		SELECT $1, object_key FROM gone`
 
-	if err := s.deleteInSteps(ctx, t, uncount, t); err != nil {
-		return err
-	}
-	for {
-		n, err := s.deleteObjects(ctx, t)
-		if err != nil || n == 0 {
+	// Nothing of the tenant is left that could make an object count.
+	const condemn = `
+		UPDATE object_intent SET condemned = 0 WHERE tenant_id = $1 AND ctid = ANY (ARRAY(
+			SELECT ctid FROM object_intent WHERE tenant_id = $1 AND condemned IS NULL LIMIT $2))`
+
+	for _, step := range []string{uncount, condemn} {
+		if err := s.deleteInSteps(ctx, t, step, t); err != nil {
 			return err
 		}
 	}
-}
-
-// deleteObjects removes some of the objects that only intents name. Here the
-// object goes first: nothing of the tenant is left that could make it count.
-func (s *Store) deleteObjects(ctx context.Context, t id.Tenant) (int, error) {
-	const (
-		list   = `SELECT object_key FROM object_intent WHERE tenant_id = $1 LIMIT $2`
-		forget = `DELETE FROM object_intent WHERE tenant_id = $1 AND object_key = ANY ($2)`
-	)
-	var keys []string
-	err := s.snapshot(ctx, t, func(tx pgx.Tx) (err error) {
-		rows, _ := tx.Query(ctx, list, t, deleteStep) // CollectRows reports the error
-		keys, err = pgx.CollectRows(rows, pgx.RowTo[string])
-		return err
-	})
-	if err != nil || len(keys) == 0 {
-		return 0, err
-	}
-	if err := s.options.Bucket.Delete(ctx, keys...); err != nil {
-		return 0, fmt.Errorf("%w: delete objects: %w", ErrUnavailable, err)
-	}
-	return len(keys), s.transact(ctx, t, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, forget, t, keys)
-		return err
-	})
+	return s.removeCondemned(ctx, t)
 }

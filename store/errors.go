@@ -48,7 +48,7 @@ const (
 	stateMoved    = "MS002" // the mailbox has moved on from the state that a change was computed for
 	stateOver     = "MS003" // a quota; DETAIL holds resource, used, limit, wanted and level, separated by blanks
 	stateFull     = "MS004" // UIDs or MODSEQs are used up
-	stateIntent   = "MS005" // the intent of an object is gone: its collector was faster
+	stateIntent   = "MS005" // the intent of an object is gone, or condemned: its collector was faster
 	stateNotFresh = "MS007" // content that the change relies on is gone: store it again
 	stateUseless  = "MS008" // nothing that a new object holds is still where it was copied from
 	stateRights   = "MS009" // the rights on the mailbox have changed

@@ -17,6 +17,7 @@ var (
 	CollectOrphans = (*Store).collectOrphans
 	SweepBucket    = (*Store).sweepBucket
 	PackAll        = (*Store).packAll
+	TidyAll        = (*Store).tidyAll
 	TurnRing       = (*Store).turnRing
 	SweepAll       = (*Store).sweepAll
 	SweepOnce      = (*Store).sweepOnce
@@ -64,6 +65,9 @@ func (s *Store) AtSteps(f func() error) {
 
 // SweepSteps are those of a sweep.
 var SweepSteps = []step{stepForgot, stepPurged, stepMarked, stepSwept, stepDying, stepBuried, stepRetired, stepPut, stepMoved}
+
+// CollectSteps are those of the collector of objects.
+var CollectSteps = []step{stepCondemned, stepRemoved}
 
 // ForgetSteps ends StopAt and AtStep.
 func (s *Store) ForgetSteps() { s.atStep = nil }

@@ -40,6 +40,7 @@ func TestGuardsRaise(t *testing.T) {
 			ARRAY[$5::bigint], ARRAY[$6::bigint], ARRAY[0::bigint], ARRAY[0::bigint], ARRAY[0::bigint], ARRAY[0::bigint])`
 		fold   = `SELECT fold_mailbox($1, $2, $3, $4, 1, '{}', $5::bigint[], $5::bigint[], '{}', '{}', '{}', '{}', '{}', '{}')`
 		keep   = `SELECT keep_content($1, sha256('new'), 3, 1::smallint, '', 3, NULL, $2)`
+		pack   = `SELECT move_content($1, $2, 0, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')`
 		remove = `SELECT remove_messages($1, $2, $3, $4, '\x00', 0, 0, 0, 0, 0, 0)`
 		move   = `SELECT append_messages($1, $2, $3, NULL, NULL, $4, '\x00', 0, 0, 0, 0, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')`
 	)
@@ -63,9 +64,12 @@ func TestGuardsRaise(t *testing.T) {
 		{"fold of nothing", fold, "MS001", []any{u.Tenant, 999, 1, 1, []int64{}}},
 		{"content that is not there", keep, "MS007", []any{u.Tenant, nil}},
 		{"object without its intent", keep, "MS005", []any{u.Tenant, "key"}},
+		{"object whose intent is condemned", keep, "MS005", []any{u.Tenant, "condemned"}},
+		{"pack whose intent is condemned", pack, "MS005", []any{u.Tenant, "condemned"}},
 	} {
 		err := s.Batch(t.Context(), u.Tenant, func(b *pgx.Batch) {
 			b.Queue(`UPDATE mailbox SET unseen = 77 WHERE mailbox_id = $1`, m.ID)
+			b.Queue(`INSERT INTO object_intent (tenant_id, object_key, condemned) VALUES ($1, 'condemned', 0)`, u.Tenant)
 			b.Queue(test.query, test.args...)
 		})
 		if got := state(err); got != test.want {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,77 +16,123 @@ import (
 	"mailstead.dev/store/id"
 )
 
-// collectStep is how many objects one transaction of the collector forgets.
+// collectStep is how many objects one transaction of the collector condemns, or forgets.
 const collectStep = 1000
 
 // collectOrphans removes the objects of a tenant that only intents name and
 // that have not come to count within the grace time: a process died between
 // its PUT and its transaction, or nothing lies in them any more.
 //
-// The intent goes first: from then on no transaction can make the object
-// count, and only then it is removed. Where that fails the intent is not made
-// anew, for a transaction that still has the key would take it for its own;
-// sweepBucket finds the object. An intent of an object that counts, or in which content
-// lies, is damage, and left to fsck.
+// First their intents are condemned: from then on no transaction can make the objects count. Then the bucket
+// removes them, and an intent goes only once the bucket has said that its object is gone. An intent of an object
+// that counts, or in which content lies, is damage, and left to fsck.
 func (s *Store) collectOrphans(ctx context.Context, t id.Tenant) error {
-	const forget = `
-		DELETE FROM object_intent
-		WHERE tenant_id = $1 AND object_key = ANY (ARRAY(
+	const condemn = `
+		UPDATE object_intent SET condemned = 0
+		WHERE tenant_id = $1 AND condemned IS NULL AND object_key = ANY (ARRAY(
 			SELECT i.object_key FROM object_intent i
-			WHERE i.tenant_id = $1 AND i.created_at < now() - $2::interval
+			WHERE i.tenant_id = $1 AND i.condemned IS NULL AND i.created_at < now() - $2::interval
 			  AND NOT EXISTS (SELECT FROM object o WHERE o.tenant_id = i.tenant_id AND o.object_key = i.object_key)
 			  AND NOT EXISTS (SELECT FROM blob b WHERE b.tenant_id = i.tenant_id AND b.object_key = i.object_key)
-			LIMIT $3))
-		RETURNING object_key`
+			LIMIT $3))`
 
-	if err := s.orphansReachable(ctx, t); err != nil {
-		return err
-	}
 	for {
-		var keys []string
-		err := s.transact(ctx, t, func(tx pgx.Tx) (err error) {
-			rows, _ := tx.Query(ctx, forget, t, s.options.OrphanGrace, collectStep) // CollectRows reports the error
-			keys, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		var n int64
+		err := s.transact(ctx, t, func(tx pgx.Tx) error {
+			tag, err := tx.Exec(ctx, condemn, t, s.options.OrphanGrace, collectStep)
+			n = tag.RowsAffected()
 			return err
 		})
+		if err != nil {
+			return err
+		}
+		if n < collectStep {
+			break
+		}
+	}
+	if err := s.reached(ctx, stepCondemned); err != nil {
+		return err
+	}
+	err := s.removeCondemned(ctx, t)
+	if errors.Is(err, blob.ErrUnavailable) && s.bucketAnswers(ctx, t) {
+		return errors.New(err.Error()) // it only does not remove: no reason for other tenants to wait, as its being away is
+	}
+	return err
+}
+
+// bucketAnswers reports whether object storage can be reached.
+func (s *Store) bucketAnswers(ctx context.Context, t id.Tenant) bool {
+	_, err := s.options.Bucket.Stat(ctx, newObjectKey(t, "o"))
+	return err == nil || errors.Is(err, blob.ErrNotFound)
+}
+
+// removeCondemned removes the condemned objects of a tenant, and forgets those that are gone. What the bucket has
+// failed to remove least often comes first, the oldest of that before the others, so that what it never removes
+// keeps nothing waiting. After a step in which it has removed nothing the rest waits for the next time.
+func (s *Store) removeCondemned(ctx context.Context, t id.Tenant) error {
+	const (
+		list = `
+			SELECT i.object_key FROM object_intent i
+			WHERE i.tenant_id = $1 AND i.condemned IS NOT NULL
+			  AND NOT EXISTS (SELECT FROM object o WHERE o.tenant_id = i.tenant_id AND o.object_key = i.object_key)
+			  AND NOT EXISTS (SELECT FROM blob b WHERE b.tenant_id = i.tenant_id AND b.object_key = i.object_key)
+			ORDER BY i.condemned, i.created_at
+			LIMIT $2`
+
+		forget = `DELETE FROM object_intent WHERE tenant_id = $1 AND object_key = ANY ($2) AND condemned IS NOT NULL`
+		failed = `UPDATE object_intent SET condemned = condemned + 1 WHERE tenant_id = $1 AND object_key = ANY ($2)`
+	)
+	var first error
+	for {
+		var keys []string
+		err := s.read(ctx, t, func(b *pgx.Batch) {
+			b.Queue(list, t, collectStep).Query(func(rows pgx.Rows) (err error) {
+				keys, err = pgx.CollectRows(rows, pgx.RowTo[string])
+				return err
+			})
+		})
 		if err != nil || len(keys) == 0 {
+			return cmp.Or(err, first)
+		}
+		left, err := s.options.Bucket.Delete(ctx, keys...)
+		if err != nil && first == nil {
+			first = fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		if err := s.reached(ctx, stepRemoved); err != nil {
 			return err
 		}
-		if err := s.options.Bucket.Delete(ctx, keys...); err != nil {
+		gone := without(keys, left)
+		err = s.transact(ctx, t, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, forget, t, gone); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, failed, t, values(left))
 			return err
+		})
+		if err != nil {
+			return errors.Join(first, err)
 		}
-		s.maintained.orphans.Add(int64(len(keys)))
-		if len(keys) < collectStep {
-			return nil
+		s.maintained.orphans.Add(int64(len(gone)))
+		if len(gone) == 0 || len(keys) < collectStep {
+			return first
 		}
 	}
 }
 
-// orphansReachable fails while object storage is away: what is forgotten then would stay there.
-func (s *Store) orphansReachable(ctx context.Context, t id.Tenant) error {
-	const query = `SELECT object_key FROM object_intent WHERE tenant_id = $1 AND created_at < now() - $2::interval LIMIT 1`
-
-	var keys []string
-	err := s.read(ctx, t, func(b *pgx.Batch) {
-		b.Queue(query, t, s.options.OrphanGrace).Query(func(rows pgx.Rows) (err error) {
-			keys, err = pgx.CollectRows(rows, pgx.RowTo[string])
-			return err
-		})
-	})
-	if err != nil || len(keys) == 0 {
-		return err
+// without returns those keys that are not among others.
+func without(keys, others []string) []string {
+	known := make(map[string]bool, len(others))
+	for _, key := range others {
+		known[key] = true
 	}
-	if _, err := s.options.Bucket.Stat(ctx, keys[0]); !errors.Is(err, blob.ErrNotFound) {
-		return err
-	}
-	return nil
+	return slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return known[key] })
 }
 
 // sweepBucket looks for objects that neither a row nor an intent names, after
-// the grace time: of tenants that are gone, of PUTs that ended after their intents, of
-// deletions that failed. Each PUT has its intent before, and keys are never used again: such an object never
-// comes to count. It is removed if the options say so; but to a copy of the database, restored beside the
-// original, all newer objects of the original look like that. Keys that are not of our making are left alone.
+// the grace time: of tenants that are gone, of PUTs that ended after their intents. Each PUT has its intent
+// before, and keys are never used again: such an object never comes to count. It is removed if the options say so;
+// but to a copy of the database, restored beside the original, all newer objects of the original look like that.
+// Keys that are not of our making are left alone.
 func (s *Store) sweepBucket(ctx context.Context) error {
 	var t id.Tenant
 	var keys []string
@@ -138,7 +185,7 @@ func (s *Store) removeUnknown(ctx context.Context, t id.Tenant, keys []string) e
 	if err != nil {
 		return fmt.Errorf("look for objects of tenant %d: %w", t, err)
 	}
-	unknown := slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return slices.Contains(known, key) })
+	unknown := without(keys, known)
 	if len(unknown) == 0 {
 		return nil
 	}
@@ -147,9 +194,7 @@ func (s *Store) removeUnknown(ctx context.Context, t id.Tenant, keys []string) e
 	if !s.options.RemoveUnknown {
 		return nil
 	}
-	if err := s.options.Bucket.Delete(ctx, unknown...); err != nil {
-		return err
-	}
-	s.maintained.orphans.Add(int64(len(unknown)))
-	return nil
+	left, err := s.options.Bucket.Delete(ctx, unknown...)
+	s.maintained.orphans.Add(int64(len(unknown) - len(left)))
+	return err
 }

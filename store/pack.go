@@ -356,15 +356,17 @@ func (s *Store) readObject(ctx context.Context, key string, limit int64) (_ []by
 type step int
 
 const (
-	stepPut     step = iota // the object is in the bucket
-	stepMoved               // the contents lie in the object
-	stepForgot              // a mailbox has forgotten something
-	stepPurged              // rows of deleted mailboxes are gone
-	stepMarked              // dead emails are found
-	stepSwept               // some of them are gone
-	stepDying               // contents are marked
-	stepBuried              // they are gone
-	stepRetired             // objects are the collector's
+	stepPut       step = iota // the object is in the bucket
+	stepMoved                 // the contents lie in the object
+	stepForgot                // a mailbox has forgotten something
+	stepPurged                // rows of deleted mailboxes are gone
+	stepMarked                // dead emails are found
+	stepSwept                 // some of them are gone
+	stepDying                 // contents are marked
+	stepBuried                // they are gone
+	stepRetired               // objects are the collector's
+	stepCondemned             // they will never count
+	stepRemoved               // some are gone from the bucket
 )
 
 // reached lets tests stop a job where a process could die.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -487,6 +488,25 @@ func TestSweepBucket(t *testing.T) {
 	p.readable(texts, true)
 	if got := p.objects(); len(got) != 3 {
 		t.Errorf("left: %v; want the pack, the intended one and the foreign one", got)
+	}
+}
+
+// By default what nobody knows is only counted.
+func TestSweepBucketRemovesNothing(t *testing.T) {
+	p := newPacked(t, func(o *store.Options) { o.OrphanGrace = time.Nanosecond })
+	p.deliver(3)
+	p.pack(true)
+	for _, key := range []string{fmt.Sprintf("t%d/o/", p.user.Tenant), "t999999/p/"} {
+		p.do(func() error { return p.bucket.Put(t.Context(), key+strings.Repeat("a", 26), strings.NewReader("x"), 1) })
+	}
+	was := p.objects()
+	time.Sleep(time.Second) // the bucket's clock counts seconds
+	p.do(func() error { return store.SweepBucket(p.Store, t.Context()) })
+	if got := p.objects(); !slices.Equal(got, was) {
+		t.Errorf("left: %v, want %v", got, was)
+	}
+	if m := p.Maintained(); m.Unknown != 2 || m.Orphans != 0 {
+		t.Errorf("%d are unknown, %d removed; want 2 and none", m.Unknown, m.Orphans)
 	}
 }
 

@@ -237,7 +237,7 @@ func (r *recounting) repair(ctx context.Context, tx pgx.Tx, c recount) error {
 }
 
 // countObject makes an object count in which content lies, if it is there, and
-// reports whether it was.
+// reports whether it was. No collector takes it meanwhile: it takes none in which content lies.
 func (f *fsck) countObject(ctx context.Context, key string) (bool, error) {
 	const (
 		insert = `
@@ -248,14 +248,6 @@ func (f *fsck) countObject(ctx context.Context, key string) (bool, error) {
 
 		forget = `DELETE FROM object_intent WHERE tenant_id = $1 AND object_key = $2`
 	)
-	// The intent goes first: after that no collector takes the object.
-	err := f.store.transact(ctx, f.tenant, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, forget, f.tenant, key)
-		return err
-	})
-	if err != nil {
-		return false, err
-	}
 	o, err := f.store.options.Bucket.Stat(ctx, key)
 	if errors.Is(err, blob.ErrNotFound) {
 		return false, nil
@@ -264,7 +256,11 @@ func (f *fsck) countObject(ctx context.Context, key string) (bool, error) {
 		return false, err
 	}
 	return true, f.store.transact(ctx, f.tenant, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, insert, f.tenant, key, o.Size)
+		tag, err := tx.Exec(ctx, insert, f.tenant, key, o.Size)
+		if err != nil || tag.RowsAffected() == 0 {
+			return err // its content has moved: the intent finds it
+		}
+		_, err = tx.Exec(ctx, forget, f.tenant, key)
 		return err
 	})
 }

@@ -48,6 +48,10 @@ func TestRepair(t *testing.T) {
 		{"object with an intent and no row", `
 			WITH gone AS (DELETE FROM object WHERE tenant_id = $1 RETURNING tenant_id, object_key)
 			INSERT INTO object_intent (tenant_id, object_key) SELECT tenant_id, object_key FROM gone`, nil, store.FoundObject},
+		{"object with a condemned intent", `INSERT INTO object_intent (tenant_id, object_key, condemned) SELECT tenant_id, object_key, 2 FROM object WHERE tenant_id = $1`, nil, store.FoundObject},
+		{"object with a condemned intent and no row", `
+			WITH gone AS (DELETE FROM object WHERE tenant_id = $1 RETURNING tenant_id, object_key)
+			INSERT INTO object_intent (tenant_id, object_key, condemned) SELECT tenant_id, object_key, 0 FROM gone`, nil, store.FoundObject},
 		{"staged rows", `INSERT INTO staged_0 (tenant_id, digest, data) VALUES ($1, '\x00', '\x01'), ($1, '\x01', '\x01')`, nil, store.FoundStaged},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -130,17 +134,21 @@ func TestRepairHidesNothing(t *testing.T) {
 
 // An object that is needed is not collected, though an intent says so.
 func TestCollectorLeavesDamage(t *testing.T) {
-	p := newPacked(t, func(o *store.Options) { o.PackSize = 500 })
-	texts := p.deliver(20)
-	p.pack(true)
-	p.execute(`INSERT INTO object_intent (tenant_id, object_key) SELECT tenant_id, object_key FROM object WHERE tenant_id = $1`, p.user.Tenant)
-	p.execute(`DELETE FROM object WHERE tenant_id = $1 AND object_key = (SELECT min(object_key) FROM object)`, p.user.Tenant)
-	p.elapse(2 * days)
-	p.collect()
-	if _, left := p.repair(); len(left) > 0 {
-		t.Errorf("left %v", left)
+	for name, condemned := range map[string]*int{"waiting": nil, "condemned": ptr(0)} {
+		t.Run(name, func(t *testing.T) {
+			p := newPacked(t, func(o *store.Options) { o.PackSize = 500 })
+			texts := p.deliver(20)
+			p.pack(true)
+			p.execute(`INSERT INTO object_intent (tenant_id, object_key, condemned) SELECT tenant_id, object_key, $2 FROM object WHERE tenant_id = $1`, p.user.Tenant, condemned)
+			p.execute(`DELETE FROM object WHERE tenant_id = $1 AND object_key = (SELECT min(object_key) FROM object)`, p.user.Tenant)
+			p.elapse(2 * days)
+			p.collect()
+			if _, left := p.repair(); len(left) > 0 {
+				t.Errorf("left %v", left)
+			}
+			p.readable(texts, true)
+		})
 	}
-	p.readable(texts, true)
 }
 
 // A counter that alone tells of messages that were lost stays, and keeps their emails from being swept: also

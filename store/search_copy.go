@@ -43,7 +43,7 @@ func (s *Store) IndexCopy(ctx context.Context, t id.Tenant, account id.Account) 
 // SaveIndexCopy puts a copy of so many octets in the place of the last one. ErrStaleIndex where the account is another node's.
 func (s *Store) SaveIndexCopy(ctx context.Context, t id.Tenant, account id.Account, node string, c IndexCopy, r io.Reader, size int64) error {
 	const (
-		consume = `DELETE FROM object_intent WHERE tenant_id = $1 AND object_key = $2`
+		consume = `DELETE FROM object_intent WHERE tenant_id = $1 AND object_key = $2 AND condemned IS NULL`
 		save    = `
 			UPDATE search_index SET copy_key = $4, copy_stamp = $5, copy_up_to = $6, copied_at = now()
 			WHERE tenant_id = $1 AND account_id = $2 AND node = $3`

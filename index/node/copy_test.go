@@ -106,7 +106,7 @@ func TestCopies(t *testing.T) {
 	data[bytes.Index(data, []byte(".zap"))/512*512+512+100] ^= 1 // of a file of words
 	replace := func(content []byte) {
 		t.Helper()
-		if err := bucket.Delete(t.Context(), second.Key); err != nil {
+		if _, err := bucket.Delete(t.Context(), second.Key); err != nil {
 			t.Fatal(err)
 		}
 		if err := bucket.Put(t.Context(), second.Key, bytes.NewReader(content), int64(len(content))); err != nil {

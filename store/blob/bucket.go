@@ -35,8 +35,9 @@ type Bucket interface {
 	// Reading may fail as Get may, and ends early where the object does.
 	Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error)
 	Stat(ctx context.Context, key string) (Object, error)
-	// Delete removes objects; those that are not there are no error. After an error some may be left.
-	Delete(ctx context.Context, keys ...string) error
+	// Delete removes objects; those that are not there are no error. With an error, and only then, it returns
+	// the keys of those that may be left: of all others the service has said that they are gone.
+	Delete(ctx context.Context, keys ...string) (left []string, err error)
 	// List yields the objects whose keys begin with prefix, in the order of their keys, until an error.
 	List(ctx context.Context, prefix string) iter.Seq2[Object, error]
 }

@@ -49,6 +49,63 @@ func TestS3Refuses(t *testing.T) {
 	}
 }
 
+// A service's answers to a deletion of many keys, and what is left then.
+func TestS3Deletes(t *testing.T) {
+	const (
+		denied = `<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>`
+		mixed  = `<DeleteResult><Deleted><Key>a</Key></Deleted>` +
+			`<Error><Key>b</Key><Code>AccessDenied</Code><Message>Access Denied</Message></Error>` +
+			`<Error><Key>c</Key><Code>NoSuchKey</Code><Message>gone</Message></Error></DeleteResult>`
+	)
+	for _, test := range []struct {
+		name   string
+		status int
+		answer string
+		single int // the status of a DELETE of one key, 0: none is to come
+		left   string
+	}{
+		{"all refused", 403, denied, 0, "a b c"},
+		{"some refused", 200, mixed, 0, "b"},
+		{"too many requests", 503, `<Error><Code>SlowDown</Code></Error>`, 0, "a b c"},
+		{"a bucket that is not there", 404, "", 0, "a b c"},
+		{"not all named", 200, `<DeleteResult><Deleted><Key>b</Key></Deleted></DeleteResult>`, 204, ""},
+		{"not all named, the others refused", 200, `<DeleteResult><Deleted><Key>b</Key></Deleted></DeleteResult>`, 403, "a c"},
+		{"none named, and then away", 200, `<DeleteResult></DeleteResult>`, 503, "a b c"},
+		{"an answer that breaks off", 200, mixed[:60], 403, "a b c"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			asked := make(map[string]bool)
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodPost {
+					w.WriteHeader(test.status)
+					io.WriteString(w, test.answer)
+					return
+				}
+				asked[r.URL.Path] = true
+				if test.single == 0 || r.Method != http.MethodDelete {
+					t.Errorf("%s %s", r.Method, r.URL)
+				}
+				w.WriteHeader(test.single)
+			}))
+			defer server.Close()
+			b, err := blob.NewS3(blob.S3Options{Endpoint: server.URL, Bucket: "bucket", Access: "a", Secret: "s", PathStyle: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			left, err := b.Delete(t.Context(), "a", "b", "c")
+			if got := strings.Join(left, " "); got != test.left {
+				t.Errorf("left %q, want %q", got, test.left)
+			}
+			if (err != nil) != (test.left != "") || err != nil && !errors.Is(err, blob.ErrUnavailable) {
+				t.Errorf("error %v", err)
+			}
+			if test.single >= 500 && len(asked) > 1 {
+				t.Errorf("asked for %v of a service that is away", asked)
+			}
+		})
+	}
+}
+
 func TestNewS3Refuses(t *testing.T) {
 	for _, o := range []blob.S3Options{{Endpoint: "s3.example.org"}, {Endpoint: "http://x", CAFile: "/nowhere"}, {Endpoint: "http://x", CAFile: "bucket_test.go"}} {
 		if _, err := blob.NewS3(o); err == nil {

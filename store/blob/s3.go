@@ -206,21 +206,64 @@ func (b *S3) Stat(ctx context.Context, key string) (Object, error) {
 	return Object{key, info.Size, info.LastModified}, told(ctx, "stat "+key, err)
 }
 
-// Delete implements Bucket.
-func (b *S3) Delete(ctx context.Context, keys ...string) error {
-	if len(keys) == 1 {
-		return gone(told(ctx, "delete "+keys[0], b.core.Client.RemoveObject(ctx, b.bucket, keys[0], minio.RemoveObjectOptions{})))
+// Delete implements Bucket. An answer to many keys need not name them all: some services leave out what was
+// not there. Those are asked for one by one.
+func (b *S3) Delete(ctx context.Context, keys ...string) (left []string, err error) {
+	var answers map[string]error
+	if len(keys) > 1 {
+		answers = b.deleteMany(ctx, keys)
 	}
+	var away error // which each further request would wait for, too
+	for _, key := range keys {
+		failed, named := answers[key]
+		switch {
+		case named:
+		case away != nil:
+			failed = away
+		default:
+			if failed = b.deleteOne(ctx, key); failed != nil && !refused(failed) {
+				away = failed
+			}
+		}
+		if failed != nil {
+			left = append(left, key)
+			err = cmp.Or(err, failed)
+		}
+	}
+	if len(left) > 1 {
+		err = fmt.Errorf("%w (and %d other objects)", err, len(left)-1)
+	}
+	return left, err
+}
+
+func (b *S3) deleteOne(ctx context.Context, key string) error {
+	return gone(told(ctx, "delete "+key, b.core.Client.RemoveObject(ctx, b.bucket, key, minio.RemoveObjectOptions{})))
+}
+
+// deleteMany returns what the service has said of the keys that it has named.
+func (b *S3) deleteMany(ctx context.Context, keys []string) map[string]error {
 	objects := make(chan minio.ObjectInfo, len(keys))
 	for _, key := range keys {
 		objects <- minio.ObjectInfo{Key: key}
 	}
 	close(objects)
-	var errs []error
-	for failed := range b.core.Client.RemoveObjects(ctx, b.bucket, objects, minio.RemoveObjectsOptions{}) {
-		errs = append(errs, gone(told(ctx, "delete "+failed.ObjectName, failed.Err)))
+	asking, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(map[string]error, len(keys))
+	for r := range b.core.Client.RemoveObjectsWithResult(asking, b.bucket, objects, minio.RemoveObjectsOptions{}) {
+		if r.ObjectName == "" {
+			cancel() // an answer that cannot be read, or to one key, where the client sends them one by one
+			continue
+		}
+		answers[r.ObjectName] = gone(told(ctx, "delete "+r.ObjectName, r.Err))
 	}
-	return errors.Join(errs...)
+	return answers
+}
+
+// refused reports whether an error is the service's answer to this very request.
+func refused(err error) bool {
+	var response minio.ErrorResponse
+	return errors.As(err, &response) && response.StatusCode >= 400 && response.StatusCode < 500
 }
 
 func gone(err error) error {

@@ -95,8 +95,8 @@ func Run(t *testing.T, b blob.Bucket) {
 	})
 	t.Run("Delete", func(t *testing.T) {
 		for _, keys := range [][]string{{"t1/p/aaaa"}, {"t1/p/aaaa"}, {"t1/p/aaaa", "t1/p/bbbb", "t1/o/cccc"}, {}} {
-			if err := b.Delete(ctx, keys...); err != nil {
-				t.Errorf("Delete(%q): %v", keys, err)
+			if left, err := b.Delete(ctx, keys...); err != nil || len(left) > 0 {
+				t.Errorf("Delete(%q) = %q, %v", keys, left, err)
 			}
 		}
 		if got := list(t, b, ""); !slices.Equal(got, []string{"t2/p/dddd"}) {

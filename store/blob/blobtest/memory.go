@@ -105,15 +105,15 @@ func (m *Memory) Stat(_ context.Context, key string) (blob.Object, error) {
 	return blob.Object{Key: key, Size: int64(len(content)), Modified: time.Now()}, nil
 }
 
-func (m *Memory) Delete(_ context.Context, keys ...string) error {
+func (m *Memory) Delete(_ context.Context, keys ...string) (left []string, err error) {
 	if err := m.lock(); err != nil {
-		return err
+		return keys, err
 	}
 	defer m.mu.Unlock()
 	for _, key := range keys {
 		delete(m.objects, key)
 	}
-	return nil
+	return nil, nil
 }
 
 func (m *Memory) List(_ context.Context, prefix string) iter.Seq2[blob.Object, error] {
