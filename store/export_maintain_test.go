@@ -21,7 +21,6 @@ var (
 	TurnRing       = (*Store).turnRing
 	SweepAll       = (*Store).sweepAll
 	SweepOnce      = (*Store).sweepOnce
-	TidyAll        = (*Store).tidyAll
 
 	ForgetAttempts       = (*Store).forgetAttempts
 	ForgetKnownAddresses = (*Store).forgetKnownAddresses
