@@ -35,7 +35,7 @@ import (
 
 // ofAllTenants are statements that are meant to see more than one tenant, or are of none: they call
 // functions of the owner's, each of which definers explains, or use tables that hold nothing of a tenant.
-var ofAllTenants = regexp.MustCompile(`\b(lease|front_end|staging_ring|search_node|login_secret|pg_roles|pg_notify)\b`)
+var ofAllTenants = regexp.MustCompile(`\b(lease|front_end|goose_db_version|staging_ring|search_node|login_secret|pg_roles|pg_notify)\b`)
 
 // definers are the functions that run as the owner, whom row-level security does not bind, and what they give out
 // for names that are another tenant's. There are no others.
