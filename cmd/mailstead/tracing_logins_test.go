@@ -134,9 +134,10 @@ func TestLoginsInTheLog(t *testing.T) {
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		if err := errors.Join(server.Shutdown(ctx), <-served); err != nil {
+		if err := server.Shutdown(ctx); err != nil {
 			t.Error(err)
 		}
+		<-served
 	}()
 	fails := func(command, logged string) {
 		t.Helper()

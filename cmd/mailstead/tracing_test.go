@@ -109,7 +109,7 @@ func TestTracing(t *testing.T) {
 	c := newCollector(t)
 	s := newServing(t, map[string]string{
 		"roles": "[imap, lmtp, maintenance, admin]", "log.level": "debug", "store.staging": "false", "lmtp.reject_over_quota": "true",
-		"auth.max_failures_per_account": "1", "auth.max_failures_per_tenant": "2", "auth.max_failures_per_address": "3",
+		"auth.trusted": "[192.0.2.0/24]", "auth.max_failures_per_account": "1", "auth.max_failures_per_tenant": "2", "auth.max_failures_per_address": "3",
 	})
 	const domain, user, password = planted + ".test", planted + "-jane@" + planted + ".test", planted + "-Password"
 	tenant := storetest.Domain(t, s.store, planted+"-tenant", domain).Tenant
