@@ -231,6 +231,9 @@ func (a *app) accountPasswd() *cobra.Command {
 		if generated != "" {
 			return j.say(v, "The password of %s is now %s", account.Login, generated)
 		}
+		if secret == "" {
+			return j.say(v, "%s has no password any more.", account.Login)
+		}
 		return j.say(v, "The password of %s is set.", account.Login)
 	})}
 	password.register(c)

@@ -45,6 +45,6 @@ func TestAppPasswordCommands(t *testing.T) {
 		t.Error("an app password that was revoked lets in")
 	}
 	s.want("account app-password add a@acme.test tv", "App password tv")
-	s.want("account passwd a@acme.test --no-password --revoke-app-passwords", "The password of a@acme.test is set.")
+	s.want("account passwd a@acme.test --no-password --revoke-app-passwords", "a@acme.test has no password any more.")
 	s.want("account app-password list a@acme.test --json", "[]")
 }

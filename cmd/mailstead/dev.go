@@ -349,7 +349,7 @@ Mailstead runs in %s; logs are in %s.
 		o.address(portHTTP), o.address(portS3), o.address(portS3Status), state.psql,
 		login, password, o.domains()[1], other, state.Passwords[other], o.domains()[1])
 	if o.accounts > 0 {
-		fmt.Fprintf(out, "  user0001@demo.test and so on, %d in all, password pass\n", o.accounts)
+		fmt.Fprintf(out, "  user0001@demo.test and so on, %d in all, the last tenth of them from user0001@other.test on, password pass\n", o.accounts)
 	}
 	if o.cells == 2 {
 		if err := o.tourSecond(out); err != nil {
@@ -367,9 +367,9 @@ Put a message in, read it back, open it in mutt:
 
 What an operator sees of it:
 
-  mailstead -c '%[5]s' quota show account:%[1]s
+  %[6]s -c '%[5]s' quota show account:%[1]s
 
-`, login, ca, password, imaps, o.path(operatorFile))
+`, login, ca, password, imaps, o.path(operatorFile), os.Args[0])
 	fmt.Fprintf(out, "ready imap=%s imaps=%s lmtp=%s http=%s s3=%s\n",
 		o.address(portIMAP), o.address(portIMAPS), o.address(portLMTP), o.address(portHTTP), o.address(portS3))
 	return nil

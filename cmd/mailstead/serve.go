@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -27,6 +28,7 @@ import (
 	"mailstead.dev/index/node"
 	"mailstead.dev/lmtpd"
 	"mailstead.dev/store"
+	"mailstead.dev/store/blob"
 )
 
 func (a *app) serveCommand() *cobra.Command {
@@ -106,6 +108,9 @@ func (a *app) serve(ctx context.Context, c *config.Config, load func() (*config.
 			err = errors.Join(err, c.Close())
 		}
 	}()
+	if err := p.tryBucket(ctx); err != nil {
+		return err
+	}
 	seals, err := readSeals(c)
 	if err != nil {
 		return err
@@ -132,6 +137,24 @@ func (p *process) openStore(ctx context.Context) (err error) {
 		return p.tracing.requests(p.measured.bucket(next))
 	})
 	return err
+}
+
+// tryBucketFor is how long a bucket is waited for.
+const tryBucketFor = 5 * time.Second
+
+// tryBucket has a key that does not hold, or a bucket that is not there, told at once, and not by the first large message. Without
+// an answer the process serves, as it does when the bucket goes away later.
+func (p *process) tryBucket(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, tryBucketFor)
+	defer cancel()
+	err := p.store.TryBucket(ctx)
+	if blob.Refused(err) {
+		return fmt.Errorf("the bucket %s at %s cannot be used as objects.* is set: %w", p.config.Objects.Bucket, p.config.Objects.Endpoint, err)
+	}
+	if err != nil {
+		p.log.Error("the bucket does not answer: content waits in the database until it does", "error", err)
+	}
+	return nil
 }
 
 // open makes what the roles ask for, with the listeners open, so that a port that is taken is

@@ -438,3 +438,28 @@ func TestCachedContentIsOfFrontEnds(t *testing.T) {
 		t.Error("it was not opened with the role imap")
 	}
 }
+
+// A key that does not hold and a bucket that is not there are told at the start. One that is away is no reason not to take mail.
+func TestServeWithoutBucket(t *testing.T) {
+	for name, of := range map[string]struct{ variable, ends string }{
+		"another secret":     {"MAILSTEAD_OBJECTS_SECRET_KEY=wrong", "The request signature we calculated does not match"},
+		"another bucket":     {"MAILSTEAD_OBJECTS_BUCKET=elsewhere", "bucket does not exist"},
+		"nobody who answers": {"MAILSTEAD_OBJECTS_ENDPOINT=http://127.0.0.1:1", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServing(t, nil)
+			s.environ = append(s.environ, of.variable)
+			s.start(nil)
+			if of.ends == "" {
+				s.hears("READY=1")
+				if !strings.Contains(s.log.String(), "the bucket does not answer") {
+					t.Errorf("the log does not tell:\n%s", s.log)
+				}
+				return
+			}
+			if err := s.ends(); err == nil || !strings.Contains(s.log.String(), "cannot be used as objects.* is set") || !strings.Contains(s.log.String(), of.ends) {
+				t.Errorf("it ends with %v\n%s", err, s.log)
+			}
+		})
+	}
+}

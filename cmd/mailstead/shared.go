@@ -63,7 +63,7 @@ func deleteShared(j *job) error {
 	if err := j.store.Delete(j, u, j.args[1]); err != nil {
 		return about("mailbox "+j.args[1], err)
 	}
-	return j.say(map[string]string{"deleted": j.args[1]}, "Mailbox %s is gone; mailstead mailbox undelete %s%s brings it back.", j.args[1], sharedOf, j.args[0])
+	return j.say(map[string]string{"deleted": j.args[1]}, "Mailbox %[1]s is gone; mailstead mailbox undelete %[2]s%[3]s %[1]s brings it back.", j.args[1], sharedOf, j.args[0])
 }
 
 func autoSubscribe(j *job, on bool) error {

@@ -221,7 +221,7 @@ func (b *S3) Delete(ctx context.Context, keys ...string) (left []string, err err
 		case away != nil:
 			failed = away
 		default:
-			if failed = b.deleteOne(ctx, key); failed != nil && !refused(failed) {
+			if failed = b.deleteOne(ctx, key); failed != nil && !Refused(failed) {
 				away = failed
 			}
 		}
@@ -260,8 +260,8 @@ func (b *S3) deleteMany(ctx context.Context, keys []string) map[string]error {
 	return answers
 }
 
-// refused reports whether an error is the service's answer to this very request.
-func refused(err error) bool {
+// Refused reports whether an error is the service's answer to this very request: that it may not be, or that there is no such bucket.
+func Refused(err error) bool {
 	var response minio.ErrorResponse
 	return errors.As(err, &response) && response.StatusCode >= 400 && response.StatusCode < 500
 }
