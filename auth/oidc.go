@@ -118,7 +118,7 @@ func (a *Authenticator) verifyToken(ctx context.Context, account store.Login, of
 	login, err := store.NormalLogin(c.text(of.Claim))
 	switch {
 	case err != nil:
-		return Grant{}, fmt.Errorf("%w: %s: %w", store.ErrAuth, of.Claim, err)
+		return Grant{}, fmt.Errorf("%w: %s is no address", store.ErrAuth, of.Claim) // the error has it, and is logged
 	case of.Claim == "email" && !of.Unverified && c.all["email_verified"] != true && c.text("email_verified") != "true":
 		return Grant{}, fmt.Errorf("%w: the issuer has not verified the address", store.ErrAuth)
 	case login != account.User.Login: // which is "" where there is no account

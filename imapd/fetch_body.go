@@ -451,6 +451,7 @@ func (f *fetcher) smallSection(ctx context.Context, s *section, m *view.Message,
 	}
 	header, err := f.read(ctx, m, place)
 	if err != nil {
+		f.s.releaseTo(held)
 		return nil, false, err
 	}
 	data = message.SelectFields(header, s.fields, s.not)
@@ -557,7 +558,7 @@ func (f *fetcher) read(ctx context.Context, m *view.Message, place message.Range
 	}
 	defer rc.Close()
 	var data bytes.Buffer
-	data.Grow(int(place.Len))
+	data.Grow(int(place.Len) + bytes.MinRead) // which ReadFrom wants at the end
 	_, err = data.ReadFrom(rc)
 	return data.Bytes(), err
 }

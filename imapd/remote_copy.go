@@ -172,7 +172,7 @@ func (c copyIn) fetch(ctx context.Context, t *passing, in *arriving) (from view.
 	if c.set.uid {
 		verb, set = "UID FETCH ", words[3]
 	}
-	if err := t.c.send(t.s, []byte(t.s.tag+" "+verb+string(set)+" (UID FLAGS INTERNALDATE BODY.PEEK[])\r\n")); err != nil {
+	if err := t.c.send(t.s, []byte(t.s.tag+" "+verb+string(set)+" (UID FLAGS INTERNALDATE BINARY.PEEK[])\r\n")); err != nil {
 		return from, err
 	}
 	var refused error
@@ -220,9 +220,9 @@ func (t *passing) nextLine() (part, error) {
 	return p, err
 }
 
-// isMessage tells whether a response that begins like this has a whole message in it.
+// isMessage tells whether a response that begins like this has a whole message in it: by BINARY, which alone tells NULs as they are.
 func isMessage(line []byte) bool {
-	return bytes.Contains(line, []byte("FETCH (")) && bytes.Contains(line, []byte("BODY[] {"))
+	return bytes.Contains(line, []byte("FETCH (")) && (bytes.Contains(line, []byte("BINARY[] {")) || bytes.Contains(line, []byte("BINARY[] ~{")))
 }
 
 // receive receives the message in a response, or passes over it; wrong is why it is not taken.
@@ -278,7 +278,7 @@ func readFetched(line []byte) (uid id.UID, m appendMessage, err error) {
 		case "MODSEQ":
 			d.SP()
 			d.List(func() { d.Number64() })
-		case "BODY":
+		case "BINARY":
 			return uid, m, d.Err()
 		default:
 			return 0, m, errors.New("it tells of a message what it was not asked for")

@@ -142,7 +142,7 @@ func (s *session) listCell(ctx context.Context, v store.Visit, reserve func(octe
 			e, exists := readFarEntry(d)
 			e.Exists = exists || answered == 0 // of the first list are also those above others
 			if d.Err() == nil && tooMany == nil {
-				tooMany = reserve(entryWeight + 2*int64(len(e.Name)))
+				tooMany = reserve(entryWeight*int64(newLevels("", e.Name)) + 2*int64(len(e.Name)))
 				told = append(told, e)
 			}
 			return true

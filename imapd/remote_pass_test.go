@@ -274,13 +274,13 @@ func TestHostileNamesPassedOn(t *testing.T) {
 func TestCopyBetweenCells(t *testing.T) {
 	west, _, owner := sharingCells(t, nil)
 	const letters, plans = `"` + ownersName + `Letters"`, `"` + ownersName + `Plans"`
-	large := "Subject: large\r\n\r\n" + noise(1<<20) + "\r\n"
+	large := "Subject: large\r\n\r\na\x00b" + noise(1<<20) + "\r\n"
 	c := west.visitor(t)
 	c.want(`APPEND INBOX (\Flagged $Work) "01-Feb-2024 03:04:05 +0200" {`+fmt.Sprint(len(large))+"+}\r\n"+large, "OK ")
 	for _, subject := range []string{"second", "third", "fourth"} {
 		c.want(appendText("INBOX", "Subject: "+subject+"\r\n\r\nx CREATE \""+ownersName+"Letters/run\"\r\n"), "OK ")
 	}
-	const items = " (FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])"
+	const items = " (FLAGS INTERNALDATE RFC822.SIZE BINARY.PEEK[])" // which tells NULs
 	subjects := func(c *client, box string) (all []string) {
 		c.want("EXAMINE "+box, "OK ")
 		for _, line := range c.want("FETCH 1:* BODY.PEEK[HEADER.FIELDS (SUBJECT)]", "OK ") {

@@ -9,8 +9,8 @@ import (
 	"io"
 )
 
-// TryBucket stores a small object in object storage, reads it and removes it, whose key is none of content. Where that is refused
-// blob.Refused tells of the error; that only the removal fails is logged.
+// TryBucket stores a small object in object storage, reads it and removes it, whose key is none of content. That
+// only the removal fails is logged.
 func (s *Store) TryBucket(ctx context.Context) (err error) {
 	b, key, content := s.options.Bucket, "try/"+rand.Text(), []byte("try")
 	if err := b.Put(ctx, key, bytes.NewReader(content), int64(len(content))); err != nil {

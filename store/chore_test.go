@@ -3,6 +3,8 @@ package store_test
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,8 +28,16 @@ func TestChores(t *testing.T) {
 		{10 * time.Minute, nil, 7, 0},
 	} {
 		synctest.Test(t, func(t *testing.T) {
+			var mu sync.Mutex // guards tries
 			var tries []time.Time
+			tried := func() []time.Time {
+				mu.Lock()
+				defer mu.Unlock()
+				return slices.Clone(tries)
+			}
 			chores := store.Repeat(t.Context(), "work", of.every, func(context.Context) error {
+				mu.Lock()
+				defer mu.Unlock()
 				tries = append(tries, time.Now())
 				return of.err
 			})
@@ -37,11 +47,11 @@ func TestChores(t *testing.T) {
 			}
 			time.Sleep(of.every) // it was begun by then
 			synctest.Wait()
-			time.Sleep(time.Until(tries[0].Add(time.Hour + time.Second)))
+			time.Sleep(time.Until(tried()[0].Add(time.Hour + time.Second)))
 			synctest.Wait()
-			got := chores()["work"]
-			if len(tries) < of.tries || got.Failures < int64(of.fails) || of.fails == 0 && got.Failures > 0 || got.Done.IsZero() == (of.err == nil) {
-				t.Errorf("every %v, %v: %d tries, %+v", of.every, of.err, len(tries), got)
+			got, n := chores()["work"], len(tried())
+			if n < of.tries || got.Failures < int64(of.fails) || of.fails == 0 && got.Failures > 0 || got.Done.IsZero() == (of.err == nil) {
+				t.Errorf("every %v, %v: %d tries, %+v", of.every, of.err, n, got)
 			}
 		})
 	}

@@ -147,7 +147,7 @@ func (s *Store) deleteInSteps(ctx context.Context, t id.Tenant, query string, ar
 			n = tag.RowsAffected()
 			return err
 		})
-		if err != nil || n < deleteStep {
+		if err != nil || n == 0 { // fewer than a step can be because others were at the same rows
 			return err
 		}
 	}
@@ -218,8 +218,31 @@ func (s *Store) DeleteTenant(ctx context.Context, t id.Tenant) error {
 	})
 }
 
-// deleteContent removes the content of a tenant that has no emails any more.
+// deleteRounds is how often content is looked for that another process, which sweeps or packs, has moved meanwhile.
+const deleteRounds = 10
+
+// deleteContent removes the content of a tenant that has no emails any more. It ends well only where nothing is left that could name an object.
 func (s *Store) deleteContent(ctx context.Context, t id.Tenant) error {
+	const query = `
+		SELECT EXISTS (SELECT FROM blob WHERE tenant_id = $1) OR EXISTS (SELECT FROM object WHERE tenant_id = $1)
+			OR EXISTS (SELECT FROM object_intent WHERE tenant_id = $1)`
+
+	for range deleteRounds {
+		if err := s.deleteContentOnce(ctx, t); err != nil {
+			return err
+		}
+		left := false
+		err := s.read(ctx, t, func(b *pgx.Batch) {
+			b.Queue(query, t).QueryRow(func(row pgx.Row) error { return row.Scan(&left) })
+		})
+		if err != nil || !left {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: content of the tenant is still being moved", ErrUnavailable)
+}
+
+func (s *Store) deleteContentOnce(ctx context.Context, t id.Tenant) error {
 	for _, table := range []string{"blob", "staged_0", "staged_1", "staged_2", "staged_3"} {
 		if err := s.deleteInSteps(ctx, t, deleteOfTenant(table), t); err != nil {
 			return err

@@ -100,12 +100,16 @@ func (s *Store) packAll(ctx context.Context) error {
 	left := sumStaged(staged).Bytes
 	slices.SortFunc(staged, func(a, b stagedTenant) int { return cmp.Compare(b.Bytes, a.Bytes) })
 	var errs []error
+	busy := false
 	for _, t := range staged {
 		all := time.Since(t.Oldest) > s.options.PackAge || left > s.options.StagingBound/2
 		if !all && t.Bytes < s.options.PackSize && t.Messages < packMessages {
 			continue
 		}
-		if err := s.packTenant(ctx, t.TenantID, all); err != nil {
+		if err := s.packTenant(ctx, t.TenantID, all); errors.Is(err, ErrBusy) {
+			busy = true
+			continue
+		} else if err != nil {
 			errs = append(errs, fmt.Errorf("pack tenant %d: %w", t.TenantID, err))
 			if away(err) {
 				break // for the others too
@@ -115,7 +119,10 @@ func (s *Store) packAll(ctx context.Context) error {
 		left -= t.Bytes
 	}
 	_, err = s.underLease(ctx, "ring", func(ctx context.Context, _ *lease) error { return s.turnRing(ctx, slotSize) })
-	return errors.Join(append(errs, err)...)
+	if err = errors.Join(append(errs, err)...); err == nil && busy {
+		return ErrBusy
+	}
+	return err
 }
 
 // eachTenant does a job for one tenant after the other, but for those that are
@@ -192,7 +199,7 @@ func (s *Store) tidyAll(ctx context.Context) error {
 		there[t] = true
 		return s.inTurn(ctx, fmt.Sprintf("tidy/%d", t), func(ctx context.Context, _ *lease) error { return s.tidyTenant(ctx, t) })
 	})
-	if err == nil || errors.Is(err, ErrBusy) {
+	if ctx.Err() == nil && !away(err) { // all have been gone through
 		s.maintained.backlogs.keep(there)
 	}
 	return err

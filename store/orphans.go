@@ -55,7 +55,7 @@ func (s *Store) collectOrphans(ctx context.Context, t id.Tenant) error {
 	}
 	err := s.removeCondemned(ctx, t)
 	if errors.Is(err, blob.ErrUnavailable) && s.bucketAnswers(ctx, t) {
-		return errors.New(err.Error()) // it only does not remove: no reason for other tenants to wait, as its being away is
+		return errors.New(Wordless(err)) // it only does not remove: no reason for other tenants to wait, as its being away is
 	}
 	return err
 }
@@ -169,6 +169,8 @@ func (s *Store) removeUnknown(ctx context.Context, t id.Tenant, keys []string) e
 		SELECT object_key FROM object WHERE tenant_id = $1 AND object_key = ANY ($2)
 		UNION ALL
 		SELECT object_key FROM object_intent WHERE tenant_id = $1 AND object_key = ANY ($2)
+		UNION ALL
+		SELECT object_key FROM blob WHERE tenant_id = $1 AND object_key = ANY ($2)
 		UNION ALL
 		SELECT copy_key FROM search_index WHERE tenant_id = $1 AND copy_key = ANY ($2)`
 

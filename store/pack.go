@@ -62,9 +62,9 @@ func (p *packing) add(m member, stored []byte) {
 }
 
 // packTenant moves staged content of a tenant to object storage, oldest first,
-// pack by pack: while there is enough for a whole one, or all of it.
+// pack by pack: while there is enough for a whole one, or all of it. ErrBusy where another process is at it.
 func (s *Store) packTenant(ctx context.Context, t id.Tenant, all bool) error {
-	_, err := s.underLease(ctx, fmt.Sprintf("pack/%d", t), func(ctx context.Context, l *lease) error {
+	return s.inTurn(ctx, fmt.Sprintf("pack/%d", t), func(ctx context.Context, l *lease) error {
 		for {
 			p, err := s.collectStaged(ctx, t)
 			if err != nil {
@@ -87,7 +87,6 @@ func (s *Store) packTenant(ctx context.Context, t id.Tenant, all bool) error {
 			}
 		}
 	})
-	return err
 }
 
 // collectStaged copies staged content of a tenant, up to the size of a pack.

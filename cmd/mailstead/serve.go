@@ -148,11 +148,11 @@ func (p *process) tryBucket(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, tryBucketFor)
 	defer cancel()
 	err := p.store.TryBucket(ctx)
-	if blob.Refused(err) {
+	if blob.Misconfigured(err) {
 		return fmt.Errorf("the bucket %s at %s cannot be used as objects.* is set: %w", p.config.Objects.Bucket, p.config.Objects.Endpoint, err)
 	}
 	if err != nil {
-		p.log.Error("the bucket does not answer: content waits in the database until it does", "error", err)
+		p.log.Error("the bucket takes nothing now: content waits in the database until it does", "error", err)
 	}
 	return nil
 }

@@ -452,7 +452,7 @@ func TestServeWithoutBucket(t *testing.T) {
 			s.start(nil)
 			if of.ends == "" {
 				s.hears("READY=1")
-				if !strings.Contains(s.log.String(), "the bucket does not answer") {
+				if !strings.Contains(s.log.String(), "the bucket takes nothing now") {
 					t.Errorf("the log does not tell:\n%s", s.log)
 				}
 				return

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -221,7 +222,7 @@ func (b *S3) Delete(ctx context.Context, keys ...string) (left []string, err err
 		case away != nil:
 			failed = away
 		default:
-			if failed = b.deleteOne(ctx, key); failed != nil && !Refused(failed) {
+			if failed = b.deleteOne(ctx, key); failed != nil && !refused(failed) {
 				away = failed
 			}
 		}
@@ -260,8 +261,19 @@ func (b *S3) deleteMany(ctx context.Context, keys []string) map[string]error {
 	return answers
 }
 
-// Refused reports whether an error is the service's answer to this very request: that it may not be, or that there is no such bucket.
-func Refused(err error) bool {
+// Misconfigured reports whether an error says that a key, a bucket or a region is not right: other refusals, of a bucket that is full for example, pass.
+func Misconfigured(err error) bool {
+	var response minio.ErrorResponse
+	return errors.As(err, &response) && slices.Contains(misconfigured, response.Code)
+}
+
+var misconfigured = []string{
+	"AccessDenied", minio.NoSuchBucket, minio.InvalidBucketName, "AllAccessDisabled", "AuthorizationHeaderMalformed",
+	"InvalidAccessKeyId", "InvalidSecurity", "PermanentRedirect", "SignatureDoesNotMatch",
+}
+
+// refused reports whether an error is the service's answer to this very request.
+func refused(err error) bool {
 	var response minio.ErrorResponse
 	return errors.As(err, &response) && response.StatusCode >= 400 && response.StatusCode < 500
 }
