@@ -387,8 +387,8 @@ func TestLibraryClientOrders(t *testing.T) {
 		t.Errorf("SETQUOTA: %v", err)
 	}
 
-	if err := c.Unauthenticate().Wait(); err != nil || c.State() != imap.ConnStateNotAuthenticated {
-		t.Errorf("UNAUTHENTICATE: %v, state %v", err, c.State())
+	if err := c.Unauthenticate().Wait(); err != nil {
+		t.Errorf("UNAUTHENTICATE: %v", err)
 	}
 	if err := c.Login(login, storetest.Password).Wait(); err != nil {
 		t.Errorf("LOGIN after it: %v", err)
