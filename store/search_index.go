@@ -85,15 +85,19 @@ func (s *Store) StampIndex(ctx context.Context, t id.Tenant, account id.Account,
 	})
 }
 
-// KnowsIndex tells whether the index of an account that a node has, with its stamp, is of the database's time.
-func (s *Store) KnowsIndex(ctx context.Context, t id.Tenant, account id.Account, node string, stamp uint64) (known bool, err error) {
+// KnowsIndex tells whether the index of an account that a node has, with its stamp, is of the database's time, and up to
+// which email the node has said that its index goes; 0: it has said nothing.
+func (s *Store) KnowsIndex(ctx context.Context, t id.Tenant, account id.Account, node string, stamp uint64) (known bool, upTo id.Email, err error) {
 	const query = `
-		SELECT EXISTS (SELECT FROM search_index WHERE tenant_id = $1 AND account_id = $2 AND node = $3 AND $4 IN (stamp, stamp_old, copy_stamp))`
+		SELECT $4 IN (stamp, stamp_old, copy_stamp), up_to FROM search_index WHERE tenant_id = $1 AND account_id = $2 AND node = $3`
 
 	err = s.read(ctx, t, func(b *pgx.Batch) {
-		b.Queue(query, t, account, node, int64(stamp)).QueryRow(func(row pgx.Row) error { return row.Scan(&known) })
+		b.Queue(query, t, account, node, int64(stamp)).QueryRow(func(row pgx.Row) error { return row.Scan(&known, &upTo) })
 	})
-	return known, err
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, 0, nil
+	}
+	return known, upTo, err
 }
 
 // ErrStaleIndex says that a search index is not what the database knows of it: the database was restored, or another

@@ -277,7 +277,7 @@ func possess(t testing.TB, s *store.Store, login string) store.User {
 	_, err = s.TakeIndex(t.Context(), u.Tenant, u.Account, "node of "+domain, time.Minute)
 	do(err)
 	do(s.StampIndex(t.Context(), u.Tenant, u.Account, "node of "+domain, 0, 1))
-	known, err := s.KnowsIndex(t.Context(), u.Tenant, u.Account, "node of "+domain, 1)
+	known, _, err := s.KnowsIndex(t.Context(), u.Tenant, u.Account, "node of "+domain, 1)
 	do(err)
 	if !known {
 		t.Error("the stamp that was given is not known")

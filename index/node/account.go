@@ -312,23 +312,48 @@ func (n *Node) openCurrent(ctx context.Context, a *account, create bool) (*opene
 }
 
 // known compares an index with what the database knows of it. Where the database was restored as it was before, emails
-// that the index has may not be, others may have their numbers, and what was removed may be there again.
+// that the index has may not be, others may have their numbers, and what was removed may be there again. Where files of
+// an index are damaged, bleve opens it as it was before them if it can: nobody would add what it then lacks.
 func (n *Node) known(ctx context.Context, x *opened) error {
-	stamp, err := x.index.Stamp()
-	if err != nil {
-		return err
+	for {
+		has, err := x.mark()
+		if err != nil {
+			return err
+		}
+		known, upTo, err := n.o.Source.KnowsIndex(ctx, x.account.tenant, x.account.account, n.name, has.stamp)
+		if err != nil {
+			return err
+		}
+		known = known || has == mark{} // nothing is in it yet
+		if known && has.upTo >= upTo {
+			n.mu.Lock()
+			x.known = time.Now()
+			n.mu.Unlock()
+			return nil
+		}
+		switch now, err := x.mark(); {
+		case err != nil:
+			return err
+		case now != has: // it has been changed meanwhile
+			continue
+		case !known:
+			return store.ErrStaleIndex
+		}
+		return fmt.Errorf("%w: it goes up to email %d, and has gone up to %d", index.ErrDamaged, has.upTo, upTo)
 	}
-	if upTo, err := x.index.UpTo(); err != nil || stamp == 0 && upTo == 0 {
-		return err // nothing is in it yet
+}
+
+// mark is how far an index goes, and the stamp of its last change.
+type mark struct {
+	stamp uint64
+	upTo  id.Email
+}
+
+func (x *opened) mark() (m mark, err error) {
+	if m.stamp, err = x.index.Stamp(); err == nil {
+		m.upTo, err = x.index.UpTo()
 	}
-	known, err := n.o.Source.KnowsIndex(ctx, x.account.tenant, x.account.account, n.name, stamp)
-	if err == nil && !known {
-		err = store.ErrStaleIndex
-	}
-	n.mu.Lock()
-	x.known = time.Now()
-	n.mu.Unlock()
-	return err
+	return m, err
 }
 
 // stillKnown is known, every now and then.
@@ -378,7 +403,12 @@ func (n *Node) begin(ctx context.Context, a *account, number int) (*opened, erro
 	if err != nil {
 		return nil, err
 	}
-	if err := n.setCurrent(a.key, number); err != nil {
+	// It may go less far than the one before it.
+	_, err = n.tell(ctx, x)
+	if err == nil {
+		err = n.setCurrent(a.key, number)
+	}
+	if err != nil {
 		return nil, errors.Join(err, x.index.Close(), os.RemoveAll(x.dir))
 	}
 	return x, nil

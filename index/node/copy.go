@@ -72,10 +72,9 @@ func (n *Node) saveIfMore(ctx context.Context, x *opened) error {
 
 // save saves a copy of an index that does not change meanwhile.
 func (n *Node) save(ctx context.Context, x *opened) (err error) {
-	stamp, stampErr := x.index.Stamp()
-	upTo, upToErr := x.index.UpTo()
+	has, markErr := x.mark()
 	dir := filepath.Join(n.path(x.account.key), copiedFolder)
-	if err := errors.Join(stampErr, upToErr, os.RemoveAll(dir)); err != nil { // one that was interrupted
+	if err := errors.Join(markErr, os.RemoveAll(dir)); err != nil { // one that was interrupted
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
@@ -92,7 +91,7 @@ func (n *Node) save(ctx context.Context, x *opened) (err error) {
 		defer close(done)
 		to.CloseWithError(archive(to, os.DirFS(dir)))
 	}()
-	saved := store.IndexCopy{Stamp: stamp, UpTo: upTo}
+	saved := store.IndexCopy{Stamp: has.stamp, UpTo: has.upTo}
 	err = n.o.Source.SaveIndexCopy(ctx, x.account.tenant, x.account.account, n.name, saved, from, size)
 	from.Close()
 	<-done

@@ -30,7 +30,7 @@ type Source interface {
 	SaveIndexCopy(ctx context.Context, t id.Tenant, account id.Account, node string, c store.IndexCopy, r io.Reader, size int64) error
 	DropIndexCopy(ctx context.Context, t id.Tenant, account id.Account, c store.IndexCopy) error
 	ReadIndexCopy(ctx context.Context, c store.IndexCopy) (io.ReadCloser, error)
-	KnowsIndex(ctx context.Context, t id.Tenant, account id.Account, node string, stamp uint64) (bool, error)
+	KnowsIndex(ctx context.Context, t id.Tenant, account id.Account, node string, stamp uint64) (known bool, upTo id.Email, err error)
 	IndexReached(ctx context.Context, t id.Tenant, account id.Account, node string, state store.IndexState) (bool, error)
 	EmailsAfter(ctx context.Context, t id.Tenant, account id.Account, after id.Email, most int, yield func(id.Email, *message.Meta, message.Reader) error) (id.Email, error)
 	AnswerIndex(ctx context.Context, t id.Tenant, account id.Account, node, asked, answer string) error

@@ -265,9 +265,9 @@ func TestDamaged(t *testing.T) {
 	}
 	r.start()
 	r.madeAnew(10, 10)
-	// Where bleve has not yet dropped what it kept of the empty index, that is opened, which has no files to be damaged.
-	if c := r.node.Counted(); c.Rebuilt > 1 {
-		t.Errorf("made anew %d times", c.Rebuilt)
+	// Also where bleve has not yet dropped what it kept of the empty index, and opens that, which has no files to be damaged.
+	if c := r.node.Counted(); c.Rebuilt != 1 {
+		t.Errorf("made anew %d times, want once", c.Rebuilt)
 	}
 
 	r.loseFolder()
@@ -279,6 +279,33 @@ func TestDamaged(t *testing.T) {
 	r.deliver(1)
 	r.madeAnew(11, 10+11)
 	r.finds(r.node, "message11", 11)
+}
+
+// An index is compared with what the database knows of it while both change, and never taken for one that lacks something.
+func TestKnownWhileItChanges(t *testing.T) {
+	r := run(t)
+	r.deliver(10)
+	r.whole(10)
+	x, err := r.node.use(t.Context(), key{r.user.Tenant, r.user.Account}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.node.unuse(x, nil)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			if err := r.node.known(t.Context(), x); err != nil {
+				t.Errorf("an index that grows: %v", err)
+			}
+			if st := r.status(); t.Failed() || st.UpTo == 60 {
+				return
+			}
+		}
+	}()
+	r.deliver(50)
+	<-done
+	r.whole(60)
 }
 
 // What turns out to be damaged while it is used is made anew as well, and so is what was interrupted at its beginning.
